@@ -1,0 +1,6 @@
+/* The subcommands: one file cmd_NAME.c and one descriptor each. */
+#pragma once
+
+#include "base/options.h"
+
+extern const struct mj_command mj_cmd_version;
