@@ -16,7 +16,8 @@ struct mj_http_head {
 };
 
 /* Parses a head that ends in CRLFCRLF. Returns its size in bytes, MJ_EAGAIN when the end is not
- * there yet, MJ_ESYNTAX, or MJ_ELIMIT for too many headers. */
+ * there yet (the caller bounds how long it waits and how much it keeps), MJ_ESYNTAX, or MJ_ELIMIT
+ * for too many headers. Strict: HTTP/1.0 and 1.1, CRLF line ends only, no folded headers. */
 int mj_http_parse_request(struct mj_span in, struct mj_http_head *out);
 int mj_http_parse_response(struct mj_span in, struct mj_http_head *out);
 /* First header of that name, any case; {NULL, 0} when absent. */
@@ -47,7 +48,7 @@ struct mj_url {
     char host[256];  /* without brackets */
     int port;        /* default 80 or 443 */
     char path[2048]; /* with query; "/" at least */
-    bool has_path;   /* the text named a path other than "/" */
+    bool has_path;   /* the text named a path other than "/"; false with a bare "/?query" too */
 };
-/* ws, wss, http, https only. MJ_ESYNTAX or MJ_ELIMIT. */
+/* ws, wss, http, https only; no user name; a fragment is cut off. MJ_ESYNTAX or MJ_ELIMIT. */
 int mj_url_parse(const char *text, struct mj_url *out);
