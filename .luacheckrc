@@ -1,0 +1,4 @@
+-- What a script sees is LuaJIT's sandboxed base and the global `jet`.
+std = "luajit"
+max_line_length = 100
+read_globals = { "jet" }

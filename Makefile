@@ -1,0 +1,99 @@
+# The front door. Every target works on a bare Debian 12 as the first command typed: each installs
+# the packages it needs, and only those that are missing, before it starts. `make help` lists them.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+SOURCE ?=
+SCRIPT ?= examples/quickstart.lua
+FUZZ_SECONDS ?= 60
+BENCH ?=
+BARE_TARGETS ?= run test
+JOBS ?= $(shell nproc)
+
+# What a build needs; what each further thing needs on top. libluajit-5.1-dev is the fallback where
+# LuaJIT's source cannot be had (cmake/LuaJIT.cmake).
+PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificates \
+  libwebsockets-dev libcbor-dev libcjson-dev libzstd-dev libssl-dev libsecp256k1-dev libxxhash-dev \
+  libluajit-5.1-dev
+PACKAGES_TEST := libcmocka-dev
+PACKAGES_BENCH := valgrind
+PACKAGES_LINT := clang-format clang-tidy lua-check
+PACKAGES_FUZZ := clang
+PACKAGES_BARE := debootstrap
+# The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
+# wherever, is good enough, so only missing commands are installed.
+PACKAGES_E2E := python3 python3-websockets \
+  $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+
+setup = @sh cmake/setup.sh
+
+.PHONY: all
+all: setup  ## build Moonjet, optimised: build/release/moonjet
+	@sh cmake/build.sh release $(JOBS)
+
+.PHONY: run
+run: all  ## simulated network → SCRIPT → the events a subscriber gets (SOURCE=wss://… for a real one)
+	@sh examples/run.sh build/release/moonjet $(SCRIPT) $(SOURCE)
+
+.PHONY: test
+test:  ## build with ASan and UBSan, run every test
+	$(setup) $(PACKAGES) $(PACKAGES_TEST)
+	@sh cmake/build.sh dev $(JOBS)
+	@sh tests/house/run-tests.sh build/dev $(JOBS)
+
+.PHONY: tsan
+tsan:  ## the tests under ThreadSanitizer
+	$(setup) $(PACKAGES) $(PACKAGES_TEST)
+	@sh cmake/build.sh tsan $(JOBS)
+	@MOONJET_SKIP_E2E=1 sh tests/house/run-tests.sh build/tsan $(JOBS)
+
+.PHONY: e2e
+e2e:  ## the end-to-end tests alone, against real peers
+	$(setup) $(PACKAGES) $(PACKAGES_TEST) $(PACKAGES_E2E)
+	@sh cmake/build.sh dev $(JOBS)
+	@sh tests/house/run-tests.sh --only-e2e build/dev $(JOBS)
+
+.PHONY: bench
+bench: all  ## measure: one table (BENCH="NAME… --json" for a part, or JSON)
+	$(setup) $(PACKAGES_BENCH)
+	@build/release/moonjet bench $(BENCH)
+
+.PHONY: fuzz
+fuzz:  ## every fuzz target for FUZZ_SECONDS each
+	$(setup) $(PACKAGES) $(PACKAGES_FUZZ)
+	@sh cmake/build.sh fuzz $(JOBS)
+	@sh tests/house/run-fuzz.sh build/fuzz $(FUZZ_SECONDS) $(JOBS)
+
+.PHONY: lint
+lint:  ## clang-format, clang-tidy, luacheck, and which room may include which
+	$(setup) $(PACKAGES) $(PACKAGES_TEST) $(PACKAGES_LINT)
+	@sh cmake/build.sh --configure dev $(JOBS)
+	@sh tests/house/lint.sh build/dev $(JOBS)
+
+.PHONY: install
+install: all  ## install below PREFIX (/usr/local); DESTDIR for packagers
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
+
+.PHONY: bare-debian
+bare-debian:  ## BARE_TARGETS typed as a newcomer would, in a bare Debian 12 (root, some minutes)
+	$(setup) $(PACKAGES_BARE)
+	@sh tests/house/bare.sh build/bare $(BARE_TARGETS)
+
+.PHONY: setup
+setup:  ## install what a build needs from the distribution's packages
+	$(setup) $(PACKAGES)
+
+.PHONY: setup-e2e
+setup-e2e:
+	$(setup) $(PACKAGES_E2E)
+
+.PHONY: clean
+clean:  ## remove everything built
+	@rm -rf build
+
+.PHONY: help
+help:  ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*  ## /\1\t/p' Makefile | expand -t 14

@@ -1,0 +1,84 @@
+#!/bin/sh
+# run-tests.sh [--only-e2e] BUILD_DIR JOBS: runs every test of a build and closes with one line,
+# "N passed, N failed, N skipped", counting the single cases of cmocka programs. Output of what
+# failed, and every SKIP with its reason, is shown above it.
+#
+# Environment: MOONJET_REQUIRE_SHARED=1 makes missing shared data a failure (the tests themselves
+# look at it), MOONJET_REQUIRE_E2E=1 the same for Node; MOONJET_SKIP_E2E=1 leaves the end-to-end
+# tests out.
+set -eu
+
+only_e2e=
+[ "$1" = --only-e2e ] && only_e2e=1 && shift
+build=$1
+jobs=$2
+passed=0
+failed=0
+skipped=0
+
+if [ -z "$only_e2e" ]; then
+    log=$build/Testing/Temporary/LastTest.log
+    rm -f "$log"
+    status=0
+    ctest --test-dir "$build" --output-on-failure -j "$jobs" --timeout 300 || status=$?
+    if [ ! -s "$log" ]; then
+        echo "no test ran" >&2
+        exit 1
+    fi
+    grep -h '^SKIP' "$log" | sort -u || true
+    # One cmocka program counts as its cases; any other test, or one that died before cmocka's
+    # closing lines, counts as one.
+    counts=$(awk '
+        /^[0-9]+\/[0-9]+ Test: / { p = f = s = 0 }
+        /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
+        /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
+        /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }
+        /^Test Passed\./ { passed += p + s + f ? p : 1; skipped += s }
+        /^Test Failed\./ { passed += p; failed += f ? f : 1; skipped += s }
+        /^Test Skipped\./ { skipped++ }
+        END { print passed + 0, failed + 0, skipped + 0 }' "$log")
+    passed=${counts%% *}
+    skipped=${counts##* }
+    failed=${counts#* }
+    failed=${failed% *}
+    # Whatever this script could not count, ctest has the last word.
+    [ "$status" = 0 ] || [ "$failed" != 0 ] || failed=1
+fi
+
+node_is_good() {
+    command -v npm >/dev/null && command -v node >/dev/null &&
+        [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ]
+}
+
+if [ -n "${MOONJET_SKIP_E2E-}" ] || [ ! -f tests/e2e/run.sh ]; then
+    :
+elif node_is_good; then
+    echo "end-to-end tests"
+    log=$build/e2e.log
+    status=0
+    MOONJET="$PWD/$build/moonjet" sh tests/e2e/run.sh >"$log" 2>&1 || status=$?
+    closing=$(grep -E '^([a-z0-9]+: )?[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 |
+        tr -dc '0-9 ' || true)
+    [ -n "$closing" ] || closing='0 1 0'
+    # shellcheck disable=SC2086 # three numbers
+    set -- $closing
+    e2e_failed=$2
+    [ "$status" = 0 ] || [ "$e2e_failed" != 0 ] || e2e_failed=1
+    passed=$((passed + $1))
+    failed=$((failed + e2e_failed))
+    skipped=$((skipped + ${3:-0}))
+    if [ "$e2e_failed" = 0 ]; then
+        grep '^SKIP' "$log" || true
+    else
+        cat "$log"
+    fi
+elif [ -n "${MOONJET_REQUIRE_E2E-}" ]; then
+    echo "end-to-end tests: Node 18 or newer with npm is required and missing" >&2
+    failed=$((failed + 1))
+else
+    echo "SKIP end-to-end tests: no Node 18 or newer with npm here (make setup-e2e brings one)"
+    skipped=$((skipped + 1))
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
