@@ -6,12 +6,17 @@
  *
  * mj_cbor_next() checks everything about one head: shortest form, no indefinite lengths, no
  * floats, tag 42 only on a good CID, valid UTF-8, counts that can fit the rest. Key order and
- * duplicates are checked by mj_cbor_check(), which walks one whole item. */
+ * duplicates are checked by mj_cbor_check(), which walks one whole item.
+ *
+ * Errors of the reader, in the numbering of spec/firehose.md §5: MJ_ETRUNC and MJ_ETRAILING (1),
+ * MJ_EMINIMAL (2), MJ_EINDEF (3), MJ_ERESERVED (4), MJ_EKEYTYPE (5), MJ_EKEYORDER (6), MJ_EKEYDUP
+ * (7), MJ_ETAG (8), MJ_ECID (9), MJ_ESIMPLE (10), MJ_EFLOAT (11, 12), MJ_EINT (13), MJ_EUTF8 (14),
+ * MJ_EDEPTH (15). After an error the cursor is inside the bad item and of no further use. */
 #pragma once
 
 #include "base/bytes.h"
 
-#define MJ_CBOR_DEPTH_MAX 128
+#define MJ_CBOR_DEPTH_MAX 128 /* arrays and maps around an item */
 
 enum mj_cbor_type {
     MJ_CBOR_INT,   /* i */
@@ -40,9 +45,10 @@ static inline struct mj_cbor mj_cbor(struct mj_span s)
     return (struct mj_cbor){s.ptr, s.ptr + s.len};
 }
 
-/* Reads one head. 0 or MJ_ETRUNC…MJ_EINT, MJ_ECID. */
+/* Reads one head. 0, or MJ_ETRUNC…MJ_EUTF8, MJ_ECID. */
 int mj_cbor_next(struct mj_cbor *c, struct mj_cbor_head *out);
-/* Steps over one whole item, children included. Same errors, and MJ_EDEPTH. */
+/* Steps over one whole item, children included; every rule but key order. Same errors,
+ * MJ_EKEYTYPE and MJ_EDEPTH. */
 int mj_cbor_skip(struct mj_cbor *c);
 /* Walks the input as exactly one item and applies every rule, key order included; no trailing
  * bytes. 0 or the first error. */
@@ -52,7 +58,8 @@ int mj_cbor_check(struct mj_span in);
 int mj_cbor_map_get(struct mj_span map, struct mj_span key, struct mj_span *value);
 
 /* Writers: append one head in canonical form. The caller writes as many children as it announced
- * and map keys in canonical order (shorter first, then bytewise). */
+ * and map keys in canonical order (shorter first, then bytewise); text must be UTF-8 and CIDs valid
+ * (mj_cid_is_valid). They abort without memory. */
 void mj_cbor_put_int(struct mj_buf *b, int64_t v);
 void mj_cbor_put_bytes(struct mj_buf *b, struct mj_span s);
 void mj_cbor_put_text(struct mj_buf *b, struct mj_span s);
