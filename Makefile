@@ -25,7 +25,7 @@ PACKAGES_FUZZ := clang
 PACKAGES_BARE := debootstrap
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
-PACKAGES_E2E := python3 python3-websockets \
+PACKAGES_E2E := python3 python3-websockets chromium \
   $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 setup = @sh cmake/setup.sh
