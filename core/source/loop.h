@@ -1,0 +1,35 @@
+/* The router thread's event loop: a libwebsockets context that owns polling and timers, shared by
+ * all sources of one router (and whatever else that thread must wait for).
+ *
+ *   struct mj_loop *loop = mj_loop_new();
+ *   struct mj_firehose *f; mj_firehose_new(loop, &cfg, &f);
+ *   mj_loop_run(loop);                        until mj_loop_stop(), from anywhere
+ *   mj_firehose_free(f); mj_loop_free(loop);
+ *
+ * Everything but mj_loop_stop() and mj_loop_wake() belongs to the thread that runs the loop. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mj_loop;
+
+/* Never NULL (aborts without memory or descriptors). */
+struct mj_loop *mj_loop_new(void);
+/* After everything that uses it is freed. NULL is fine. */
+void mj_loop_free(struct mj_loop *l);
+/* Serves descriptors and timers until mj_loop_stop(); returns at once when that came first. */
+void mj_loop_run(struct mj_loop *l);
+/* Ends mj_loop_run(). Any thread, and from a signal handler. */
+void mj_loop_stop(struct mj_loop *l);
+/* Makes the loop call the mj_loop_on_wake() function soon. Any thread, and from a signal handler;
+ * several calls may end in one. */
+void mj_loop_wake(struct mj_loop *l);
+void mj_loop_on_wake(struct mj_loop *l, void (*fn)(void *ctx), void *ctx);
+
+/* Calls fn every `ms` (1 or more) milliseconds, for the life of the loop. */
+void mj_loop_every(struct mj_loop *l, int ms, void (*fn)(void *ctx), void *ctx);
+
+/* SIGINT and SIGTERM end the loop (the second one ends the process at once). One loop per process
+ * may ask for it. */
+void mj_loop_stop_on_signals(struct mj_loop *l);
