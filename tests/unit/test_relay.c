@@ -141,7 +141,8 @@ static void test_too_slow(void **state)
             break;
         frames++;
     }
-    assert_in_range(frames, 1, 599);
+    /* None at all when the publisher outran the relay's first look at the window. */
+    assert_true(frames < 600);
     static const char slow[] = "\xa1\x62op\x20\xa2\x65"
                                "error\x6f"
                                "ConsumerTooSlow";
