@@ -1,0 +1,218 @@
+// Starting, stopping, losing the source, and the command line as other tools call it.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import * as clients from '../lib/clients.mjs'
+import { assertRising, mask } from '../lib/events.mjs'
+import { capture, parse } from '../lib/frames.mjs'
+import { corpus } from '../lib/corpus.mjs'
+import { gate } from '../lib/gate.mjs'
+import { Moonjet, command } from '../lib/moonjet.mjs'
+import { relay } from '../lib/relay.mjs'
+import { eventually, test } from '../lib/harness.mjs'
+
+const PATH = '/xrpc/com.atproto.sync.subscribeRepos'
+const anywhere = ['--listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0']
+
+export default async function suite() {
+  await test('lifecycle: SIGTERM and SIGINT close every client with 1001, exit 0; the same data starts again', async (t) => {
+    const { frames, lines } = corpus()
+    const r = await relay(t, frames)
+    const data = path.join(t.dir(), 'data')
+    for (const signal of ['SIGTERM', 'SIGINT']) {
+      const g = await gate(t, r.url)
+      const m = await Moonjet.run(t, { source: g.url, data })
+      const [ws, py] = [await clients.plain(t, `${m.url}/subscribe`), await clients.python(t, `${m.url}/subscribe`)]
+      g.open()
+      await ws.count(lines.length)
+      await py.count(lines.length)
+      const { code } = await m.stop(signal)
+      assert.equal(code, 0, signal)
+      assert.equal((await ws.closed).code, 1001, signal)
+      assert.equal((await py.closed).code, 1001, signal)
+    }
+  })
+
+  await test('lifecycle: a source lost anywhere, even inside a frame, costs and repeats nothing', async (t) => {
+    const { frames, lines } = corpus()
+    const size = capture(frames).length
+    const r = await relay(t, frames)
+    for (const share of [0.02, 0.4, 0.77]) {
+      const g = await gate(t, r.url)
+      const m = await Moonjet.run(t, { source: g.url })
+      const c = await clients.plain(t, `${m.url}/subscribe`)
+      r.requests = []
+      g.cutAfter = Math.floor(size * share)
+      g.open()
+      await c.count(lines.length)
+      assert.deepEqual(c.raw.map(mask), lines.map(mask), `cut at ${g.cutAfter}`)
+      assertRising(c.raw, 'ws')
+      assert.equal(r.requests.length, 2)
+      const seqs = frames.map((f) => parse(f).seq)
+      assert.ok(seqs.includes(r.requests[1].cursor), `cursor ${r.requests[1].cursor} is the seq of a frame`)
+      await m.finish()
+    }
+  })
+
+  await test('lifecycle: a source that ends is found again when it is back', async (t) => {
+    const { frames, lines } = corpus()
+    const half = frames.length >> 1
+    const first = await relay(t, frames.slice(0, half))
+    const m = await Moonjet.run(t, { source: first.url })
+    const c = await clients.plain(t, `${m.url}/subscribe?cursor=0`)
+    const seen = lines.filter((l) => frames.slice(0, half).some((f) => sameEvent(l, f))).length
+    await c.count(seen)
+    await first.close()
+    await m.until(() => /connect|retry|again/i.test(m.err), 'word of the lost source')
+    const second = await relay(t, frames, { port: first.port })
+    await c.count(lines.length)
+    assert.deepEqual(c.raw.map(mask), lines.map(mask))
+    assert.equal(second.requests[0].cursor, parse(frames[half - 1]).seq)
+    await m.finish()
+  })
+
+  await test('lifecycle: several sources, and a URL without a path gets subscribeRepos', async (t) => {
+    const { frames, lines } = corpus()
+    const a = await relay(t, frames.filter((_, i) => i % 2 === 0))
+    const b = await relay(t, frames.filter((_, i) => i % 2 === 1))
+    const [ga, gb] = [await gate(t, a.url), await gate(t, b.url)]
+    const m = await Moonjet.run(t, { source: [ga.url, `${gb.url}${PATH}`] })
+    const c = await clients.plain(t, `${m.url}/subscribe`)
+    ga.open()
+    gb.open()
+    await c.count(lines.length)
+    assert.deepEqual(c.raw.map(mask).sort(), lines.map(mask).sort())
+    assertRising(c.raw, 'ws')
+    assert.equal(a.requests[0].url, PATH)
+    assert.equal(b.requests[0].url, PATH)
+    await m.finish()
+  })
+
+  await test('lifecycle: GET /, /_health and /metrics answer', async (t) => {
+    const { frames, lines } = corpus()
+    const r = await relay(t, frames)
+    const g = await gate(t, r.url)
+    const m = await Moonjet.run(t, { source: g.url })
+    const c = await clients.plain(t, `${m.url}/subscribe`)
+    g.open()
+    await c.count(lines.length)
+    const root = await fetch(`${m.http}/`)
+    assert.equal(root.status, 200)
+    assert.match(await root.text(), /Welcome to Jetstream/)
+    const health = await fetch(`${m.metricsUrl}/_health`)
+    assert.equal(health.status, 200)
+    const metrics = await m.metrics()
+    assert.equal(metrics.jetstream_subscribers_connected, 1)
+    const sum = (re) => Object.entries(metrics).reduce((s, [k, v]) => (re.test(k) ? s + v : s), 0)
+    assert.equal(sum(/^jetstream_events_delivered_total/), lines.length)
+    assert.equal((await fetch(`${m.http}/nosuch`)).status, 404)
+    for (const [query, body] of [
+      ['cursor=abc', 'invalid cursor: abc'],
+      ['wantedCollections=nope', 'invalid subscriber options: invalid collection: nope'],
+      ['wantedDids=alice.test', 'invalid subscriber options'],
+    ]) {
+      const bad = await fetch(`${m.http}/subscribe?${query}`)
+      assert.equal(bad.status, 400, query)
+      assert.equal(await bad.text(), body)
+    }
+    assert.equal((await fetch(`${m.http}/stream/nosuch/subscribe`)).status, 404)
+    await m.finish()
+  })
+
+  await test('lifecycle: moonjet tail prints the lines as they came, with filters, and ends on SIGTERM', async (t) => {
+    const { frames, lines } = corpus()
+    const r = await relay(t, frames)
+    const m = await Moonjet.run(t, { source: r.url })
+    const ws = await clients.plain(t, `${m.url}/subscribe?cursor=0`)
+    await ws.count(lines.length)
+    const tail = await clients.tail(t, `${m.url}/subscribe?cursor=0`)
+    await tail.count(lines.length)
+    assert.deepEqual(tail.raw, ws.raw)
+    const { code } = await tail.child.stop('SIGTERM')
+    assert.equal(code, 0)
+    await m.finish()
+  })
+
+  await test('lifecycle: moonjet replay at a rate, and in a loop with rising seq', async (t) => {
+    const { frames } = corpus()
+    const file = path.join(t.dir(), 'frames.bin')
+    fs.writeFileSync(file, capture(frames))
+    const { WebSocket } = await import('ws')
+    const listen = async (args, n) => {
+      const m = await Moonjet.start(t, ['replay', file, '--listen', '127.0.0.1:0', ...args])
+      const got = []
+      const started = performance.now()
+      await new Promise((resolve, reject) => {
+        const ws = new WebSocket(m.url + PATH)
+        ws.on('error', reject)
+        ws.on('message', (d) => {
+          got.push(Buffer.from(d))
+          if (got.length === n) {
+            ws.terminate()
+            resolve()
+          }
+        })
+      })
+      await m.finish()
+      return { got, seconds: (performance.now() - started) / 1000 }
+    }
+    const paced = await listen(['--rate', '100'], frames.length)
+    assert.ok(capture(paced.got).equals(capture(frames)), 'paced frames are the file')
+    assert.ok(paced.seconds > (frames.length / 100) * 0.8, `${frames.length} frames at 100/s took ${paced.seconds} s`)
+    const looped = await listen(['--loop'], frames.length * 5)
+    const seqs = looped.got.map((f) => parse(f).seq)
+    seqs.forEach((s, i) => assert.ok(i === 0 || s > seqs[i - 1], `seq ${s} at ${i}`))
+    assert.ok(capture(looped.got.slice(0, frames.length)).equals(capture(frames)), 'the first round is the file')
+  })
+
+  await test('lifecycle: version, check and bench answer as tools expect', async (t) => {
+    const version = await command(t, ['version'])
+    assert.equal(version.code, 0)
+    assert.match(version.out, /^moonjet \d+\.\d+\.\d+/)
+    for (const name of ['run', 'replay', 'record', 'decode', 'simulate', 'bench', 'check', 'tail', 'version']) {
+      const help = await command(t, [name, '--help'])
+      assert.equal(help.code, 0, `${name} --help`)
+      assert.match(help.out, /Usage|usage/)
+    }
+  })
+
+  await test('lifecycle: wrong arguments give exit 2 and say what is wrong', async (t) => {
+    for (const [args, want] of [
+      [['nosuch'], /nosuch/],
+      [['tial'], /tail/],
+      [['run', '--sorce', 'ws://127.0.0.1:1'], /--source/],
+      [['run', '--listen', 'nonsense', '--source', 'ws://127.0.0.1:1'], /nonsense/],
+      [['run', '--source', 'ftp://127.0.0.1', ...anywhere], /ftp/],
+      [['replay'], /FILE|file|argument/],
+      [['simulate', '--accounts', 'many'], /many/],
+      [['decode', 'a', 'b'], /b|argument/],
+    ]) {
+      const r = await command(t, args)
+      assert.equal(r.code, 2, `${args.join(' ')}: exit ${r.code}\n${r.err}`)
+      assert.match(r.err, want, args.join(' '))
+      assert.equal(r.out, '', 'talk goes to stderr')
+    }
+    const gone = await command(t, ['decode', '/nonexistent/file'])
+    assert.equal(gone.code, 1)
+    assert.match(gone.err, /nonexistent/)
+    const lost = await command(t, ['run', '/nonexistent/script.lua', '--source', 'ws://127.0.0.1:1', ...anywhere, '--data', path.join(t.dir(), 'd')])
+    assert.equal(lost.code, 1)
+    assert.match(lost.err, /nonexistent/)
+  })
+
+  await test('lifecycle: a port that is taken is said, with exit 1', async (t) => {
+    const r = await relay(t, [])
+    const m = await command(t, ['run', '--source', r.url, '--listen', `127.0.0.1:${r.port}`, '--metrics-listen', '127.0.0.1:0',
+      '--data', path.join(t.dir(), 'd')])
+    assert.equal(m.code, 1)
+    assert.match(m.err, /in use/i)
+  })
+}
+
+// Whether a line belongs to a frame.
+function sameEvent(line, frame) {
+  const e = JSON.parse(line)
+  const { body } = parse(frame)
+  if (e.kind !== 'commit') return body.seq === (e.identity ?? e.account).seq
+  return body.repo === e.did && body.rev === e.commit.rev
+}
