@@ -33,6 +33,13 @@
     X(MJ_ECAR, 41, "car", "malformed CAR")                                                         \
     X(MJ_EHASH, 42, "block_hash", "block does not hash to its CID")                                \
     X(MJ_EBLOCK, 43, "block_missing", "block is not in the CAR")                                   \
+    /* repositories */                                                                             \
+    X(MJ_EMST, 44, "mst", "tree node breaks the rules of the MST")                                 \
+    X(MJ_EPARTIAL, 45, "mst_partial", "needed part of the tree is missing")                        \
+    X(MJ_EMISMATCH, 46, "mst_mismatch", "operation or root disagrees with the tree")               \
+    X(MJ_ECOMMIT, 47, "commit_block", "commit block malformed or not version 3")                   \
+    X(MJ_ESIG, 48, "signature", "signature does not verify")                                       \
+    X(MJ_EKEY, 49, "key", "not a supported public key")                                            \
     /* frames and events */                                                                        \
     X(MJ_EFRAME, 50, "frame", "frame is not two CBOR maps")                                        \
     X(MJ_EFIELD, 51, "field", "required field missing or of the wrong type")                       \
