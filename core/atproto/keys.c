@@ -18,10 +18,9 @@
 static const char base58[] = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 static const uint8_t codec[][2] = {[MJ_KEY_K256] = {0xe7, 0x01}, [MJ_KEY_P256] = {0x80, 0x24}};
 /* n/2 of P-256: the largest s that atproto accepts. */
-static const uint8_t p256_half[32] = {0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00,
-                                      0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-                                      0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42,
-                                      0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8};
+static const uint8_t p256_half[32] = {
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8};
 
 struct mj_pubkey {
     enum mj_key_type type;
@@ -205,7 +204,8 @@ static bool p256_verify(const struct mj_pubkey *k, const uint8_t hash[32], const
     der[0] = 0x30;
     der[1] = (uint8_t)(n - 2);
     EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(k->p256, NULL);
-    bool good = ctx && EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_verify(ctx, der, n, hash, 32) == 1;
+    bool good =
+        ctx && EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_verify(ctx, der, n, hash, 32) == 1;
     EVP_PKEY_CTX_free(ctx);
     return good;
 }

@@ -49,6 +49,8 @@ void mj__mst_node_free(struct mj_mst_node *n)
 
 void mj__mst_open(struct mj_mst_node *n, uint32_t at, uint32_t count)
 {
+    if (!count)
+        return;
     if (n->n + count > n->cap) {
         n->cap = n->n + count + (n->n + count) / 2;
         n->items = mj_realloc(n->items, n->cap * sizeof *n->items);
@@ -142,9 +144,11 @@ static struct mj_mst_node *split(struct mj_mst_node *n, struct mj_span key)
     uint32_t slot = mj__mst_slot(n, key);
     struct mj_mst_node *right = mj__mst_node(n->height);
     n->dirty = true;
-    mj__mst_open(right, 0, n->n - slot);
-    memcpy(right->items, n->items + slot, (n->n - slot) * sizeof *n->items);
-    n->n = slot;
+    if (slot < n->n) {
+        mj__mst_open(right, 0, n->n - slot);
+        memcpy(right->items, n->items + slot, (n->n - slot) * sizeof *n->items);
+        n->n = slot;
+    }
     if (slot && !mj__mst_is_leaf(&n->items[slot - 1])) {
         struct mj_mst_node *below = n->items[slot - 1].node;
         struct mj_mst_node *rest = split(below, key);
@@ -244,8 +248,7 @@ static struct mj_mst_node *insert(struct mj_mst_node *n, struct mj_mst_item leaf
     return n;
 }
 
-int mj_mst_put(struct mj_mst *t, struct mj_span key, const struct mj_cid *value,
-               struct mj_cid *old)
+int mj_mst_put(struct mj_mst *t, struct mj_span key, const struct mj_cid *value, struct mj_cid *old)
 {
     if (!key.len || key.len > MJ_MST_KEY_MAX)
         return MJ_ELIMIT;
@@ -286,9 +289,11 @@ static void merge(struct mj_mst_node *a, struct mj_mst_node *b)
         merge(last->node, first->node);
         skip = 1;
     }
-    uint32_t at = a->n;
-    mj__mst_open(a, at, b->n - skip);
-    memcpy(a->items + at, b->items + skip, (b->n - skip) * sizeof *b->items);
+    if (b->n > skip) {
+        uint32_t at = a->n;
+        mj__mst_open(a, at, b->n - skip);
+        memcpy(a->items + at, b->items + skip, (b->n - skip) * sizeof *b->items);
+    }
     free(b->items);
     free(b);
 }

@@ -65,14 +65,13 @@ typedef struct mj_span (*mj_block_fn)(void *ctx, struct mj_span cid);
  * than that proves the input hostile. Every rule of §7.5 that can be seen is enforced. The blocks'
  * hashes are the caller's business. 0 with *out owned by the caller; MJ_EBLOCK without the root
  * block; MJ_EMST or a CBOR error. */
-int mj_mst_load(struct mj_cid root, size_t budget, mj_block_fn get, void *ctx,
-                struct mj_mst **out);
+int mj_mst_load(struct mj_cid root, size_t budget, mj_block_fn get, void *ctx, struct mj_mst **out);
 
 enum mj_mst_action { MJ_MST_CREATE, MJ_MST_UPDATE, MJ_MST_DELETE };
 struct mj_mst_op {
     enum mj_mst_action action;
-    struct mj_span path;      /* borrowed */
-    struct mj_cid cid, prev;  /* cid: create, update; prev: update, delete */
+    struct mj_span path;     /* borrowed */
+    struct mj_cid cid, prev; /* cid: create, update; prev: update, delete */
 };
 /* Undoes the operations of one commit: deletes first, then in path order. `ops` is sorted in
  * place. 0, MJ_EPARTIAL, or MJ_EMISMATCH when the tree does not hold what an operation says. The

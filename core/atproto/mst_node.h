@@ -17,10 +17,10 @@ struct mj_mst_node {
     struct mj_mst_item *items; /* owned; never two subtrees side by side */
     uint32_t n, cap;
     int height;
-    bool dirty;         /* cid and everything above it is out of date */
-    bool fresh;         /* written since the last proof */
-    uint32_t seen;      /* the proof that already holds this node */
-    struct mj_cid cid;  /* when not dirty */
+    bool dirty;        /* cid and everything above it is out of date */
+    bool fresh;        /* written since the last proof */
+    uint32_t seen;     /* the proof that already holds this node */
+    struct mj_cid cid; /* when not dirty */
 };
 
 struct mj_mst {

@@ -1,0 +1,268 @@
+/* Commit blocks and frames against recorded ones: every signature verifies with the key of its
+ * account's DID document, every commit inverts to its prevData, and every frame that is built
+ * again from its parts is the recorded one. */
+#include "cmocka_all.h"
+
+#include <cjson/cJSON.h>
+#include <zstd.h>
+
+#include "atproto/car.h"
+#include "atproto/cbor.h"
+#include "atproto/repo.h"
+#include "base/err.h"
+#include "shared.h"
+
+/* The file, or the test is skipped. */
+static struct mj_buf shared(const char *name)
+{
+    struct mj_buf b = {0};
+    if (!mj_test_shared(name, &b))
+        skip();
+    return b;
+}
+
+struct blocks {
+    struct mj_car_section v[64];
+    size_t n;
+};
+
+static void read_car(struct mj_span in, struct mj_span *root, struct blocks *out)
+{
+    struct mj_car car;
+    assert_int_equal(mj_car_open(&car, in), 0);
+    *root = car.root;
+    out->n = 0;
+    int r;
+    while ((r = mj_car_next(&car, &out->v[out->n])) == 1) {
+        assert_true(mj_cid_matches(out->v[out->n].cid, out->v[out->n].block));
+        assert_true(++out->n < MJ_COUNT(out->v));
+    }
+    assert_int_equal(r, 0);
+}
+
+static struct mj_span find_block(void *ctx, struct mj_span cid)
+{
+    const struct blocks *b = ctx;
+    for (size_t i = 0; i < b->n; i++)
+        if (mj_span_eq(b->v[i].cid, cid))
+            return b->v[i].block;
+    return (struct mj_span){0};
+}
+
+/* The value of a key as a head; false when the key is absent. */
+static bool get(struct mj_span map, const char *key, struct mj_cbor_head *h)
+{
+    struct mj_span value;
+    if (mj_cbor_map_get(map, mj_str(key), &value))
+        return false;
+    struct mj_cbor c = mj_cbor(value);
+    assert_int_equal(mj_cbor_next(&c, h), 0);
+    return true;
+}
+
+static struct mj_cid cid_of(struct mj_span s)
+{
+    struct mj_cid c;
+    assert_int_equal(s.len, MJ_CID_LEN);
+    memcpy(c.bytes, s.ptr, MJ_CID_LEN);
+    return c;
+}
+
+static size_t read_ops(struct mj_span payload, struct mj_mst_op *ops, size_t max)
+{
+    struct mj_span list;
+    assert_int_equal(mj_cbor_map_get(payload, MJ_SPAN("ops"), &list), 0);
+    struct mj_cbor c = mj_cbor(list);
+    struct mj_cbor_head h;
+    assert_int_equal(mj_cbor_next(&c, &h), 0);
+    assert_true(h.type == MJ_CBOR_ARRAY && h.n <= max);
+    for (uint64_t i = 0; i < h.n; i++) {
+        const uint8_t *start = c.p;
+        assert_int_equal(mj_cbor_skip(&c), 0);
+        struct mj_span op = mj_span(start, (size_t)(c.p - start));
+        struct mj_cbor_head v;
+        memset(&ops[i], 0, sizeof ops[i]);
+        assert_true(get(op, "path", &v));
+        ops[i].path = v.s;
+        assert_true(get(op, "action", &v));
+        ops[i].action = mj_span_is(v.s, "create")   ? MJ_MST_CREATE
+                        : mj_span_is(v.s, "update") ? MJ_MST_UPDATE
+                                                    : MJ_MST_DELETE;
+        if (get(op, "cid", &v) && v.type == MJ_CBOR_LINK)
+            ops[i].cid = cid_of(v.s);
+        if (get(op, "prev", &v) && v.type == MJ_CBOR_LINK)
+            ops[i].prev = cid_of(v.s);
+    }
+    return (size_t)h.n;
+}
+
+static struct mj_pubkey *key_of(const cJSON *docs, struct mj_span did)
+{
+    MJ_AUTO_FREE char *text = mj_span_dup(did);
+    const cJSON *doc = cJSON_GetObjectItemCaseSensitive(docs, text);
+    assert_non_null(doc);
+    const cJSON *method = cJSON_GetArrayItem(cJSON_GetObjectItem(doc, "verificationMethod"), 0);
+    const char *key = cJSON_GetStringValue(cJSON_GetObjectItem(method, "publicKeyMultibase"));
+    struct mj_pubkey *k;
+    assert_int_equal(mj_pubkey_parse(mj_str(key), &k), 0);
+    return k;
+}
+
+static void check_commit(struct mj_span frame, struct mj_span payload, const cJSON *docs)
+{
+    struct mj_cbor_head seq, repo, rev, time, since, blocks, commit, prev_data;
+    assert_true(get(payload, "seq", &seq) && get(payload, "repo", &repo) &&
+                get(payload, "rev", &rev) && get(payload, "time", &time) &&
+                get(payload, "since", &since) && get(payload, "blocks", &blocks) &&
+                get(payload, "commit", &commit) && get(payload, "prevData", &prev_data));
+    struct mj_mst_op ops[200];
+    size_t op_count = read_ops(payload, ops, MJ_COUNT(ops));
+    struct blocks b;
+    struct mj_span root;
+    read_car(blocks.s, &root, &b);
+    assert_true(mj_span_eq(root, commit.s));
+
+    struct mj_span block = find_block(&b, root);
+    struct mj_commit c;
+    assert_int_equal(mj_commit_parse(block, &c), 0);
+    assert_true(mj_span_eq(c.did, repo.s));
+    assert_true(mj_span_eq(c.rev, rev.s));
+    struct mj_pubkey *key = key_of(docs, repo.s);
+    assert_int_equal(mj_commit_verify(block, key), 0);
+    MJ_AUTO_BUF forged = {0};
+    mj_buf_put(&forged, block.ptr, block.len);
+    forged.ptr[(size_t)(c.rev.ptr - block.ptr) + 12] ^= 1;
+    assert_int_equal(mj_commit_verify(mj_buf_span(&forged), key), MJ_ESIG);
+    mj_pubkey_free(key);
+
+    /* The frame first: inverting sorts the operations. */
+    struct mj_cid prev = cid_of(prev_data.s);
+    MJ_AUTO_BUF again = {0};
+    mj_frame_commit(&(struct mj_commit_frame){.seq = seq.i,
+                                              .repo = repo.s,
+                                              .rev = rev.s,
+                                              .time = time.s,
+                                              .since = since.s,
+                                              .commit = cid_of(commit.s),
+                                              .prev_data = &prev,
+                                              .blocks = blocks.s,
+                                              .ops = ops,
+                                              .op_count = op_count},
+                    &again);
+    assert_true(mj_span_eq(mj_buf_span(&again), frame));
+
+    struct mj_mst *t;
+    struct mj_cid undone;
+    assert_int_equal(mj_mst_load(c.data, blocks.s.len, find_block, &b, &t), 0);
+    assert_int_equal(mj_mst_invert(t, ops, op_count), 0);
+    mj_mst_root(t, &undone);
+    assert_memory_equal(undone.bytes, prev.bytes, MJ_CID_LEN);
+    mj_mst_free(t);
+}
+
+static void recorded_frames(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF packed = shared("corpus/frames.bin.zst");
+    MJ_AUTO_BUF docs_text = shared("corpus/did_docs.json");
+    cJSON *docs = cJSON_ParseWithLength((const char *)docs_text.ptr, docs_text.len);
+    assert_non_null(docs);
+    MJ_AUTO_BUF frames = {0};
+    mj_buf_reserve(&frames, 4 << 20);
+    frames.len = ZSTD_decompress(frames.ptr, frames.cap, packed.ptr, packed.len);
+    assert_false(ZSTD_isError(frames.len));
+
+    int commits = 0, others = 0;
+    for (size_t at = 0; at < frames.len;) {
+        uint32_t len;
+        memcpy(&len, frames.ptr + at, 4);
+        struct mj_span frame = mj_span(frames.ptr + at + 4, len);
+        at += 4 + len;
+        struct mj_cbor c = mj_cbor(frame);
+        assert_int_equal(mj_cbor_skip(&c), 0);
+        struct mj_span head = mj_span(frame.ptr, (size_t)(c.p - frame.ptr));
+        struct mj_span payload = mj_span(c.p, (size_t)(c.end - c.p));
+        struct mj_cbor_head t, seq, did, time, active;
+        assert_true(get(head, "t", &t));
+        if (mj_span_is(t.s, "#commit")) {
+            check_commit(frame, payload, docs);
+            commits++;
+            continue;
+        }
+        others++;
+        MJ_AUTO_BUF again = {0};
+        assert_true(get(payload, "seq", &seq) && get(payload, "did", &did) &&
+                    get(payload, "time", &time));
+        struct mj_cbor_head text = {0};
+        if (mj_span_is(t.s, "#identity")) {
+            get(payload, "handle", &text);
+            mj_frame_identity(seq.i, did.s, time.s, text.s, &again);
+        } else {
+            assert_true(mj_span_is(t.s, "#account"));
+            assert_true(get(payload, "active", &active));
+            get(payload, "status", &text);
+            mj_frame_account(seq.i, did.s, time.s, active.i, text.s, &again);
+        }
+        assert_true(mj_span_eq(mj_buf_span(&again), frame));
+    }
+    print_message("%d commits, %d others\n", commits, others);
+    assert_true(commits >= 50);
+    cJSON_Delete(docs);
+}
+
+static void sign_parse_verify(void **state)
+{
+    (void)state;
+    for (int type = MJ_KEY_K256; type <= MJ_KEY_P256; type++) {
+        struct mj_keypair key;
+        struct mj_pubkey *pub;
+        mj_keypair_derive(type, MJ_SPAN("test"), &key);
+        assert_int_equal(mj_pubkey_from_point(type, mj_span(key.point, MJ_POINT_LEN), &pub), 0);
+        struct mj_commit c = {.did = MJ_SPAN("did:plc:44ybard66vv44zksje25o7dz"),
+                              .rev = MJ_SPAN("3jzfcijpj2z2a")},
+                         back;
+        mj_cid_of(MJ_SPAN("data"), &c.data);
+        MJ_AUTO_BUF block = {0};
+        mj_commit_sign(&c, &key, &block);
+        assert_int_equal(mj_cbor_check(mj_buf_span(&block)), 0);
+        assert_int_equal(mj_commit_parse(mj_buf_span(&block), &back), 0);
+        assert_true(mj_span_eq(back.did, c.did) && mj_span_eq(back.rev, c.rev));
+        assert_memory_equal(back.data.bytes, c.data.bytes, MJ_CID_LEN);
+        assert_int_equal(mj_commit_verify(mj_buf_span(&block), pub), 0);
+        /* No prefix of it is a commit, nor anything longer. */
+        for (size_t n = 0; n < block.len; n++)
+            assert_true(mj_commit_parse(mj_span(block.ptr, n), &back) < 0);
+        mj_buf_putc(&block, '\0');
+        assert_int_equal(mj_commit_parse(mj_buf_span(&block), &back), MJ_ETRAILING);
+        block.ptr[block.len - 2] = 2; /* version 2 */
+        block.len--;
+        assert_int_equal(mj_commit_parse(mj_buf_span(&block), &back), MJ_ECOMMIT);
+        mj_pubkey_free(pub);
+    }
+}
+
+/* The sample of spec/firehose.md §2, and an info frame. */
+static void info_and_error(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF b = {0};
+    mj_frame_error(MJ_SPAN("FutureCursor"), MJ_SPAN("x"), &b);
+    static const char want[] = "\xa1\x62op\x20\xa2\x65"
+                               "error\x6c"
+                               "FutureCursor\x67message\x61x";
+    assert_true(mj_span_eq(mj_buf_span(&b), MJ_SPAN(want)));
+    b.len = 0;
+    mj_frame_info(MJ_SPAN("OutdatedCursor"), (struct mj_span){0}, &b);
+    static const char info[] = "\xa2\x61t\x65#info\x62op\x01\xa1\x64name\x6eOutdatedCursor";
+    assert_true(mj_span_eq(mj_buf_span(&b), MJ_SPAN(info)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recorded_frames),
+        cmocka_unit_test(sign_parse_verify),
+        cmocka_unit_test(info_and_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
