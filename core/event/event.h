@@ -32,5 +32,7 @@ struct mj_event {
 /* "commit", "identity", "account"; "create", "update", "delete", "" */
 const char *mj_kind_name(enum mj_kind k);
 const char *mj_op_name(enum mj_op op);
-/* The record obeys DRISL and the data model (spec/firehose.md §5, rules 1-17). 0 or the reason. */
+/* The record obeys DRISL and the data model (spec/firehose.md §5, rules 1-17) and is no longer than
+ * the containers and keys of spec/firehose.md §9 allow. Accepts exactly what mj_jetstream_encode()
+ * prints. 0, MJ_ETRUNC…MJ_EDEPTH, MJ_ECID, MJ_ELIMIT, or MJ_ERECORD for rules 16 and 17. */
 int mj_record_check(struct mj_span record);
