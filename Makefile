@@ -16,7 +16,7 @@ JOBS ?= $(shell nproc)
 # What a build needs; what each further thing needs on top. libluajit-5.1-dev is the fallback where
 # LuaJIT's source cannot be had (cmake/LuaJIT.cmake).
 PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificates \
-  libwebsockets-dev libcbor-dev libcjson-dev libzstd-dev libssl-dev libsecp256k1-dev libxxhash-dev \
+  libwebsockets-dev libwebsockets-evlib-ev libev-dev libcbor-dev libcjson-dev libzstd-dev libssl-dev libsecp256k1-dev libxxhash-dev \
   libluajit-5.1-dev
 PACKAGES_TEST := libcmocka-dev
 PACKAGES_BENCH := valgrind

@@ -1,0 +1,168 @@
+/* What a request gets: the answers of v1 (spec/jetstream-v1.md §§2, 9), streams by name, metrics
+ * and health. */
+#include "base/clock.h"
+#include "base/err.h"
+#include "server/internal.h"
+
+#define TEXT "text/plain; charset=UTF-8"
+#define JSON "application/json; charset=UTF-8"
+
+static void say(struct mj_answer *out, int status, const char *type, const char *body)
+{
+    out->status = status;
+    out->type = type;
+    out->body.len = 0;
+    mj_buf_puts(&out->body, body);
+}
+
+static void not_found(struct mj_answer *out) { say(out, 404, JSON, "{\"message\":\"Not Found\"}"); }
+
+static void unknown_stream(struct mj_server *s, struct mj_span name, struct mj_answer *out)
+{
+    MJ_AUTO_BUF text = {0};
+    mj_buf_puts(&text, "no stream is named \"");
+    mj_buf_put(&text, name.ptr, name.len < 100 ? name.len : 100);
+    mj_buf_puts(&text, "\"; there are: ");
+    size_t n = mj_streams_count(s->cfg.streams);
+    for (size_t i = 0; i < n; i++)
+        mj_buf_printf(&text, "%s%s", i ? ", " : "", mj_streams_name(s->cfg.streams, i));
+    say(out, 404, JSON, "{\"message\":");
+    mj_buf_put_json(&out->body, mj_buf_span(&text));
+    mj_buf_putc(&out->body, '}');
+}
+
+/* The bit of the stream a path subscribes to; MJ_ENOENT for other paths, MJ_EINVAL with the name
+ * in *name for a stream we do not have. */
+static int stream_of(struct mj_server *s, struct mj_span path, struct mj_span *name)
+{
+    static const char front[] = "/stream/", back[] = "/subscribe";
+    const size_t f = sizeof front - 1, b = sizeof back - 1;
+    if (mj_span_is(path, back))
+        return MJ_STREAM_MAIN;
+    if (path.len <= f + b || !mj_span_starts(path, MJ_SPAN("/stream/")) ||
+        memcmp(path.ptr + path.len - b, back, b) != 0)
+        return MJ_ENOENT;
+    *name = mj_span(path.ptr + f, path.len - f - b);
+    int bit = mj_streams_find(s->cfg.streams, *name);
+    return bit < 0 ? MJ_EINVAL : bit;
+}
+
+/* As gorilla/websocket asked for it. The key must be 16 bytes of base64. */
+static bool is_upgrade(const struct mj_http_head *head)
+{
+    struct mj_span key = mj_http_header(head, "Sec-WebSocket-Key");
+    if (!mj_http_has_token(mj_http_header(head, "Connection"), "upgrade") ||
+        !mj_http_has_token(mj_http_header(head, "Upgrade"), "websocket") ||
+        !mj_span_is(mj_http_header(head, "Sec-WebSocket-Version"), "13") || key.len != 24 ||
+        memcmp(key.ptr + 22, "==", 2) != 0)
+        return false;
+    for (size_t i = 0; i < 22; i++) {
+        uint8_t c = key.ptr[i];
+        if (!(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && c != '+' &&
+            c != '/')
+            return false;
+    }
+    return true;
+}
+
+static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http_head *head,
+                      struct mj_answer *out, struct mj_sub **sub)
+{
+    struct mj_subscribe_query q;
+    if (mj_subscribe_query_parse(head->query, &q, &out->body)) {
+        out->status = 400;
+        out->type = TEXT;
+        return;
+    }
+    if (q.compress) {
+        say(out, 400, TEXT,
+            "compress=true is not available: this build serves plain JSON only. Connect without "
+            "compress to get the same events as text.");
+    } else if (!is_upgrade(head)) {
+        say(out, 400, "text/plain; charset=utf-8", "Bad Request\n");
+        mj_buf_puts(&out->headers, "Sec-Websocket-Version: 13\r\n");
+    } else if (s->filter_bytes + mj_filter_size(q.filter) > MJ_FILTERS_BYTES_MAX) {
+        say(out, 503, TEXT, "too many large filters at once");
+    } else {
+        *sub = mj__sub_new(s, stream, &q);
+        return;
+    }
+    mj_filter_free(q.filter);
+}
+
+static void health(struct mj_server *s, struct mj_answer *out)
+{
+    say(out, 200, JSON, "{\"status\":\"ok\"");
+    mj_buf_printf(&out->body, ",\"version\":\"%s\",\"subscribers\":%zu", MOONJET_VERSION,
+                  s->sub_count);
+    if (s->last_event_us)
+        mj_buf_printf(&out->body, ",\"last_event_age_seconds\":%.3f",
+                      (double)(mj_mono_us() - s->last_event_us) / 1e6);
+    else
+        mj_buf_puts(&out->body, ",\"last_event_age_seconds\":null");
+    mj_buf_printf(&out->body, ",\"oldest_seq\":%llu,\"next_seq\":%llu",
+                  (unsigned long long)s->view.floor, (unsigned long long)s->view.end);
+    if (s->cfg.health)
+        s->cfg.health(s->cfg.health_ctx, &out->body);
+    mj_buf_puts(&out->body, "}\n");
+}
+
+static void cors(struct mj_answer *out, bool preflight)
+{
+    mj_buf_puts(&out->headers, "Vary: Origin\r\nAccess-Control-Allow-Origin: *\r\n");
+    if (preflight)
+        mj_buf_puts(&out->headers, "Vary: Access-Control-Request-Method\r\n"
+                                   "Vary: Access-Control-Request-Headers\r\n"
+                                   "Access-Control-Allow-Methods: GET,HEAD,OPTIONS\r\n");
+}
+
+static void wrong_method(struct mj_answer *out)
+{
+    say(out, 405, JSON, "{\"message\":\"Method Not Allowed\"}");
+    mj_buf_puts(&out->headers, "Allow: OPTIONS, GET\r\n");
+}
+
+static void on_metrics(struct mj_server *s, const struct mj_http_head *head, struct mj_answer *out)
+{
+    bool metrics = mj_span_is(head->path, "/metrics");
+    if (!metrics && !mj_span_is(head->path, "/_health")) {
+        not_found(out);
+    } else if (!mj_span_is(head->method, "GET") && !mj_span_is(head->method, "HEAD")) {
+        wrong_method(out);
+    } else if (metrics) {
+        say(out, 200, "text/plain; version=0.0.4; charset=utf-8", "");
+        mj_metrics_render(&out->body);
+    } else {
+        health(s, out);
+    }
+}
+
+void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
+                  struct mj_answer *out, struct mj_sub **sub)
+{
+    if (at == MJ_LISTEN_METRICS) {
+        on_metrics(s, head, out);
+        return;
+    }
+    bool preflight = mj_span_is(head->method, "OPTIONS");
+    if (preflight) {
+        out->status = 204;
+        cors(out, true);
+        return;
+    }
+    struct mj_span name = {0};
+    int stream = stream_of(s, head->path, &name);
+    bool root = mj_span_is(head->path, "/");
+    if (stream == MJ_ENOENT && !root)
+        not_found(out);
+    else if (!mj_span_is(head->method, "GET"))
+        wrong_method(out);
+    else if (root)
+        say(out, 200, TEXT, "Welcome to Jetstream");
+    else if (stream == MJ_EINVAL)
+        unknown_stream(s, name, out);
+    else
+        subscribe(s, (unsigned)stream, head, out, sub);
+    if (!*sub)
+        cors(out, false);
+}

@@ -1,0 +1,240 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "server/internal.h"
+
+#define FILES_WANTED  65536 /* descriptors we ask the system for, if it allows as many */
+#define FILES_RESERVE 64    /* of them for everything that is not a connection */
+#define STOP_SECONDS  2.5
+
+static void set_view_metrics(struct mj_server *s)
+{
+    mj_metric_set(s->m.floor, (int64_t)s->view.floor);
+    mj_metric_set(s->m.newest, (int64_t)s->view.end - 1);
+}
+
+static void pump(struct mj_server *s)
+{
+    int64_t start = mj_mono_us();
+    if (mj_tail_view_refresh(&s->view)) {
+        s->last_event_us = start;
+        set_view_metrics(s);
+    }
+    mj__subs_pump(s);
+    s->pump_end_us = mj_mono_us();
+    s->pump_cost_us = s->pump_end_us - start;
+    mj_metric_add(s->m.rounds, 1);
+}
+
+static void on_flush(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop;
+    (void)events;
+    pump(timer->data);
+}
+
+/* News. A round costs about the same for one event as for a hundred, so after a dear round the
+ * next one waits: four times as long as the last one took, which leaves the thread four fifths
+ * idle, but never above 10 ms. When rounds are cheap, that is at once. */
+static void on_wake(struct ev_loop *loop, ev_async *async, int events)
+{
+    (void)events;
+    struct mj_server *s = async->data;
+    if (ev_is_active(&s->flush))
+        return;
+    int64_t wait = 4 * s->pump_cost_us;
+    if (wait > MJ_FLUSH_MAX_US)
+        wait = MJ_FLUSH_MAX_US;
+    wait -= mj_mono_us() - s->pump_end_us;
+    if (wait < 200) {
+        pump(s);
+        return;
+    }
+    ev_timer_set(&s->flush, (double)wait / 1e6, 0.);
+    ev_timer_start(loop, &s->flush);
+}
+
+static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)events;
+    struct mj_server *s = timer->data;
+    mj__subs_second(s);
+    if (s->stopping && (!s->adopted || ev_now(loop) - s->started > STOP_SECONDS))
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_stop(struct ev_loop *loop, ev_async *async, int events)
+{
+    (void)events;
+    struct mj_server *s = async->data;
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    s->started = ev_now(loop);
+    mj__front_stop_accepting(s);
+    pump(s);
+    mj__subs_close_all(s);
+    ev_timer_stop(loop, &s->second);
+    ev_timer_set(&s->second, 0., 0.02);
+    ev_timer_start(loop, &s->second);
+}
+
+static void *serve(void *arg)
+{
+    struct mj_server *s = arg;
+    ev_run(s->loop, 0);
+    return NULL;
+}
+
+/* On the writer's thread: one write to an eventfd at most, and none while one is pending. */
+static void wake(void *ctx)
+{
+    struct mj_server *s = ctx;
+    ev_async_send(s->loop, &s->wake);
+}
+
+static void make_metrics(struct mj_server *s)
+{
+    static const char *const ends[] = {
+#define X(name, label) label,
+        MJ_ENDS(X)
+#undef X
+    };
+    for (int i = 0; i < MJ_END_COUNT; i++)
+        s->m.ends[i] = mj_metric("moonjet_subscribers_ended_total", MJ_COUNTER,
+                                 "Subscribers that are gone, by reason.", "reason=\"%s\"", ends[i]);
+    s->m.subs = mj_metric("moonjet_subscribers", MJ_GAUGE, "Subscribers connected now.", NULL);
+    s->m.writes = mj_metric("moonjet_writes_total", MJ_COUNTER, "Writes to subscribers.", NULL);
+    s->m.frames = mj_metric("moonjet_frames_written_total", MJ_COUNTER,
+                            "Events sent to subscribers; by writes, the frames per write.", NULL);
+    s->m.write_bytes =
+        mj_metric("moonjet_written_bytes_total", MJ_COUNTER, "Bytes sent to subscribers.", NULL);
+    s->m.rounds = mj_metric("moonjet_flush_rounds_total", MJ_COUNTER,
+                            "Times everybody was offered what is new.", NULL);
+    s->m.floor = mj_metric("moonjet_tail_floor_seq", MJ_GAUGE, "Oldest event still kept.", NULL);
+    s->m.newest = mj_metric("moonjet_tail_newest_seq", MJ_GAUGE, "Newest event.", NULL);
+    s->m.heads =
+        mj_metric("moonjet_requests_open", MJ_GAUGE, "Requests being read or answered.", NULL);
+    s->m.refused = mj_metric("moonjet_requests_refused_total", MJ_COUNTER,
+                             "Requests refused for form, size, time or number.", NULL);
+    s->m.accepted =
+        mj_metric("moonjet_connections_total", MJ_COUNTER, "Connections accepted.", NULL);
+}
+
+/* Every connection is a file; the usual limit of 1,024 is too low for a server. */
+static size_t raise_file_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r))
+        return 1024;
+    rlim_t want = r.rlim_max < FILES_WANTED ? r.rlim_max : FILES_WANTED;
+    if (r.rlim_cur < want) {
+        struct rlimit more = {want, r.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+            r.rlim_cur = want;
+    }
+    return r.rlim_cur > FILES_RESERVE + 64 ? r.rlim_cur - FILES_RESERVE : 64;
+}
+
+static int listen_at(struct mj_server *s, enum mj_listener i, const char *where)
+{
+    struct mj_hostport at;
+    if (mj_hostport_parse(where, &at)) {
+        mj_log(MJ_LOG_ERROR, "server", "\"%s\" is not HOST:PORT", where);
+        return MJ_ESYNTAX;
+    }
+    int fd = mj_listen(&at, &s->ports[i]);
+    if (fd < 0) {
+        mj_log(MJ_LOG_ERROR, "server", "cannot listen on %s: %s", where, strerror(errno));
+        return MJ_EIO;
+    }
+    s->accepting[i].fd = fd;
+    return 0;
+}
+
+/* Everything but the thread; also undoes a start that failed half way. */
+static void destroy(struct mj_server *s)
+{
+    mj__front_stop_accepting(s);
+    mj__front_close_all(s);
+    mj__subs_deinit(s);
+    if (s->loop)
+        ev_loop_destroy(s->loop);
+    mj_tail_view_deinit(&s->view);
+    free(s);
+}
+
+int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
+{
+    struct mj_server *s = mj_calloc(1, sizeof *s);
+    s->cfg = *cfg;
+    size_t files = raise_file_limit();
+    if (!s->cfg.max_connections || s->cfg.max_connections > files)
+        s->cfg.max_connections = files;
+    if (!s->cfg.sndbuf)
+        s->cfg.sndbuf = 128 << 10;
+    if (!s->cfg.stall_seconds)
+        s->cfg.stall_seconds = 60;
+    if (!s->cfg.ping_seconds)
+        s->cfg.ping_seconds = 30;
+    for (int i = 0; i < MJ_LISTENERS; i++)
+        s->accepting[i].fd = -1;
+    make_metrics(s);
+    mj_tail_view_init(&s->view, cfg->tail);
+    set_view_metrics(s);
+
+    int err = MJ_EIO;
+    s->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
+    if (!s->loop)
+        goto fail;
+    if ((err = listen_at(s, MJ_LISTEN_STREAM, cfg->listen)))
+        goto fail;
+    if (cfg->metrics_listen && *cfg->metrics_listen &&
+        (err = listen_at(s, MJ_LISTEN_METRICS, cfg->metrics_listen)))
+        goto fail;
+    if ((err = mj__subs_init(s))) {
+        mj_log(MJ_LOG_ERROR, "server", "libwebsockets does not start; is its libev plug-in there?");
+        goto fail;
+    }
+    ev_async_init(&s->wake, on_wake);
+    ev_async_init(&s->stop, on_stop);
+    ev_timer_init(&s->flush, on_flush, 0., 0.);
+    ev_timer_init(&s->second, on_second, 1., 1.);
+    s->wake.data = s->stop.data = s->flush.data = s->second.data = s;
+    ev_async_start(s->loop, &s->wake);
+    ev_async_start(s->loop, &s->stop);
+    ev_timer_start(s->loop, &s->second);
+    mj__front_start(s);
+    if (pthread_create(&s->thread, NULL, serve, s)) {
+        mj_log(MJ_LOG_ERROR, "server", "cannot start a thread");
+        err = MJ_EIO;
+        goto fail;
+    }
+    mj_tail_on_publish(cfg->tail, wake, s);
+    wake(s); /* for what was published before */
+    *out = s;
+    return 0;
+
+fail:
+    destroy(s);
+    return err;
+}
+
+int mj_server_port(const struct mj_server *s) { return s->ports[MJ_LISTEN_STREAM]; }
+int mj_server_metrics_port(const struct mj_server *s) { return s->ports[MJ_LISTEN_METRICS]; }
+
+void mj_server_stop(struct mj_server *s)
+{
+    if (!s)
+        return;
+    mj_tail_on_publish(s->cfg.tail, NULL, NULL);
+    ev_async_send(s->loop, &s->stop);
+    pthread_join(s->thread, NULL);
+    destroy(s);
+}

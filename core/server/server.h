@@ -1,0 +1,40 @@
+/* The server: everything that subscribers and monitors connect to, in one thread of its own.
+ *
+ *   accept ─▶ request head ─┬─▶ plain answers: welcome, errors, /metrics, /_health
+ *   (front.c)  (front.c)    └─▶ subscriber: handed to libwebsockets, fed from the tail
+ *                               (subscriber.c)
+ *
+ * A subscriber is a position in the tail, a filter and a socket; it has no queue. The thread wakes
+ * once per flush of the tail, and writes to every subscriber that has caught up what it has not
+ * seen; those behind are driven by their sockets. */
+#pragma once
+
+#include "flow/streams.h"
+#include "journal/tail.h"
+
+struct mj_server_cfg {
+    const char *listen;         /* "HOST:PORT" of the stream; borrowed during start */
+    const char *metrics_listen; /* the same for /metrics and /_health; NULL or "" for none */
+    struct mj_tail *tail;       /* borrowed until mj_server_stop(); its wake function is taken */
+    struct mj_streams *streams; /* borrowed until mj_server_stop() */
+    /* Appends `,"name":value` pairs to the object /_health answers, or NULL. Called on the
+     * server's thread. */
+    void (*health)(void *ctx, struct mj_buf *json);
+    void *health_ctx;
+    size_t max_connections; /* 0: as many as the process may have files, less a reserve */
+    int sndbuf;             /* cap of SO_SNDBUF in bytes; 0: 128 KiB */
+    int stall_seconds;      /* cut after so long without an acknowledged byte; 0: 60 */
+    int ping_seconds;       /* 0: 30 */
+};
+
+struct mj_server;
+
+/* Listens, then starts the thread. 0, or MJ_ESYNTAX (bad address) or MJ_EIO after a log line that
+ * says what failed. */
+int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out);
+/* The real ports; 0 when there is no such listener. */
+int mj_server_port(const struct mj_server *s);
+int mj_server_metrics_port(const struct mj_server *s);
+/* Stops listening, sends what is published, closes every subscriber with 1001, and joins the
+ * thread: within three seconds, whatever the peers do. Frees *s; NULL is fine. */
+void mj_server_stop(struct mj_server *s);
