@@ -6,7 +6,8 @@
  *   mj_loop_run(loop);                        until mj_loop_stop(), from anywhere
  *   mj_firehose_free(f); mj_loop_free(loop);
  *
- * Everything but mj_loop_stop() and mj_loop_wake() belongs to the thread that runs the loop. */
+ * Everything but mj_loop_stop() and mj_loop_wake() belongs to the thread that runs the loop. The
+ * sources know this interface only, not libwebsockets. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,6 +27,27 @@ void mj_loop_stop(struct mj_loop *l);
  * several calls may end in one. */
 void mj_loop_wake(struct mj_loop *l);
 void mj_loop_on_wake(struct mj_loop *l, void (*fn)(void *ctx), void *ctx);
+
+/* A descriptor the loop polls. `readable` is called when it can be read or has ended, `writable`
+ * once after each mj_watch_writable(). The descriptor belongs to the watch and is closed with it.
+ * Inside its own callbacks a watch may be closed too. */
+struct mj_watch;
+struct mj_watch_fns {
+    void (*readable)(void *ctx);
+    void (*writable)(void *ctx); /* may be NULL when never asked for */
+};
+/* NULL when the loop has no room for another descriptor (which stays the caller's then). */
+struct mj_watch *mj_watch_new(struct mj_loop *l, int fd, const struct mj_watch_fns *fns, void *ctx);
+void mj_watch_writable(struct mj_watch *w);
+/* No callback comes any more; NULL is fine. */
+void mj_watch_close(struct mj_watch *w);
+
+/* A timer: fires once per mj_timer_set(). */
+struct mj_timer;
+struct mj_timer *mj_timer_new(struct mj_loop *l, void (*fn)(void *ctx), void *ctx);
+/* Fires `us` microseconds from now, instead of whenever it was to fire; negative = never. */
+void mj_timer_set(struct mj_timer *t, int64_t us);
+void mj_timer_free(struct mj_timer *t); /* not inside its own callback; NULL is fine */
 
 /* Calls fn every `ms` (1 or more) milliseconds, for the life of the loop. */
 void mj_loop_every(struct mj_loop *l, int ms, void (*fn)(void *ctx), void *ctx);

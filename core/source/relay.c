@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "atproto/cbor.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/http.h"
@@ -81,28 +82,16 @@ void mj_relay_put(struct mj_buf *out, struct mj_span frame)
 
 /* ---- what is said to clients ---- */
 
-static void put_text(struct mj_buf *b, const char *s)
-{
-    size_t n = strlen(s); /* below 256: our own texts */
-    if (n < 24) {
-        mj_buf_putc(b, (char)(0x60 + n));
-    } else {
-        mj_buf_putc(b, 0x78);
-        mj_buf_putc(b, (char)n);
-    }
-    mj_buf_puts(b, s);
-}
-
 static void say(struct client *c, const char *header, size_t header_len, const char *key,
                 const char *name, const char *message)
 {
     MJ_AUTO_BUF frame = {0};
     mj_buf_put(&frame, header, header_len);
-    mj_buf_putc(&frame, (char)0xa2);
-    put_text(&frame, key);
-    put_text(&frame, name);
-    put_text(&frame, "message");
-    put_text(&frame, message);
+    mj_cbor_put_map(&frame, 2);
+    mj_cbor_put_text(&frame, mj_str(key));
+    mj_cbor_put_text(&frame, mj_str(name));
+    mj_cbor_put_text(&frame, mj_str("message"));
+    mj_cbor_put_text(&frame, mj_str(message));
     mj_relay_put(&c->out, mj_buf_span(&frame));
 }
 
