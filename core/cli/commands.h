@@ -3,4 +3,5 @@
 
 #include "base/options.h"
 
+extern const struct mj_command mj_cmd_simulate;
 extern const struct mj_command mj_cmd_version;
