@@ -3,20 +3,41 @@
  *
  *   frame ─▶ decode ─▶ event ─▶ match ─▶ flows (Lua) ─▶ main and named streams ─▶ tail
  *
- * Owns the decoder and scratch; borrows the tail. */
+ * The main stream is one line through all scripts in the order they were added: each narrows or
+ * rewrites what the ones before let through. Every other flow starts from the event as it came, so
+ * one script's edits never show in another's streams.
+ *
+ * What leaves the flows is encoded once per version of the event: streams that get the same
+ * version share one entry, an edited version is an entry of its own.
+ *
+ * Owns the decoder and scratch; borrows the tail, the stream names and the graphs. */
 #pragma once
 
 #include "event/decode.h"
+#include "flow/graph.h"
+#include "flow/streams.h"
 #include "journal/tail.h"
 
 struct mj_router;
 
+/* tail NULL: nothing is kept (`jet.print()` still prints). Without graphs every event goes to main
+ * at full speed. */
 struct mj_router *mj_router_new(struct mj_tail *tail);
 void mj_router_free(struct mj_router *r);
+
+/* Where stream names are registered; before the first graph with a stream is added. Borrowed. */
+void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams);
+/* Adds a script's graph (borrowed until the router is freed) behind those already there. 0, or
+ * MJ_ELIMIT or MJ_ESYNTAX with a sentence appended to `error` when its streams cannot be had;
+ * then nothing was added. Between frames only. */
+int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error);
 
 /* Routes one frame. 0 with *out filled (its `name`/`message` matter for info and error frames,
  * which the source must act on), or the reason the whole frame was dropped; drops are already
  * counted. Nothing is visible to readers before mj_router_flush(). */
 int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *out);
+/* Routes one event that did not come in a frame of ours. time_us is assigned here. 0, or what the
+ * tail said; drops are counted. */
+int mj_router_event(struct mj_router *r, struct mj_event *ev);
 /* Publishes what was appended: once per batch of frames, never per event. */
 void mj_router_flush(struct mj_router *r);

@@ -1,0 +1,184 @@
+#include "flow/graph.h"
+
+struct mj_graph *mj_graph_new(const char *script)
+{
+    struct mj_graph *g = mj_calloc(1, sizeof *g);
+    g->script = mj_strdup(script);
+    return g;
+}
+
+void mj_graph_free(struct mj_graph *g)
+{
+    if (!g)
+        return;
+    for (size_t i = 0; i < g->count; i++) {
+        struct mj_node *n = g->nodes[i];
+        mj_match_free(n->match);
+        mj_patch_deinit(&n->patch);
+        free(n->match_text);
+        free(n->stream);
+        free(n->children);
+        free(n->file);
+        free(n->name);
+        free(n);
+    }
+    free(g->nodes);
+    free(g->script);
+    free(g);
+}
+
+const char *mj_node_type_name(enum mj_node_type type)
+{
+    static const char *const names[] = {"main", "from", "where", "map", "tap", "stream", "print"};
+    return names[type];
+}
+
+struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct mj_node *parent,
+                             const char *file, unsigned line)
+{
+    if (g->count == MJ_NODES_MAX)
+        return NULL;
+    if (g->count == g->cap) {
+        g->cap = g->cap ? g->cap * 2 : 16;
+        g->nodes = mj_realloc(g->nodes, g->cap * sizeof *g->nodes);
+    }
+    unsigned number = 1;
+    for (size_t i = 0; i < g->count; i++)
+        number += g->nodes[i]->type == type;
+    struct mj_buf name = {0};
+    mj_buf_puts(&name, mj_node_type_name(type));
+    if (type != MJ_NODE_MAIN)
+        mj_buf_printf(&name, "#%u", number);
+    mj_buf_cstr(&name);
+
+    struct mj_node *n = mj_calloc(1, sizeof *n);
+    n->type = type;
+    n->file = mj_strdup(file);
+    n->line = line;
+    n->name = (char *)name.ptr;
+    n->parent = parent;
+    if (parent) {
+        if (parent->child_count == parent->child_cap) {
+            parent->child_cap = parent->child_cap ? parent->child_cap * 2 : 2;
+            parent->children = mj_realloc(parent->children, parent->child_cap * sizeof n);
+        }
+        parent->children[parent->child_count++] = n;
+    }
+    return g->nodes[g->count++] = n;
+}
+
+bool mj_node_runs_code(const struct mj_node *n)
+{
+    if (n->fn)
+        return true;
+    for (size_t i = 0; i < n->child_count; i++)
+        if (mj_node_runs_code(n->children[i]))
+            return true;
+    return false;
+}
+
+void mj_graph_ready(struct mj_graph *g)
+{
+    char script[256], name[256];
+    mj_metric_label(mj_str(g->script), script, sizeof script);
+    for (size_t i = 0; i < g->count; i++) {
+        struct mj_node *n = g->nodes[i];
+        mj_metric_label(mj_str(n->name), name, sizeof name);
+        const struct {
+            struct mj_metric **metric;
+            const char *family, *help;
+        } series[] = {
+            {&n->in, "moonjet_node_events_in_total", "Events that reached a node."},
+            {&n->passed, "moonjet_node_events_out_total", "Events a node let through."},
+            {&n->dropped, "moonjet_node_events_dropped_total", "Events a node dropped."},
+            {&n->errors, "moonjet_node_errors_total", "Errors in a node's function."},
+            {&n->ns, "moonjet_node_nanoseconds_total", "Time spent in a node's function."},
+        };
+        for (size_t s = 0; s < MJ_COUNT(series); s++)
+            *series[s].metric = mj_metric(series[s].family, MJ_COUNTER, series[s].help,
+                                          "script=\"%s\",node=\"%s\"", script, name);
+    }
+}
+
+static void describe(const struct mj_node *n, struct mj_buf *out)
+{
+    mj_buf_puts(out, n->name);
+    if (n->match_text)
+        mj_buf_printf(out, " %s", n->match_text);
+    if (n->stream)
+        mj_buf_printf(out, " → /stream/%s/subscribe", n->stream);
+    if (n->type == MJ_NODE_PRINT)
+        mj_buf_puts(out, " → stdout");
+}
+
+static void print_node(const struct mj_node *n, unsigned depth, struct mj_buf *out)
+{
+    MJ_AUTO_BUF text = {0};
+    mj_buf_printf(&text, "%*s", (int)(2 + 2 * depth), "");
+    describe(n, &text);
+    mj_buf_printf(out, "%-56s  %s:%u\n", mj_buf_cstr(&text), n->file, n->line);
+    /* Main is one line of nodes, so it is not drawn as branches; a flow goes deeper per step. */
+    for (size_t i = 0; i < n->child_count; i++)
+        print_node(n->children[i], depth + 1, out);
+}
+
+void mj_graph_print(const struct mj_graph *g, struct mj_buf *out)
+{
+    mj_buf_printf(out, "%s\n", g->script);
+    for (size_t i = 0; i < g->count; i++)
+        if (!g->nodes[i]->parent)
+            print_node(g->nodes[i], 0, out);
+    if (!g->main)
+        mj_buf_puts(out, "  main is left as it is → /subscribe\n");
+}
+
+static size_t index_of(const struct mj_graph *g, const struct mj_node *n)
+{
+    size_t i = 0;
+    while (g->nodes[i] != n)
+        i++;
+    return i;
+}
+
+void mj_graph_print_json(const struct mj_graph *g, struct mj_buf *out)
+{
+    mj_buf_puts(out, "{\"script\":");
+    mj_buf_put_json(out, mj_str(g->script));
+    mj_buf_puts(out, ",\"nodes\":[");
+    for (size_t i = 0; i < g->count; i++) {
+        const struct mj_node *n = g->nodes[i];
+        mj_buf_printf(out, "%s{\"name\":", i ? "," : "");
+        mj_buf_put_json(out, mj_str(n->name));
+        mj_buf_printf(out, ",\"type\":\"%s\",\"file\":", mj_node_type_name(n->type));
+        mj_buf_put_json(out, mj_str(n->file));
+        mj_buf_printf(out, ",\"line\":%u", n->line);
+        if (n->parent)
+            mj_buf_printf(out, ",\"parent\":%zu", index_of(g, n->parent));
+        if (n->match_text) {
+            mj_buf_puts(out, ",\"match\":");
+            mj_buf_put_json(out, mj_str(n->match_text));
+        }
+        if (n->stream) {
+            mj_buf_puts(out, ",\"stream\":");
+            mj_buf_put_json(out, mj_str(n->stream));
+        }
+        mj_buf_putc(out, '}');
+    }
+    mj_buf_puts(out, "]}");
+}
+
+size_t mj_graph_warn(const struct mj_graph *g, struct mj_buf *out)
+{
+    size_t warnings = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        const struct mj_node *n = g->nodes[i];
+        bool on_main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
+        bool ends = n->type == MJ_NODE_TAP || n->type == MJ_NODE_STREAM || n->type == MJ_NODE_PRINT;
+        if (on_main || ends || n->child_count)
+            continue;
+        mj_buf_printf(out, "%s:%u: what passes %s ends nowhere; give it a :to(…) or a :tap(…)\n",
+                      n->file, n->line, n->name);
+        warnings++;
+    }
+    return warnings;
+}

@@ -1,0 +1,86 @@
+/* The graph a script draws: where events come from, what is done to them, where they end.
+ *
+ *   main ─▶ where#1 ─▶ map#1                       the main stream, one line of nodes
+ *   from#1 ─┬▶ where#2 ─▶ stream#1 (lua)           a flow; a node with several children branches
+ *           └▶ tap#1
+ *
+ * A node is a place in a script (file and line) with a name that logs and metrics use. Nodes that
+ * run the user's code call `fn`, which the script room provides; everything else the router does
+ * itself, so this room knows no Lua.
+ *
+ * A graph owns its nodes. Once it is added to a router it must not change, and must outlive the
+ * router's last frame. */
+#pragma once
+
+#include "base/metrics.h"
+#include "event/patch.h"
+#include "match/match.h"
+
+#define MJ_NODES_MAX 1000 /* per script: enough for any hand-written one, and bounds recursion */
+
+enum mj_node_type {
+    MJ_NODE_MAIN,   /* root: the main stream as the scripts before left it */
+    MJ_NODE_FROM,   /* root: events that match */
+    MJ_NODE_WHERE,  /* passes or drops, by match or by fn */
+    MJ_NODE_MAP,    /* fn edits, passes or drops */
+    MJ_NODE_TAP,    /* fn looks */
+    MJ_NODE_STREAM, /* end: into a named stream */
+    MJ_NODE_PRINT   /* end: JSON lines on stdout */
+};
+
+enum mj_verdict { MJ_VERDICT_DROP, MJ_VERDICT_PASS, MJ_VERDICT_ERROR };
+
+struct mj_node;
+/* Runs the node's function on an event. A map node leaves its edits in node->patch. Errors are
+ * reported by the function itself; the router counts them. */
+typedef enum mj_verdict (*mj_node_fn)(struct mj_node *node, const struct mj_event *ev);
+
+struct mj_node {
+    enum mj_node_type type;
+    unsigned line;
+    char *file;                /* owned: as the script's messages name it */
+    char *name;                /* owned: "where#1", or what :as() said */
+    struct mj_match *match;    /* owned; from and where, else NULL */
+    char *match_text;          /* owned: the match as people wrote it, else NULL */
+    mj_node_fn fn;             /* where, map, tap; NULL for a where by match */
+    void *ctx;                 /* borrowed: fn's own */
+    int ref;                   /* fn's own */
+    char *stream;              /* owned: name of the stream, else NULL */
+    int bit;                   /* of the stream, once added to a router */
+    struct mj_node *parent;    /* borrowed; NULL for roots */
+    struct mj_node **children; /* owned array of borrowed nodes, in order */
+    size_t child_count, child_cap;
+    /* map: */
+    struct mj_patch patch;
+    struct mj_event out; /* the event with the patch, during one event */
+    /* process-wide series; only the router's thread adds to them */
+    struct mj_metric *in, *passed, *dropped, *errors, *ns;
+};
+
+struct mj_graph {
+    char *script;           /* owned: label in logs and metrics */
+    struct mj_node **nodes; /* owned, in the order they were declared */
+    size_t count, cap;
+    struct mj_node *main; /* borrowed; NULL when the script leaves main alone. Its children are
+                             one line: each works on what the one before let through. */
+};
+
+struct mj_graph *mj_graph_new(const char *script);
+void mj_graph_free(struct mj_graph *g);
+/* Adds a node behind `parent` (NULL for a root), named after its type and number. NULL when the
+ * graph is full. */
+struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct mj_node *parent,
+                             const char *file, unsigned line);
+/* "main", "from", "where", "map", "tap", "stream", "print" */
+const char *mj_node_type_name(enum mj_node_type type);
+/* True when this node or one behind it runs the user's code. */
+bool mj_node_runs_code(const struct mj_node *n);
+/* Makes the nodes' metrics: after the last mj_graph_add(), before the first event. */
+void mj_graph_ready(struct mj_graph *g);
+
+/* The graph for people, one node a line, indented by depth. */
+void mj_graph_print(const struct mj_graph *g, struct mj_buf *out);
+/* The same as one JSON object. */
+void mj_graph_print_json(const struct mj_graph *g, struct mj_buf *out);
+/* Appends a line per node whose events end nowhere; returns how many there are. */
+size_t mj_graph_warn(const struct mj_graph *g, struct mj_buf *out);
