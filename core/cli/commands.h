@@ -4,4 +4,5 @@
 #include "base/options.h"
 
 extern const struct mj_command mj_cmd_simulate;
+extern const struct mj_command mj_cmd_check;
 extern const struct mj_command mj_cmd_version;

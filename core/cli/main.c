@@ -7,6 +7,7 @@
 
 static const struct mj_command *const commands[] = {
     &mj_cmd_simulate,
+    &mj_cmd_check,
     &mj_cmd_version,
 };
 

@@ -1,0 +1,56 @@
+/* What Lua sees, one file per class, each with its part of the surface; internal to core/script.
+ * Functions marked [raises] leave by lua_error() and so own nothing on the C heap meanwhile. */
+#pragma once
+
+#include "script/vm.h"
+
+/* bind_jet.c: fills the table at the top of the stack with jet's functions. */
+void mj_bind_jet(lua_State *L);
+/* Fills the table at the top with what lua/sandbox.lua calls `host`. */
+void mj_bind_host(lua_State *L);
+/* bind_flow.c: metatables of flows and sinks; adds from, main, stream, print to the table at the
+ * top. */
+void mj_bind_flow(lua_State *L);
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c: the rest alike. */
+void mj_bind_event(lua_State *L);
+void mj_bind_record(lua_State *L);
+void mj_bind_counter(lua_State *L);
+void mj_bind_pattern(lua_State *L);
+/* bind_require.c */
+int mj_lua_require(lua_State *L);
+
+/* bind_match.c: compiles the match at a stack index; the text it stands for is appended to
+ * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */
+int mj_match_from_lua(lua_State *L, int index, struct mj_match **out, struct mj_buf *shown,
+                      struct mj_buf *error);
+
+/* bind_event.c: true when the value is the VM's event. */
+bool mj_is_event(lua_State *L, int index);
+/* The event in progress [raises]. */
+const struct mj_event *mj_current_event(lua_State *L, struct mj_vm *vm);
+/* Pushes the collection's name without hashing it anew each time. */
+void mj_push_collection(lua_State *L, struct mj_vm *vm, struct mj_span name);
+
+/* bind_record.c: a proxy for the container at `item` (within the current record). `parent` is the
+ * stack index of the proxy it was reached from, 0 for the record itself; `step` how. */
+void mj_push_proxy(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path);
+/* The bytes a proxy (or the record) at the index stands for, from its first byte to the end of the
+ * record; {NULL, 0} when the value is something else [raises when it is stale]. */
+struct mj_span mj_proxy_span(lua_State *L, struct mj_vm *vm, int index);
+/* The path of the proxy or record at the index; for drafts [raises]. */
+/* Sets (or with nil at `value` removes) what the path names in the draft [raises]. */
+void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_path *path, int value);
+void mj_proxy_path(lua_State *L, struct mj_vm *vm, int index, struct mj_path *out);
+struct mj_span mj_current_record(const struct mj_vm *vm);
+/* An iterator over the items of the array at `item`; ends at once for anything else. */
+int mj_push_each(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path);
+
+/* value.c: pushes the item as scripts see it: text, number, boolean, jet.null; arrays and maps as
+ * proxies with that path (NULL: as tables); links and bytes as { ["$link"] = … }. */
+void mj_push_value(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path);
+/* Pushes the item with everything in it as tables [raises]. */
+void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item);
+/* The Lua value as one CBOR item in vm->value [raises]. Borrowed until the next call. */
+struct mj_span mj_to_cbor(lua_State *L, struct mj_vm *vm, int index);
+/* Pushes an integer's exact decimal text. */
+void mj_push_int64(lua_State *L, int64_t v);

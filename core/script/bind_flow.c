@@ -1,0 +1,251 @@
+/* Drawing the graph: jet.from, jet.main, the operators, the sinks. Every function here works only
+ * while the script is loading, and notes the file and line it was called from. */
+#include "base/err.h"
+#include "script/bind.h"
+
+struct flow {
+    struct mj_node *at;   /* what the next operator is put behind */
+    struct mj_node *last; /* what :as() names */
+};
+
+struct sink {
+    enum mj_node_type type;
+    char name[MJ_STREAM_NAME_MAX + 1]; /* of a stream */
+};
+
+static void *check_class(lua_State *L, int index, enum mj_slot slot)
+{
+    if (lua_getmetatable(L, index)) {
+        mj_vm_push_slot(L, slot);
+        bool same = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+        if (same)
+            return lua_touserdata(L, index);
+    }
+    return NULL;
+}
+
+static struct flow *check_flow(lua_State *L, const char *what)
+{
+    struct flow *f = check_class(L, 1, MJ_SLOT_FLOW);
+    if (!f)
+        luaL_error(L, "%s is an operator of a flow; call it with a colon: jet.from(…):%s(…)", what,
+                   what);
+    mj_need_declare(L, what);
+    return f;
+}
+
+static struct mj_node *add_node(lua_State *L, enum mj_node_type type, struct mj_node *parent)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    lua_Debug at = {.currentline = 0};
+    if (lua_getstack(L, 1, &at))
+        lua_getinfo(L, "Sl", &at);
+    struct mj_node *n = mj_graph_add(vm->graph, type, parent, at.short_src,
+                                     at.currentline > 0 ? (unsigned)at.currentline : 0);
+    if (!n)
+        luaL_error(L, "the script draws more than %d nodes", MJ_NODES_MAX);
+    n->ctx = vm;
+    return n;
+}
+
+static void push_flow(lua_State *L, struct mj_node *at, struct mj_node *last)
+{
+    struct flow *f = lua_newuserdata(L, sizeof *f);
+    *f = (struct flow){at, last};
+    mj_vm_push_slot(L, MJ_SLOT_FLOW);
+    lua_setmetatable(L, -2);
+}
+
+/* Main is one line: whatever flow value an operator is called on, it goes to the line's end. */
+static void push_after(lua_State *L, const struct flow *f, struct mj_node *added)
+{
+    push_flow(L, f->at->type == MJ_NODE_MAIN ? f->at : added, added);
+}
+
+/* Compiles the match at the index [raises]. */
+static void take_match(lua_State *L, int index, struct mj_match **match, char **text)
+{
+    struct mj_buf shown = {0}, error = {0};
+    if (mj_match_from_lua(L, index, match, &shown, &error)) {
+        luaL_where(L, 1);
+        lua_pushlstring(L, (const char *)error.ptr, error.len);
+        mj_buf_deinit(&shown);
+        mj_buf_deinit(&error);
+        lua_concat(L, 2);
+        lua_error(L);
+    }
+    mj_buf_deinit(&error);
+    mj_buf_cstr(&shown);
+    *text = (char *)shown.ptr;
+}
+
+/* jet.from(match) */
+static int jet_from(lua_State *L)
+{
+    struct mj_match *match;
+    char *text;
+    mj_need_declare(L, "jet.from");
+    luaL_checkany(L, 1);
+    take_match(L, 1, &match, &text);
+    struct mj_node *n = add_node(L, MJ_NODE_FROM, NULL);
+    n->match = match;
+    n->match_text = text;
+    push_flow(L, n, n);
+    return 1;
+}
+
+/* jet.main() */
+static int jet_main(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    mj_need_declare(L, "jet.main");
+    if (!lua_isnone(L, 1))
+        return luaL_error(L, "jet.main takes nothing; narrow it with :where(match)");
+    if (!vm->graph->main)
+        vm->graph->main = add_node(L, MJ_NODE_MAIN, NULL);
+    push_flow(L, vm->graph->main, vm->graph->main);
+    return 1;
+}
+
+static int add_function(lua_State *L, const char *what, enum mj_node_type type)
+{
+    struct flow *f = check_flow(L, what);
+    if (lua_type(L, 2) != LUA_TFUNCTION)
+        return luaL_error(L, "%s wants a function", what);
+    struct mj_node *n = add_node(L, type, f->at);
+    lua_pushvalue(L, 2);
+    n->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    n->fn = mj_script_run_node;
+    push_after(L, f, n);
+    return 1;
+}
+
+/* flow:where(function or match) */
+static int flow_where(lua_State *L)
+{
+    struct flow *f = check_flow(L, "where");
+    if (lua_type(L, 2) == LUA_TFUNCTION)
+        return add_function(L, "where", MJ_NODE_WHERE);
+    if (lua_type(L, 2) != LUA_TSTRING && lua_type(L, 2) != LUA_TTABLE)
+        return luaL_error(L, "where wants a function or a match");
+    struct mj_match *match;
+    char *text;
+    take_match(L, 2, &match, &text);
+    struct mj_node *n = add_node(L, MJ_NODE_WHERE, f->at);
+    n->match = match;
+    n->match_text = text;
+    push_after(L, f, n);
+    return 1;
+}
+
+static int flow_map(lua_State *L) { return add_function(L, "map", MJ_NODE_MAP); }
+static int flow_tap(lua_State *L) { return add_function(L, "tap", MJ_NODE_TAP); }
+
+/* flow:as(name) */
+static int flow_as(lua_State *L)
+{
+    struct flow *f = check_flow(L, "as");
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t len;
+    const char *name = luaL_checklstring(L, 2, &len);
+    if (!len || len > 64 ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != len)
+        return luaL_error(L, "a name is 1 to 64 letters, digits, '_', '.' or '-'");
+    for (size_t i = 0; i < vm->graph->count; i++)
+        if (vm->graph->nodes[i] != f->last && !strcmp(vm->graph->nodes[i]->name, name))
+            return luaL_error(L, "there is already a node named '%s' (line %d)", name,
+                              (int)vm->graph->nodes[i]->line);
+    free(f->last->name);
+    f->last->name = mj_strdup(name);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* flow:to(sink, …) */
+static int flow_to(lua_State *L)
+{
+    struct flow *f = check_flow(L, "to");
+    int top = lua_gettop(L);
+    if (top < 2)
+        return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print()");
+    for (int i = 2; i <= top; i++) {
+        struct sink *s = check_class(L, i, MJ_SLOT_SINK);
+        if (!s && lua_type(L, i) == LUA_TSTRING)
+            return luaL_error(L, "to wants a sink, not a text: jet.stream \"%s\"",
+                              lua_tostring(L, i));
+        if (!s)
+            return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print(), not %s",
+                              luaL_typename(L, i));
+        f->last = add_node(L, s->type, f->at);
+        if (s->type == MJ_NODE_STREAM)
+            f->last->stream = mj_strdup(s->name);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+static struct sink *push_sink(lua_State *L, enum mj_node_type type)
+{
+    struct sink *s = lua_newuserdata(L, sizeof *s);
+    *s = (struct sink){.type = type};
+    mj_vm_push_slot(L, MJ_SLOT_SINK);
+    lua_setmetatable(L, -2);
+    return s;
+}
+
+/* jet.stream(name) */
+static int jet_stream(lua_State *L)
+{
+    mj_need_declare(L, "jet.stream");
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
+    if (strcmp(name, "main") == 0)
+        return luaL_error(L, "the main stream is jet.main()");
+    if (!mj_stream_name_valid(mj_span(name, len)))
+        return luaL_error(L,
+                          "'%s' cannot name a stream: 1 to 64 of a-z, 0-9, '.', '_', '-', and a "
+                          "letter or digit first",
+                          name);
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+        lua_pushnil(L);
+        if (lua_next(L, 2))
+            return luaL_error(L, "jet.stream has no option '%s'",
+                              lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?");
+    }
+    struct sink *s = push_sink(L, MJ_NODE_STREAM);
+    memcpy(s->name, name, len);
+    return 1;
+}
+
+/* jet.print() */
+static int jet_print(lua_State *L)
+{
+    mj_need_declare(L, "jet.print");
+    push_sink(L, MJ_NODE_PRINT);
+    return 1;
+}
+
+void mj_bind_flow(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"where", flow_where}, {"map", flow_map}, {"tap", flow_tap},
+                                       {"as", flow_as},       {"to", flow_to},   {NULL, NULL}};
+    static const luaL_Reg jet[] = {{"from", jet_from},
+                                   {"main", jet_main},
+                                   {"stream", jet_stream},
+                                   {"print", jet_print},
+                                   {NULL, NULL}};
+    luaL_register(L, NULL, jet);
+    mj_vm_push_slot(L, MJ_SLOT_FLOW);
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "flow");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    mj_vm_push_slot(L, MJ_SLOT_SINK);
+    lua_pushliteral(L, "sink");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}

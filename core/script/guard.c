@@ -1,0 +1,191 @@
+#include "script/guard.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <luajit.h>
+
+#include "base/bytes.h"
+
+#define TICK_BUSY_NS INT64_C(10000000) /* between looks while scripts run */
+#define TICK_IDLE_NS INT64_C(50000000)
+#define COUNT_SLOW   10000 /* instructions between looks at the clock, without hook checks */
+
+struct mj_guard {
+    _Atomic int64_t deadline; /* of the running call; 0 between calls */
+    _Atomic int64_t calls;    /* begun so far */
+    _Atomic int tid;          /* kernel thread of the running call */
+    lua_State *L;             /* of the running call; its thread only */
+    int64_t budget;
+    bool stopped; /* the hook has raised */
+    pthread_t watchdog;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool quit;
+};
+
+/* What the signal handler and the hook of this thread look at. */
+static _Thread_local struct mj_guard *current;
+
+int64_t mj_guard_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static bool overdue(const struct mj_guard *g)
+{
+    if (!g)
+        return false;
+    int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
+    return deadline && mj_guard_now() >= deadline;
+}
+
+static void on_hook(lua_State *L, lua_Debug *ar);
+
+static void arm(lua_State *L) { lua_sethook(L, on_hook, LUA_MASKCOUNT, 1); }
+
+static void disarm(lua_State *L)
+{
+    if (MOONJET_LUAJIT_CHECKHOOK)
+        lua_sethook(L, NULL, 0, 0);
+    else
+        lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
+}
+
+static void stop_call(lua_State *L)
+{
+    current->stopped = true;
+    arm(L); /* before raising: pcall in the script must not get away */
+    luaL_where(L, 0);
+    lua_pushfstring(L, "stopped after %d ms", (int)(current->budget / 1000000));
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+static void on_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    if (overdue(current))
+        stop_call(L);
+    /* A signal meant for a call that ended just then. */
+    disarm(L);
+}
+
+void mj_guard_check(lua_State *L)
+{
+    if (overdue(current))
+        stop_call(L);
+}
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    int saved = errno;
+    struct mj_guard *g = current;
+    if (overdue(g)) {
+        /* Off and on again: should the VM have been about to rewrite its own dispatch table when
+         * the signal came, it may have undone the last attempt, and only a change is written. */
+        lua_sethook(g->L, NULL, 0, 0);
+        arm(g->L);
+    }
+    errno = saved;
+}
+
+static void *watch(void *arg)
+{
+    struct mj_guard *g = arg;
+    int64_t seen = 0;
+    pthread_mutex_lock(&g->lock);
+    while (!g->quit) {
+        int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
+        int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
+        int64_t now = mj_guard_now();
+        if (deadline && now >= deadline)
+            syscall(SYS_tgkill, getpid(), atomic_load_explicit(&g->tid, memory_order_relaxed),
+                    SIGURG);
+        int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
+        seen = calls;
+        struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
+        pthread_cond_timedwait(&g->wake, &g->lock, &t);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return NULL;
+}
+
+struct mj_guard *mj_guard_new(void)
+{
+    struct mj_guard *g = mj_calloc(1, sizeof *g);
+    if (!MOONJET_LUAJIT_CHECKHOOK)
+        return g;
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGURG, &sa, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    /* The watchdog takes no signals: those are for the threads that have work. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&g->watchdog, NULL, watch, g))
+        abort();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return g;
+}
+
+void mj_guard_free(struct mj_guard *g)
+{
+    if (!g)
+        return;
+    if (MOONJET_LUAJIT_CHECKHOOK) {
+        pthread_mutex_lock(&g->lock);
+        g->quit = true;
+        pthread_cond_signal(&g->wake);
+        pthread_mutex_unlock(&g->lock);
+        pthread_join(g->watchdog, NULL);
+        pthread_cond_destroy(&g->wake);
+        pthread_mutex_destroy(&g->lock);
+    }
+    if (current == g)
+        current = NULL;
+    free(g);
+}
+
+void mj_guard_setup(lua_State *L)
+{
+    luaJIT_setmode(
+        L, 0, LUAJIT_MODE_ENGINE | (MOONJET_LUAJIT_CHECKHOOK ? LUAJIT_MODE_ON : LUAJIT_MODE_OFF));
+    disarm(L);
+}
+
+void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t budget_ns)
+{
+    static _Thread_local int tid;
+    if (MJ_UNLIKELY(!tid))
+        tid = (int)syscall(SYS_gettid);
+    g->L = L;
+    g->budget = budget_ns;
+    g->stopped = false;
+    current = g;
+    atomic_store_explicit(&g->tid, tid, memory_order_relaxed);
+    atomic_store_explicit(&g->calls, g->calls + 1, memory_order_relaxed);
+    atomic_store_explicit(&g->deadline, now_ns + budget_ns, memory_order_release);
+}
+
+bool mj_guard_leave(struct mj_guard *g, lua_State *L)
+{
+    atomic_store_explicit(&g->deadline, 0, memory_order_relaxed);
+    if (MJ_UNLIKELY(g->stopped))
+        disarm(L);
+    return g->stopped;
+}

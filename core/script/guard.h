@@ -1,0 +1,36 @@
+/* The guard: ends a call into Lua that runs past its deadline, even a compiled endless loop.
+ *
+ * With hook checks in LuaJIT (MOONJET_LUAJIT_CHECKHOOK) the JIT stays on and a call costs nothing:
+ * a watchdog thread looks at the running call's deadline and, once it has passed, sends a signal
+ * to that call's thread. The handler sets a hook there, so hook and VM never race. Without hook
+ * checks the JIT is off and a permanent count hook looks at the clock.
+ *
+ *   enter ──── call ──── leave
+ *              │ deadline passes: signal ▶ hook after the next instruction ▶ error
+ *              │ pcall swallows it: the hook is still there and raises again
+ *
+ * One guard per set of scripts; one call at a time; the thread may differ from call to call. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+struct mj_guard;
+
+/* Starts the watchdog if this build needs one. Takes SIGURG, process-wide, for good. */
+struct mj_guard *mj_guard_new(void);
+void mj_guard_free(struct mj_guard *g); /* no call may be running */
+
+/* Prepares a fresh state: JIT on or off, and the permanent hook where that is the way. */
+void mj_guard_setup(lua_State *L);
+/* A call of at most budget_ns begins at now_ns (mj_guard_now()). */
+void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t budget_ns);
+/* The call is over. True when it was stopped. */
+bool mj_guard_leave(struct mj_guard *g, lua_State *L);
+/* For C functions that may run long on a script's behalf: raises the error if it is time. */
+void mj_guard_check(lua_State *L);
+
+int64_t mj_guard_now(void); /* monotonic nanoseconds */

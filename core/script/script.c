@@ -1,0 +1,191 @@
+#include "script/script.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "script/bind.h"
+#include "script/source.h"
+
+#define MEMORY_DEFAULT  ((size_t)64 << 20)
+#define CALL_DEFAULT    INT64_C(50000)
+#define DECLARE_DEFAULT INT64_C(500000)
+#define SLOW_DEFAULT    INT64_C(5000)
+#define ERROR_BURST     10 /* logged per second and script; all are counted */
+
+struct mj_scripts {
+    struct mj_router *router; /* borrowed, may be NULL */
+    struct mj_guard *guard;   /* owned */
+    struct mj_vm **vms;       /* owned, in load order */
+    size_t count;
+};
+
+struct mj_scripts *mj_scripts_new(struct mj_router *router)
+{
+    struct mj_scripts *s = mj_calloc(1, sizeof *s);
+    s->router = router;
+    s->guard = mj_guard_new();
+    return s;
+}
+
+void mj_scripts_free(struct mj_scripts *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; i < s->count; i++)
+        mj_vm_free(s->vms[i]);
+    mj_guard_free(s->guard);
+    free(s->vms);
+    free(s);
+}
+
+size_t mj_scripts_count(const struct mj_scripts *s) { return s->count; }
+
+const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
+{
+    return s->vms[i]->graph;
+}
+
+static const char *error_text(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    return text ? text : "an error that is no text";
+}
+
+/* jet.config from "key=value" strings. */
+static int fill_config(lua_State *L)
+{
+    const struct mj_strings *config = mj_vm_of(L)->cfg->config;
+    mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    for (size_t i = 0; config && i < config->n; i++) {
+        const char *eq = strchr(config->v[i], '=');
+        lua_pushlstring(L, config->v[i], eq ? (size_t)(eq - config->v[i]) : strlen(config->v[i]));
+        lua_pushstring(L, eq ? eq + 1 : "true");
+        lua_rawset(L, -3);
+    }
+    return 0;
+}
+
+static int load(struct mj_vm *vm, const char *path, const char *name,
+                const struct mj_script_cfg *cfg, struct mj_buf *error)
+{
+    lua_State *L = vm->L;
+    int64_t ns, budget = cfg->declare_us ? cfg->declare_us : DECLARE_DEFAULT;
+    char real[PATH_MAX];
+    if (!realpath(path, real)) {
+        mj_buf_printf(error, "%s: no such file", path);
+        return MJ_EIO;
+    }
+    vm->dir = mj_strdup(real);
+    char *slash = strrchr(vm->dir, '/');
+    slash[slash == vm->dir] = 0;
+    vm->call_ns = 1000 * (cfg->call_us ? cfg->call_us : CALL_DEFAULT);
+    vm->slow_ns = 1000 * (cfg->slow_us ? cfg->slow_us : SLOW_DEFAULT);
+    vm->cfg = cfg;
+    int status = lua_cpcall(L, fill_config, NULL);
+    vm->cfg = NULL;
+    if (!status)
+        status = mj_load_source(L, real, name);
+    if (status) {
+        mj_buf_puts(error, error_text(L));
+        return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
+    }
+    status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
+    if (status) {
+        const char *text = error_text(L);
+        /* Errors that come from no line, such as "not enough memory", still name the script. */
+        if (!strstr(text, ".lua:"))
+            mj_buf_printf(error, "%s: ", name);
+        mj_buf_puts(error, text);
+        return MJ_EINVAL;
+    }
+    lua_settop(L, 0);
+    return 0;
+}
+
+int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_script_cfg *cfg,
+                    struct mj_buf *error)
+{
+    static const struct mj_script_cfg defaults;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    if (!cfg)
+        cfg = &defaults;
+    struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
+    int err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
+    if (!err && s->router)
+        err = mj_router_add(s->router, vm->graph, error);
+    if (err) {
+        mj_vm_free(vm);
+        return err;
+    }
+    s->vms = mj_realloc(s->vms, (s->count + 1) * sizeof vm);
+    s->vms[s->count++] = vm;
+    return 0;
+}
+
+/* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
+ * error happened before the message; when it did not, the node's own line serves. */
+static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_event *ev)
+{
+    const char *text = error_text(vm->L);
+    size_t file = 0;
+    const char *colon = strchr(text, ':');
+    if (colon && colon[1] >= '0' && colon[1] <= '9') {
+        const char *end = colon + 1 + strspn(colon + 1, "0123456789");
+        if (*end == ':')
+            file = (size_t)(end - text);
+    }
+    char place[300];
+    if (file && file < sizeof place)
+        snprintf(place, sizeof place, "%.*s", (int)file, text);
+    else
+        snprintf(place, sizeof place, "%s:%u", n->file, n->line);
+    const char *message = file ? text + file + 1 : text;
+    message += strspn(message, " ");
+    bool commit = ev->kind == MJ_KIND_COMMIT;
+    mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script",
+                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s", place, n->name, message,
+                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
+                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
+                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr);
+}
+
+static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
+{
+    if (n->type == MJ_NODE_TAP)
+        return MJ_VERDICT_PASS;
+    if (n->type == MJ_NODE_WHERE || !lua_toboolean(L, -1))
+        return lua_toboolean(L, -1) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+    if (mj_is_event(L, -1))
+        return MJ_VERDICT_PASS;
+    lua_pushfstring(L, "map returns the event it was given, or nil to drop it, not %s",
+                    luaL_typename(L, -1));
+    return MJ_VERDICT_ERROR;
+}
+
+enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
+{
+    struct mj_vm *vm = n->ctx;
+    lua_State *L = vm->L;
+    int64_t ns;
+    vm->ev = ev;
+    vm->generation++;
+    if (n->type == MJ_NODE_MAP) {
+        mj_patch_begin(&n->patch, ev->record);
+        vm->patch = &n->patch;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, n->ref);
+    mj_vm_push_slot(L, MJ_SLOT_EVENT);
+    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR))
+        report(vm, n, ev);
+    if (MJ_UNLIKELY(ns > vm->slow_ns))
+        mj_metric_add(vm->slow, 1);
+    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
+    vm->ev = NULL;
+    vm->patch = NULL;
+    lua_settop(L, 0);
+    return verdict;
+}

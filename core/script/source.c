@@ -1,0 +1,62 @@
+#include "script/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+
+#include "base/bytes.h"
+
+/* 0 or an errno. Regular files only: reading a pipe could wait for ever. */
+static int read_file(const char *path, struct mj_buf *out)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0)
+        return errno;
+    int err = fstat(fd, &st)        ? errno
+              : S_ISREG(st.st_mode) ? 0
+              : S_ISDIR(st.st_mode) ? EISDIR
+                                    : EINVAL;
+    if (!err && st.st_size > MJ_SOURCE_MAX)
+        err = EFBIG;
+    while (!err && out->len <= MJ_SOURCE_MAX) {
+        mj_buf_reserve(out, 65536);
+        ssize_t n = read(fd, out->ptr + out->len, 65536);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            err = errno;
+        if (n <= 0)
+            break;
+        out->len += (size_t)n;
+    }
+    if (!err && out->len > MJ_SOURCE_MAX)
+        err = EFBIG;
+    close(fd);
+    return err;
+}
+
+int mj_load_source(lua_State *L, const char *path, const char *shown)
+{
+    struct mj_buf text = {0};
+    int err = read_file(path, &text);
+    if (err) {
+        mj_buf_deinit(&text);
+        lua_pushfstring(L, "%s: %s", shown, strerror(err));
+        return LUA_ERRFILE;
+    }
+    /* "#!/usr/bin/env moonjet" is for the shell. The line stays, so that numbers are right. */
+    if (text.len > 1 && text.ptr[0] == '#') {
+        text.ptr[0] = '-';
+        text.ptr[1] = '-';
+    }
+    char name[256];
+    snprintf(name, sizeof name, "@%s", shown);
+    int status = luaL_loadbufferx(L, text.len ? (const char *)text.ptr : "", text.len, name, "t");
+    mj_buf_deinit(&text);
+    return status;
+}

@@ -1,0 +1,189 @@
+#include "script/vm.h"
+
+#include <limits.h>
+#include <lualib.h>
+
+#include "script/bind.h"
+
+extern const unsigned char mj_lua_sandbox_lua[];
+extern const size_t mj_lua_sandbox_lua_len;
+
+/* Collect when the heap has grown by this per cent: more often than LuaJIT's own 100, because the
+ * pauses that matter come from the string table's size (spec/lua.md B4). */
+#define GC_PAUSE 130
+
+static void *counting_alloc(void *ud, void *ptr, size_t old, size_t size)
+{
+    struct mj_vm *vm = ud;
+    if (size > old && vm->used + (size - old) > vm->cap)
+        return NULL;
+    void *p = vm->alloc(vm->alloc_ud, ptr, old, size);
+    if (p || !size)
+        vm->used = vm->used + size - old;
+    return p;
+}
+
+static int on_panic(lua_State *L)
+{
+    mj_log(MJ_LOG_ERROR, "script", "error outside a protected call: %s", lua_tostring(L, -1));
+    abort();
+}
+
+static void open_lib(lua_State *L, const char *name, lua_CFunction open)
+{
+    lua_pushcfunction(L, open);
+    lua_pushstring(L, name);
+    lua_call(L, 1, 0);
+}
+
+static void new_slot(lua_State *L, enum mj_slot slot)
+{
+    lua_newtable(L);
+    lua_rawseti(L, LUA_REGISTRYINDEX, (int)slot);
+}
+
+static int setup(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    /* luaL_ref counts up from the registry's length, so the slots are taken first. */
+    for (int i = 1; i < MJ_SLOT_COUNT; i++)
+        new_slot(L, (enum mj_slot)i);
+    open_lib(L, "", luaopen_base);
+    open_lib(L, LUA_TABLIBNAME, luaopen_table);
+    open_lib(L, LUA_STRLIBNAME, luaopen_string);
+    open_lib(L, LUA_MATHLIBNAME, luaopen_math);
+    open_lib(L, LUA_OSLIBNAME, luaopen_os);
+    open_lib(L, LUA_BITLIBNAME, luaopen_bit);
+    open_lib(L, LUA_DBLIBNAME, luaopen_debug);
+    open_lib(L, LUA_JITLIBNAME, luaopen_jit); /* turns the compiler on */
+
+    if (luaL_loadbufferx(L, (const char *)mj_lua_sandbox_lua, mj_lua_sandbox_lua_len, "=moonjet",
+                         "t"))
+        lua_error(L);
+    lua_pushvalue(L, LUA_GLOBALSINDEX);
+    lua_newtable(L);
+    mj_bind_record(L);
+    mj_bind_pattern(L);
+    mj_bind_host(L);
+    lua_newtable(L);
+    mj_bind_event(L);
+    mj_bind_flow(L);
+    mj_bind_counter(L);
+    mj_bind_jet(L);
+    lua_call(L, 3, 1);
+    lua_replace(L, LUA_GLOBALSINDEX);
+    /* Nothing may find the stock libraries again. */
+    lua_newtable(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_newtable(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, "_PRELOAD");
+    vm->generation = 1;
+    return 0;
+}
+
+struct mj_vm *mj_vm_new(const char *name, size_t cap, struct mj_guard *guard, struct mj_buf *error)
+{
+    struct mj_vm *vm = mj_calloc(1, sizeof *vm);
+    char label[256];
+    vm->guard = guard;
+    vm->cap = SIZE_MAX;
+    vm->graph = mj_graph_new(name);
+    vm->L = luaL_newstate();
+    if (!vm->L) {
+        mj_buf_puts(error, "no memory for a Lua VM");
+        mj_vm_free(vm);
+        return NULL;
+    }
+    lua_atpanic(vm->L, on_panic);
+    vm->alloc = lua_getallocf(vm->L, &vm->alloc_ud);
+    vm->used =
+        (size_t)lua_gc(vm->L, LUA_GCCOUNT, 0) * 1024 + (size_t)lua_gc(vm->L, LUA_GCCOUNTB, 0);
+    lua_setallocf(vm->L, counting_alloc, vm);
+    vm->cap = cap;
+    mj_guard_setup(vm->L);
+    lua_gc(vm->L, LUA_GCSETPAUSE, GC_PAUSE);
+    if (lua_cpcall(vm->L, setup, NULL)) {
+        mj_buf_printf(error, "cannot set up a Lua VM: %s", lua_tostring(vm->L, -1));
+        mj_vm_free(vm);
+        return NULL;
+    }
+    mj_guard_setup(vm->L); /* luaopen_jit has set the mode, too */
+    mj_metric_label(mj_str(name), label, sizeof label);
+    vm->slow = mj_metric("moonjet_script_slow_total", MJ_COUNTER,
+                         "Calls into a script above its soft budget.", "script=\"%s\"", label);
+    vm->stopped =
+        mj_metric("moonjet_script_stopped_total", MJ_COUNTER,
+                  "Calls into a script stopped for running too long.", "script=\"%s\"", label);
+    vm->heap = mj_metric("moonjet_script_heap_bytes", MJ_GAUGE, "Heap of a script's VM.",
+                         "script=\"%s\"", label);
+    return vm;
+}
+
+void mj_vm_free(struct mj_vm *vm)
+{
+    if (!vm)
+        return;
+    if (vm->L) {
+        /* LuaJIT gives its arena back only when it finds its own allocator in place. */
+        if (vm->alloc)
+            lua_setallocf(vm->L, vm->alloc, vm->alloc_ud);
+        lua_close(vm->L);
+    }
+    mj_graph_free(vm->graph);
+    mj_buf_deinit(&vm->value);
+    mj_buf_deinit(&vm->keys);
+    mj_buf_deinit(&vm->scratch);
+    free(vm->dir);
+    free(vm);
+}
+
+/* A script near its cap would fail before LuaJIT's own collector gets to run. Collecting all is
+ * dear, so not more than ten times a second. */
+static void relieve(struct mj_vm *vm, int64_t now)
+{
+    if (now - vm->last_full_gc < 100000000)
+        return;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    vm->last_full_gc = mj_guard_now();
+}
+
+int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,
+               int64_t *ns)
+{
+    int64_t start = mj_guard_now();
+    if (MJ_UNLIKELY(vm->used > vm->cap - vm->cap / 4)) {
+        relieve(vm, start);
+        start = mj_guard_now();
+    }
+    vm->context = context;
+    vm->stack = __builtin_frame_address(0);
+    mj_guard_enter(vm->guard, vm->L, start, budget_ns);
+    int status = lua_pcall(vm->L, args, results, 0);
+    bool stopped = mj_guard_leave(vm->guard, vm->L);
+    vm->context = MJ_CONTEXT_IDLE;
+    int64_t end = mj_guard_now();
+    *ns = end - start;
+    if (MJ_UNLIKELY(stopped)) {
+        mj_metric_add(vm->stopped, 1);
+        /* The script may have caught the first error and ended by itself in the next moment; it
+         * is over its budget all the same. */
+        if (!status) {
+            lua_pop(vm->L, results);
+            lua_pushfstring(vm->L, "stopped after %d ms", (int)(budget_ns / 1000000));
+            status = LUA_ERRRUN;
+        }
+    }
+    if (MJ_UNLIKELY(status == LUA_ERRMEM))
+        relieve(vm, end);
+    mj_metric_set(vm->heap, (int64_t)vm->used);
+    return status;
+}
+
+void mj_need_declare(lua_State *L, const char *what)
+{
+    if (mj_vm_of(L)->context != MJ_CONTEXT_DECLARE)
+        luaL_error(L,
+                   "%s draws the graph: call it at the top level of the script, not in a function "
+                   "that runs on events",
+                   what);
+}

@@ -1,0 +1,103 @@
+/* One script's LuaJIT VM: capped memory, a sandboxed environment, and calls with a deadline.
+ *
+ * What a script may hold of an event are handles of its VM, valid while one of its functions runs
+ * on that event:
+ *
+ *   event    one userdata per VM, re-pointed for each call
+ *   record   one userdata per VM for the record as a whole
+ *   proxy    a userdata per array or map inside the record: an offset, checked against the call's
+ *            generation, and in a draft also against the record's version
+ *
+ * Internal to core/script. */
+#pragma once
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "base/log.h"
+#include "flow/graph.h"
+#include "script/guard.h"
+#include "script/script.h"
+
+enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC };
+
+/* Values kept in the registry under these integer keys. Others come from luaL_ref, above them. */
+enum mj_slot {
+    MJ_SLOT_EVENT = 1,
+    MJ_SLOT_RECORD,
+    MJ_SLOT_NULL,
+    MJ_SLOT_ARRAY,  /* metatable of arrays */
+    MJ_SLOT_OBJECT, /* metatable of maps that would be ambiguous */
+    MJ_SLOT_PROXY,  /* metatable of proxies */
+    MJ_SLOT_FLOW,   /* metatable of flows */
+    MJ_SLOT_SINK,   /* metatable of sinks */
+    MJ_SLOT_COUNTER,
+    MJ_SLOT_NO, /* metatables of what jet.no, jet.any, jet.prefix make */
+    MJ_SLOT_ANY,
+    MJ_SLOT_PREFIX,
+    MJ_SLOT_NAMES,  /* collection names, so that their strings stay interned */
+    MJ_SLOT_LOADED, /* modules by name */
+    MJ_SLOT_CONFIG, /* jet.config */
+    MJ_SLOT_COUNT
+};
+
+#define MJ_NAMES 64 /* collection names kept, direct-mapped */
+
+struct mj_vm {
+    lua_State *L;                    /* owned */
+    lua_Alloc alloc;                 /* the allocator LuaJIT came with */
+    void *alloc_ud;                  /* borrowed: its own */
+    size_t used, cap;                /* bytes */
+    struct mj_guard *guard;          /* borrowed */
+    struct mj_graph *graph;          /* owned */
+    char *dir;                       /* owned: the script's folder, resolved */
+    const struct mj_script_cfg *cfg; /* borrowed, while loading */
+    enum mj_context context;
+
+    /* The call in progress. */
+    const struct mj_event *ev; /* borrowed; NULL between calls */
+    struct mj_patch *patch;    /* borrowed; map only */
+    uint32_t generation;       /* +1 per call */
+    void *event_ud, *record_ud;
+    const char *stack; /* where the C stack was when the call began */
+
+    struct {
+        const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
+        size_t len;
+    } names[MJ_NAMES];
+    struct mj_buf value;      /* CBOR being made from a Lua value */
+    struct mj_buf keys;       /* spans of map keys being sorted */
+    struct mj_buf scratch;    /* text being made */
+    int64_t last_full_gc;     /* ns */
+    int64_t call_ns, slow_ns; /* budgets */
+    struct mj_log_gate log_gate, error_gate;
+    struct mj_metric *slow, *stopped, *heap;
+};
+
+/* A fresh sandboxed VM for the script of that name. NULL with a sentence in `error` when not even
+ * that fits the cap. */
+struct mj_vm *mj_vm_new(const char *name, size_t cap, struct mj_guard *guard, struct mj_buf *error);
+void mj_vm_free(struct mj_vm *vm);
+
+/* lua_pcall with context and deadline. 0 or the Lua status; *ns gets the time it took. */
+int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,
+               int64_t *ns);
+
+/* The VM a state belongs to: any coroutine of it will do. */
+static inline struct mj_vm *mj_vm_of(lua_State *L)
+{
+    void *vm;
+    lua_getallocf(L, &vm);
+    return vm;
+}
+
+static inline void mj_vm_push_slot(lua_State *L, enum mj_slot slot)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, (int)slot);
+}
+
+/* What where, map and tap nodes call: script.c. */
+enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *ev);
+
+/* Raises unless the script is being loaded: `what` draws the graph. */
+void mj_need_declare(lua_State *L, const char *what);
