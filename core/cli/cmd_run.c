@@ -1,0 +1,352 @@
+/* moonjet run: sources → router with scripts → tail → server, until a signal. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/http.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/data_dir.h"
+#include "flow/router.h"
+#include "script/script.h"
+#include "server/server.h"
+#include "source/firehose.h"
+
+#define DEFAULT_SOURCE "wss://bsky.network"
+#define SAVE_MS        5000
+
+struct run_cfg {
+    struct mj_strings sources, config;
+    const char *listen, *metrics_listen, *data, *on_future, *log_level, *log_format;
+    int64_t cursor, tail, script_memory;
+};
+
+static const struct mj_option options[] = {
+    {"source", MJ_OPT_LIST, offsetof(struct run_cfg, sources), "URL",
+     "firehose to read, repeatable; without a path " MJ_FIREHOSE_PATH
+     " (without any: the public relay)",
+     .env = "JETSTREAM_WS_URL"},
+    {"listen", MJ_OPT_STR, offsetof(struct run_cfg, listen), "HOST:PORT",
+     "where subscribers connect", .def = ":6008", .env = "JETSTREAM_LISTEN_ADDR"},
+    {"metrics-listen", MJ_OPT_STR, offsetof(struct run_cfg, metrics_listen), "HOST:PORT",
+     "where /metrics and /_health answer", .def = "127.0.0.1:6009",
+     .env = "JETSTREAM_METRICS_LISTEN_ADDR"},
+    {"data", MJ_OPT_STR, offsetof(struct run_cfg, data), "DIR",
+     "remember there how far each source was read; without it every start is live",
+     .env = "JETSTREAM_DATA_DIR"},
+    {"cursor", MJ_OPT_INT, offsetof(struct run_cfg, cursor), "SEQ",
+     "resume the source after this seq, whatever --data says; 0 = the oldest it has", .def = "-1",
+     .env = "JETSTREAM_OVERRIDE_RELAY_CURSOR"},
+    {"on-future-cursor", MJ_OPT_STR, offsetof(struct run_cfg, on_future), "stop|live|oldest",
+     "when a source says our cursor is ahead of it", .def = "stop"},
+    {"config", MJ_OPT_LIST, offsetof(struct run_cfg, config), "KEY=VALUE",
+     "what scripts see as jet.config.KEY, repeatable"},
+    {"script-memory", MJ_OPT_SIZE, offsetof(struct run_cfg, script_memory), "SIZE",
+     "heap of one script", .def = "64M"},
+    {"tail", MJ_OPT_SIZE, offsetof(struct run_cfg, tail), "SIZE",
+     "events kept in memory for slow and returning subscribers", .def = "64M"},
+    {"log-level", MJ_OPT_STR, offsetof(struct run_cfg, log_level), "debug|info|warn|error",
+     "least important line to log", .def = "info"},
+    {"log-format", MJ_OPT_STR, offsetof(struct run_cfg, log_format), "text|json",
+     "format of the log on stderr", .def = "text"},
+    {0}};
+
+struct run;
+
+struct source {
+    struct run *run;          /* borrowed */
+    char *url;                /* owned, as given: the key of its cursor */
+    struct mj_firehose *hose; /* owned */
+    _Atomic int64_t seq;      /* copies for the server's thread, renewed every second */
+    _Atomic bool connected;
+};
+
+struct run {
+    struct mj_loop *loop;
+    struct mj_router *router;
+    struct mj_data_dir data;
+    struct source sources[MJ_SOURCES_MAX];
+    size_t source_count;
+    _Atomic int64_t last_frame_us; /* wall clock; 0 before the first */
+    bool future;                   /* a source gave up */
+};
+
+static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
+{
+    struct source *s = ctx;
+    return mj_router_frame(s->run->router, frame, out);
+}
+
+static void on_flush(void *ctx)
+{
+    struct source *s = ctx;
+    mj_router_flush(s->run->router);
+    atomic_store_explicit(&s->run->last_frame_us, mj_now_us(), memory_order_relaxed);
+}
+
+static void on_stopped(void *ctx)
+{
+    struct source *s = ctx;
+    s->run->future = true;
+    mj_loop_stop(s->run->loop);
+}
+
+static void copy_state(void *ctx)
+{
+    struct run *run = ctx;
+    for (size_t i = 0; i < run->source_count; i++) {
+        struct source *s = &run->sources[i];
+        atomic_store_explicit(&s->seq, mj_firehose_cursor(s->hose), memory_order_relaxed);
+        atomic_store_explicit(&s->connected, mj_firehose_connected(s->hose), memory_order_relaxed);
+    }
+}
+
+static void save_cursors(struct run *run, bool sync)
+{
+    bool news = false;
+    for (size_t i = 0; i < run->source_count; i++) {
+        int64_t seq = mj_firehose_cursor(run->sources[i].hose);
+        if (seq >= 0)
+            news = mj_data_dir_set(&run->data, run->sources[i].url, seq) || news;
+    }
+    if (news && mj_data_dir_save(&run->data, sync))
+        mj_log(MJ_LOG_ERROR, "run",
+               "%s/cursors: %s; a restart would repeat events from the last one saved",
+               run->data.path, strerror(errno));
+}
+
+static void save_tick(void *ctx) { save_cursors(ctx, false); }
+
+/* Runs on the server's thread. */
+static void health(void *ctx, struct mj_buf *json)
+{
+    struct run *run = ctx;
+    int64_t last = atomic_load_explicit(&run->last_frame_us, memory_order_relaxed);
+    if (last)
+        mj_buf_printf(json, ",\"last_frame_age_seconds\":%.3f", (double)(mj_now_us() - last) / 1e6);
+    mj_buf_puts(json, ",\"sources\":[");
+    for (size_t i = 0; i < run->source_count; i++) {
+        struct source *s = &run->sources[i];
+        mj_buf_puts(json, i ? ",{\"url\":" : "{\"url\":");
+        mj_buf_put_json(json, mj_str(s->url));
+        mj_buf_printf(json, ",\"connected\":%s,\"seq\":%lld}",
+                      atomic_load_explicit(&s->connected, memory_order_relaxed) ? "true" : "false",
+                      (long long)atomic_load_explicit(&s->seq, memory_order_relaxed));
+    }
+    mj_buf_putc(json, ']');
+}
+
+/* The original server's variables without a counterpart here. */
+static void note_unused_variables(void)
+{
+    static const char *const names[] = {"JETSTREAM_EVENT_TTL",    "JETSTREAM_MAX_SUB_RATE",
+                                        "JETSTREAM_WORKER_COUNT", "JETSTREAM_MAX_QUEUE_SIZE",
+                                        "JETSTREAM_LIVENESS_TTL", "JETSTREAM_ZSTD_DICTIONARY_PATH"};
+    for (size_t i = 0; i < MJ_COUNT(names); i++)
+        if (getenv(names[i]))
+            mj_log(MJ_LOG_WARN, "run", "%s is set; Moonjet has no such setting and ignores it",
+                   names[i]);
+}
+
+static int check_usage(const struct run_cfg *cfg)
+{
+    if (mj_log_level_parse(cfg->log_level) < 0) {
+        fprintf(stderr, "moonjet run: --log-level %s: expected debug, info, warn or error\n",
+                cfg->log_level);
+        return MJ_EXIT_USAGE;
+    }
+    if (strcmp(cfg->log_format, "text") && strcmp(cfg->log_format, "json")) {
+        fprintf(stderr, "moonjet run: --log-format %s: expected text or json\n", cfg->log_format);
+        return MJ_EXIT_USAGE;
+    }
+    if (mj_on_future_parse(cfg->on_future) < 0) {
+        fprintf(stderr, "moonjet run: --on-future-cursor %s: expected stop, live or oldest\n",
+                cfg->on_future);
+        return MJ_EXIT_USAGE;
+    }
+    if (cfg->cursor < -1) {
+        fprintf(stderr, "moonjet run: --cursor %lld: expected a seq, 0 or more\n",
+                (long long)cfg->cursor);
+        return MJ_EXIT_USAGE;
+    }
+    if (cfg->cursor >= 0 && cfg->sources.n > 1) {
+        fprintf(stderr, "moonjet run: --cursor goes with one --source: each source counts for "
+                        "itself\n");
+        return MJ_EXIT_USAGE;
+    }
+    for (size_t i = 0; i < cfg->sources.n; i++) {
+        struct mj_url url;
+        if (mj_url_parse(cfg->sources.v[i], &url)) {
+            fprintf(stderr, "moonjet run: --source %s: expected a URL such as wss://bsky.network\n",
+                    cfg->sources.v[i]);
+            return MJ_EXIT_USAGE;
+        }
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(cfg->sources.v[i], cfg->sources.v[k]) == 0) {
+                fprintf(stderr, "moonjet run: --source %s is given twice\n", cfg->sources.v[i]);
+                return MJ_EXIT_USAGE;
+            }
+    }
+    struct mj_hostport at;
+    if (mj_hostport_parse(cfg->listen, &at)) {
+        fprintf(stderr, "moonjet run: --listen %s: expected HOST:PORT or :PORT\n", cfg->listen);
+        return MJ_EXIT_USAGE;
+    }
+    if (*cfg->metrics_listen && mj_hostport_parse(cfg->metrics_listen, &at)) {
+        fprintf(stderr, "moonjet run: --metrics-listen %s: expected HOST:PORT or :PORT\n",
+                cfg->metrics_listen);
+        return MJ_EXIT_USAGE;
+    }
+    return 0;
+}
+
+/* Subscribers are descriptors: take as many as the system lets us without asking an administrator.
+ */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int load_scripts(struct mj_scripts *scripts, const struct mj_strings *paths,
+                        const struct run_cfg *cfg)
+{
+    struct mj_script_cfg script_cfg = {.memory = (size_t)cfg->script_memory,
+                                       .config = &cfg->config};
+    for (size_t i = 0; i < paths->n; i++) {
+        MJ_AUTO_BUF error = {0};
+        if (mj_scripts_load(scripts, paths->v[i], &script_cfg, &error)) {
+            fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+            return MJ_EXIT_FAILED;
+        }
+    }
+    return 0;
+}
+
+static void say_where(const struct run_cfg *cfg, struct mj_server *server,
+                      struct mj_streams *streams)
+{
+    struct mj_hostport at;
+    mj_hostport_parse(cfg->listen, &at);
+    const char *open = strchr(at.host, ':') ? "[" : "", *close = *open ? "]" : "";
+    const char *host = *at.host ? at.host : "0.0.0.0";
+    int port = mj_server_port(server);
+    fprintf(stderr, "listening on ws://%s%s%s:%d/subscribe\n", open, host, close, port);
+    for (size_t i = 1; i < mj_streams_count(streams); i++)
+        fprintf(stderr, "stream ws://%s%s%s:%d/stream/%s/subscribe\n", open, host, close, port,
+                mj_streams_name(streams, i));
+    if (*cfg->metrics_listen) {
+        mj_hostport_parse(cfg->metrics_listen, &at);
+        open = strchr(at.host, ':') ? "[" : "", close = *open ? "]" : "";
+        fprintf(stderr, "metrics on http://%s%s%s:%d/metrics\n", open,
+                *at.host ? at.host : "0.0.0.0", close, mj_server_metrics_port(server));
+    }
+}
+
+static int start_sources(struct run *run, const struct run_cfg *cfg)
+{
+    for (size_t i = 0; i < cfg->sources.n; i++) {
+        struct source *s = &run->sources[i];
+        s->run = run;
+        s->url = mj_strdup(cfg->sources.v[i]);
+        struct mj_firehose_cfg hose = {
+            .url = s->url,
+            .cursor = cfg->cursor >= 0 ? cfg->cursor : mj_data_dir_cursor(&run->data, s->url),
+            .on_future = (enum mj_on_future)mj_on_future_parse(cfg->on_future),
+            .frame = on_frame,
+            .flush = on_flush,
+            .stopped = on_stopped,
+            .ctx = s,
+        };
+        atomic_store(&s->seq, hose.cursor);
+        int err = mj_firehose_new(run->loop, &hose, &s->hose);
+        if (err) {
+            fprintf(stderr, "moonjet run: --source %s: %s\n", s->url, mj_strerror(err));
+            free(s->url);
+            return MJ_EXIT_FAILED;
+        }
+        run->source_count++;
+    }
+    return 0;
+}
+
+static int run_main(const struct mj_command *cmd, int argc, char **argv)
+{
+    struct run_cfg cfg = {0};
+    struct mj_strings scripts_given;
+    int status = mj_options_parse(cmd, argc, argv, &cfg, &scripts_given);
+    if (!status)
+        status = check_usage(&cfg);
+    if (status)
+        return status;
+    if (!cfg.sources.n)
+        cfg.sources.v[cfg.sources.n++] = DEFAULT_SOURCE;
+    mj_log_setup((enum mj_log_level)mj_log_level_parse(cfg.log_level),
+                 strcmp(cfg.log_format, "json") == 0);
+    note_unused_variables();
+    raise_file_limit();
+
+    static struct run run; /* the server's thread reads it until it is joined */
+    struct mj_server *server = NULL;
+    MJ_AUTO_BUF error = {0};
+    struct mj_tail *tail = mj_tail_new((size_t)cfg.tail);
+    struct mj_streams *streams = mj_streams_new();
+    run.loop = mj_loop_new();
+    run.router = mj_router_new(tail);
+    mj_router_set_streams(run.router, streams);
+    struct mj_scripts *scripts = mj_scripts_new(run.router);
+
+    status = MJ_EXIT_FAILED;
+    if (mj_data_dir_open(&run.data, cfg.data, &error)) {
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+        goto out;
+    }
+    if (load_scripts(scripts, &scripts_given, &cfg) || start_sources(&run, &cfg))
+        goto out;
+    struct mj_server_cfg server_cfg = {.listen = cfg.listen,
+                                       .metrics_listen = cfg.metrics_listen,
+                                       .tail = tail,
+                                       .streams = streams,
+                                       .health = health,
+                                       .health_ctx = &run};
+    if (mj_server_start(&server_cfg, &server))
+        goto out; /* it has said why */
+    say_where(&cfg, server, streams);
+    mj_loop_stop_on_signals(run.loop);
+    mj_loop_every(run.loop, 1000, copy_state, &run);
+    mj_loop_every(run.loop, SAVE_MS, save_tick, &run);
+    mj_loop_run(run.loop);
+    mj_router_flush(run.router);
+    save_cursors(&run, true);
+    status = run.future ? MJ_EXIT_FUTURE_CURSOR : MJ_EXIT_OK;
+out:
+    mj_server_stop(server);
+    for (size_t i = 0; i < run.source_count; i++) {
+        mj_firehose_free(run.sources[i].hose);
+        free(run.sources[i].url);
+    }
+    mj_router_free(run.router);
+    mj_scripts_free(scripts);
+    mj_loop_free(run.loop);
+    mj_streams_free(streams);
+    mj_tail_free(tail);
+    mj_data_dir_close(&run.data);
+    return status;
+}
+
+const struct mj_command mj_cmd_run = {
+    .name = "run",
+    .usage = "[SCRIPT…]",
+    .summary = "Route a firehose through scripts to subscribers (the default command).",
+    .details = "Without a script it is a plain Jetstream server. Exit status 3: a source says our\n"
+               "cursor is ahead of it (see --on-future-cursor).",
+    .options = options,
+    .positional_max = MJ_STRINGS_MAX,
+    .main = run_main,
+};
