@@ -6,3 +6,4 @@
 extern const struct mj_command mj_cmd_simulate;
 extern const struct mj_command mj_cmd_check;
 extern const struct mj_command mj_cmd_version;
+extern const struct mj_command mj_cmd_run;

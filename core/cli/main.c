@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 
 static const struct mj_command *const commands[] = {
+    &mj_cmd_run,
     &mj_cmd_simulate,
     &mj_cmd_check,
     &mj_cmd_version,
