@@ -49,7 +49,13 @@ static inline int mj_car_next(struct mj_car *car, struct mj_car_section *out)
             return 1;
         }
     }
-    return mj__car_next_slow(car, out);
+    /* Copies, so that the caller's cursor and section can stay in registers. */
+    struct mj_car at = *car;
+    struct mj_car_section section = {0};
+    int result = mj__car_next_slow(&at, &section);
+    *car = at;
+    *out = section;
+    return result;
 }
 
 /* Writers, for simulators and tests. They abort without memory. */

@@ -6,19 +6,33 @@
 
 int mj__cbor_long_arg(const uint8_t **p, const uint8_t *end, unsigned info, uint64_t *arg)
 {
+    const uint8_t *at = *p;
+    size_t left = (size_t)(end - at);
+    uint64_t least;
     if (info > 27)
         return info == 31 ? MJ_EINDEF : MJ_ERESERVED;
-    size_t n = (size_t)1 << (info - 24);
-    if ((size_t)(end - *p) < n)
+    if (left < 1u << (info - 24))
         return MJ_ETRUNC;
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++)
-        v = v << 8 | (*p)[i];
-    *p += n;
-    *arg = v;
     /* Each width must hold something the next smaller one cannot. */
-    static const uint64_t least[] = {24, 1u << 8, 1u << 16, 1ull << 32};
-    return v >= least[info - 24] ? 0 : MJ_EMINIMAL;
+    switch (info) {
+    case 24:
+        *arg = *at;
+        least = 24;
+        break;
+    case 25:
+        *arg = mj__be16(at);
+        least = 1u << 8;
+        break;
+    case 26:
+        *arg = mj__be32(at);
+        least = 1u << 16;
+        break;
+    default:
+        *arg = mj__be64(at);
+        least = 1ull << 32;
+    }
+    *p = at + (1u << (info - 24));
+    return *arg >= least ? 0 : MJ_EMINIMAL;
 }
 
 int mj__cbor_simple_error(const uint8_t *p, const uint8_t *end, unsigned info)

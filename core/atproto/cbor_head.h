@@ -21,22 +21,31 @@ enum mj__cbor_major {
 int mj__cbor_long_arg(const uint8_t **p, const uint8_t *end, unsigned info, uint64_t *arg);
 
 /* Reads the initial byte and its argument, shortest form only. Major 7 is left to the caller: its
- * `arg` is the additional information itself and *p is behind the initial byte. */
-static inline int mj__cbor_head(const uint8_t **p, const uint8_t *end, unsigned *major,
-                                uint64_t *arg)
+ * `arg` is the additional information itself and *p is behind the initial byte. The rare path gets
+ * copies, so that the caller's variables can stay in registers. */
+static inline __attribute__((always_inline)) int mj__cbor_head(const uint8_t **p,
+                                                               const uint8_t *end, unsigned *major,
+                                                               uint64_t *arg)
 {
-    if (MJ_UNLIKELY(*p >= end))
+    const uint8_t *at = *p;
+    if (MJ_UNLIKELY(at >= end))
         return MJ_ETRUNC;
-    unsigned b = *(*p)++, info = b & 31;
+    unsigned b = *at++, info = b & 31;
     *major = b >> 5;
     *arg = info;
-    if (info < 24 || *major == MJ__SIMPLE)
+    *p = at;
+    if (MJ_LIKELY(info < 24 || b >= MJ__SIMPLE << 5))
         return 0;
-    if (MJ_LIKELY(info == 24 && *p < end)) {
-        *arg = *(*p)++;
-        return MJ_LIKELY(*arg >= 24) ? 0 : MJ_EMINIMAL;
+    if (MJ_LIKELY(info == 24 && at < end)) {
+        *arg = *at;
+        *p = at + 1;
+        return MJ_LIKELY(*at >= 24) ? 0 : MJ_EMINIMAL;
     }
-    return mj__cbor_long_arg(p, end, info, arg);
+    uint64_t long_arg = 0;
+    int err = mj__cbor_long_arg(&at, end, info, &long_arg);
+    *arg = long_arg;
+    *p = at;
+    return err;
 }
 
 /* What a major-7 head other than false, true and null is: MJ_EFLOAT, MJ_EINDEF, … */
@@ -51,8 +60,10 @@ static inline int mj__cbor_link(const uint8_t **p, const uint8_t *end, const uin
 {
     /* 58 25 00 01 (55|71) 12 20: one form only, so one comparison of seven bytes. */
     if (MJ_UNLIKELY(end - *p < 39 || mj__be32(*p) != 0x58250001 ||
-                    ((*p)[4] != 0x71 && (*p)[4] != 0x55) || mj__be16(*p + 5) != 0x1220))
+                    ((*p)[4] != 0x71 && (*p)[4] != 0x55) || mj__be16(*p + 5) != 0x1220)) {
+        *cid = NULL;
         return mj__cbor_link_error(*p, end);
+    }
     *cid = *p + 3;
     *p += 39;
     return 0;

@@ -75,9 +75,11 @@ bool mj_cid_matches(struct mj_span cid, struct mj_span block)
     return memcmp(digest, cid.ptr + 4, 32) == 0;
 }
 
+static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
+
 /* Five bytes, as the low 40 bits of x, to eight base32 characters in one 64-bit word: the 5-bit
  * groups are spread one to a byte, then all eight are mapped at once ('a' + v, or '2' + v - 26). */
-static uint64_t base32_group(uint64_t x)
+static inline uint64_t base32_group(uint64_t x)
 {
     x = (x & 0xfffff) | x >> 20 << 32;
     x = (x & 0x000003ff000003ff) | (x & 0x000ffc00000ffc00) << 6;
@@ -88,20 +90,27 @@ static uint64_t base32_group(uint64_t x)
 
 size_t mj_cid_text(struct mj_span cid, char *out)
 {
-    uint8_t *w = (uint8_t *)out, group[8];
+    uint8_t *w = (uint8_t *)out;
     const uint8_t *p = cid.ptr;
     size_t n = cid.len;
     *w++ = 'b';
-    for (; n >= 8; n -= 5, p += 5, w += 8)
-        mj__put_be64(w, base32_group(mj__be64(p) >> 24));
-    uint8_t tail[16] = {0};
-    memcpy(tail, p, n);
-    p = tail;
-    for (; n >= 5; n -= 5, p += 5, w += 8)
-        mj__put_be64(w, base32_group(mj__be64(p) >> 24));
-    mj__put_be64(group, base32_group(mj__be64(p) >> 24));
-    for (size_t i = 0, chars = (n * 8 + 4) / 5; i < chars; i++)
-        *w++ = group[i];
+    if (MJ_LIKELY(n == MJ_CID_LEN)) { /* 36 = 6 × 5, whose loads may look ahead, + 5 + 1 */
+        for (unsigned i = 0; i < 6; i++)
+            mj__put_be64(w + 8 * i, base32_group(mj__be64(p + 5 * i) >> 24));
+        mj__put_be64(w + 48, base32_group(mj__be64(p + 28) << 16 >> 24));
+        w[56] = (uint8_t)digits[p[35] >> 3];
+        w[57] = (uint8_t)digits[(p[35] & 7) << 2];
+        return MJ_CID_TEXT_LEN;
+    }
+    uint32_t bits = 0;
+    unsigned have = 0;
+    for (; n; n--) {
+        bits = bits << 8 | *p++;
+        for (have += 8; have >= 5; have -= 5)
+            *w++ = (uint8_t)digits[bits >> (have - 5) & 31];
+    }
+    if (have)
+        *w++ = (uint8_t)digits[bits << (5 - have) & 31];
     return (size_t)(w - (uint8_t *)out);
 }
 

@@ -37,9 +37,11 @@ static const uint8_t class[256] = {
 static inline bool is(uint8_t c, unsigned mask) { return (class[c] & mask) != 0; }
 
 /* Every byte has all of the bits. */
-static bool all(const uint8_t *p, const uint8_t *end, unsigned mask)
+static inline bool all(const uint8_t *p, const uint8_t *end, unsigned mask)
 {
     unsigned seen = mask;
+    for (; end - p >= 4; p += 4)
+        seen &= class[p[0]] & class[p[1]] & class[p[2]] & class[p[3]];
     while (p < end)
         seen &= class[*p++];
     return seen == mask;
@@ -94,20 +96,20 @@ bool mj_nsid_valid(struct mj_span s)
 {
     if (s.len < 5 || s.len > 317 || !is(s.ptr[0], ALPHA))
         return false;
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
-    for (unsigned labels = 1;; labels++) {
-        const uint8_t *start = p;
-        p = skip_label(p, end);
-        if (!p)
+    const uint8_t *p = s.ptr, *end = s.ptr + s.len, *label = p;
+    unsigned labels = 1;
+    for (; p < end; p++) {
+        if (is(*p, LABEL))
+            continue;
+        if (*p != '.' || p == label || p - label > 63 || *label == '-' || p[-1] == '-')
             return false;
-        if (p == end) {
-            /* The name: a letter, then no hyphens. Only the whole has a length limit: published
-             * valid vectors have an authority of 283 bytes. */
-            return labels >= 3 && is(*start, ALPHA) && all(start, end, ALNUM);
-        }
-        if (*p++ != '.')
-            return false;
+        labels++;
+        label = p + 1;
     }
+    /* The name: a letter, then no hyphens. Only the whole has a length limit: published valid
+     * vectors have an authority of 283 bytes. */
+    return labels >= 3 && label < end && end - label <= 63 && is(*label, ALPHA) &&
+           all(label, end, ALNUM);
 }
 
 bool mj_rkey_valid(struct mj_span s)
@@ -191,62 +193,84 @@ static int64_t days_of(int64_t y, int64_t m, int64_t d)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-/* The number that n digits spell, or -1. */
-static int digits(const uint8_t *p, unsigned n)
+/* The number that two digits spell; anything else sets bits above the low four in *bad. */
+static inline int two(const uint8_t *p, unsigned *bad)
 {
-    int v = 0;
-    for (unsigned i = 0; i < n; i++) {
-        unsigned d = p[i] - (unsigned)'0';
-        if (d > 9)
-            return -1;
-        v = v * 10 + (int)d;
+    unsigned a = p[0] - (unsigned)'0', b = p[1] - (unsigned)'0';
+    *bad |= a | b | (a + 6) | (b + 6);
+    return (int)(a * 10 + b);
+}
+
+struct datetime {
+    int year, month, day, hour, minute, second;
+    int offset;              /* minutes east of UTC */
+    struct mj_span fraction; /* borrowed: its digits */
+};
+
+/* Grammar and calendar; all but the earliest moment that is allowed. */
+static bool parse_datetime(struct mj_span s, struct datetime *t)
+{
+    static const uint8_t month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
+    unsigned bad = 0;
+    if (s.len < 20 || s.len > 64 || p[4] != '-' || p[7] != '-' || p[10] != 'T' || p[13] != ':' ||
+        p[16] != ':')
+        return false;
+    t->year = two(p, &bad) * 100 + two(p + 2, &bad);
+    t->month = two(p + 5, &bad);
+    t->day = two(p + 8, &bad);
+    t->hour = two(p + 11, &bad);
+    t->minute = two(p + 14, &bad);
+    t->second = two(p + 17, &bad);
+    if (bad > 15 || t->month < 1 || t->month > 12 || t->day < 1 ||
+        t->day > month_days[t->month - 1] || t->hour > 23 || t->minute > 59 || t->second > 59)
+        return false;
+    if (t->month == 2 && t->day == 29 &&
+        (t->year % 4 != 0 || (t->year % 100 == 0 && t->year % 400 != 0)))
+        return false;
+    p += 19;
+    t->fraction = mj_span(p, 0);
+    if (*p == '.') {
+        const uint8_t *start = ++p;
+        while (p < end && is(*p, DIGIT))
+            p++;
+        if (p == start || p - start > 20)
+            return false;
+        t->fraction = mj_span(start, (size_t)(p - start));
     }
-    return v;
+    t->offset = 0;
+    if (end - p == 1 && *p == 'Z')
+        return true;
+    if (end - p != 6 || (*p != '+' && *p != '-') || p[3] != ':')
+        return false;
+    int h = two(p + 1, &bad), m = two(p + 4, &bad);
+    if (bad > 15 || h > 23 || m > 59 || (*p == '-' && h == 0 && m == 0))
+        return false;
+    t->offset = (*p == '-' ? -1 : 1) * (h * 60 + m);
+    return true;
 }
 
 int mj_datetime_us(struct mj_span s, int64_t *out)
 {
-    static const uint8_t month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
-    if (s.len < 20 || s.len > 64 || p[4] != '-' || p[7] != '-' || p[10] != 'T' || p[13] != ':' ||
-        p[16] != ':')
+    struct datetime t;
+    if (!parse_datetime(s, &t))
         return MJ_ETIME;
-    int year = digits(p, 4), month = digits(p + 5, 2), day = digits(p + 8, 2);
-    int hour = digits(p + 11, 2), minute = digits(p + 14, 2), second = digits(p + 17, 2);
-    if (year < 0 || month < 1 || month > 12 || day < 1 || day > month_days[month - 1] || hour < 0 ||
-        hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
-        return MJ_ETIME;
-    if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
-        return MJ_ETIME;
-    p += 19;
-    int64_t micros = 0, scale = 100000;
-    if (*p == '.') {
-        const uint8_t *start = ++p;
-        for (; p < end && is(*p, DIGIT); p++, scale /= 10)
-            micros += (*p - '0') * scale; /* digits past the sixth have scale 0 */
-        if (p == start || p - start > 20)
-            return MJ_ETIME;
-    }
-    int64_t offset = 0; /* minutes east of UTC */
-    if (end - p == 6 && (*p == '+' || *p == '-') && p[3] == ':') {
-        int h = digits(p + 1, 2), m = digits(p + 4, 2);
-        if (h < 0 || h > 23 || m < 0 || m > 59 || (*p == '-' && h == 0 && m == 0))
-            return MJ_ETIME;
-        offset = (*p == '-' ? -1 : 1) * (h * 60 + m);
-    } else if (end - p != 1 || *p != 'Z') {
-        return MJ_ETIME;
-    }
-    int64_t minutes = days_of(year, month, day) * 1440 + hour * 60 + minute - offset;
+    int64_t minutes = days_of(t.year, t.month, t.day) * 1440 + t.hour * 60 + t.minute - t.offset;
     if (minutes < days_of(0, 1, 1) * 1440)
         return MJ_ETIME;
-    *out = (minutes * 60 + second) * 1000000 + micros;
+    int micros = 0, scale = 100000;
+    for (size_t i = 0; i < t.fraction.len && i < 6; i++, scale /= 10)
+        micros += (t.fraction.ptr[i] - '0') * scale;
+    *out = (minutes * 60 + t.second) * 1000000 + micros;
     return 0;
 }
 
 bool mj_datetime_valid(struct mj_span s)
 {
+    struct datetime t;
     int64_t us;
-    return mj_datetime_us(s, &us) == 0;
+    /* Only an offset from the first day of year 0 leads to before it. */
+    return parse_datetime(s, &t) && (t.year > 0 || mj_datetime_us(s, &us) == 0);
 }
 
 static char *put_digits(char *w, int64_t v, unsigned n)

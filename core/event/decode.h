@@ -34,7 +34,7 @@ enum mj_frame_type {
 struct mj_frame {
     enum mj_frame_type type;
     int64_t seq;                  /* 0 when the frame carries none */
-    struct mj_span did, time;     /* borrowed from the frame; empty when absent */
+    struct mj_span did, time;     /* borrowed from the frame; empty unless they are valid */
     struct mj_span name, message; /* info and error only */
     unsigned events;              /* handed to the callback */
     unsigned dropped;             /* operations dropped, one by one */

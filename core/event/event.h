@@ -19,6 +19,8 @@ struct mj_event {
     int64_t time_us; /* Unix µs, ours: strictly increasing in arrival order */
     struct mj_span did;
     struct mj_span time; /* the upstream's `time`, verbatim */
+    bool plain; /* did, time, collection, rkey and rev have passed their syntax checks, so they
+                 * hold nothing that JSON escapes; false is always safe */
     /* commit */
     struct mj_span collection, rkey, rev;
     struct mj_span cid;    /* binary CID of the record; empty for a delete */

@@ -1,31 +1,56 @@
 #include "event/jetstream.h"
 
 #include "event/json_out.h"
+#include "event/patch.h"
 
 /* A field of the envelope: the literal up to the value, then the value as a JSON string. The room
- * for the literal is the slack that the value before left. */
-#define FIELD(o, lit, s) (MJ__PUT(o, lit), text(o, s))
+ * for the literal is the slack that the value before left. FIELD takes any text, PLAIN one whose
+ * syntax may have been checked. */
+#define FIELD(o, lit, s)     (MJ__PUT(o, lit), text(o, s))
+#define PLAIN(o, lit, ev, s) (MJ__PUT(o, lit), (ev)->plain ? plain(o, s) : text(o, s))
 
 static int text(struct mj__out *o, struct mj_span s) { return mj__out_text(o, s, s.ptr + s.len); }
+
+static inline int plain(struct mj__out *o, struct mj_span s)
+{
+    int err = mj__out_room(o, s.len);
+    if (err)
+        return err;
+    uint8_t *w = o->w;
+    *w++ = '"';
+    memcpy(w, s.ptr, s.len);
+    w += s.len;
+    *w++ = '"';
+    o->w = w;
+    return 0;
+}
 
 static int put_commit(struct mj__out *o, const struct mj_event *ev)
 {
     int err;
-    if ((err = FIELD(o, ",\"kind\":\"commit\",\"commit\":{\"rev\":", ev->rev)))
+    if ((err = PLAIN(o, ",\"kind\":\"commit\",\"commit\":{\"rev\":", ev, ev->rev)))
         return err;
-    const char *op = mj_op_name(ev->op);
-    if ((err = FIELD(o, ",\"operation\":", mj_str(op))) ||
-        (err = FIELD(o, ",\"collection\":", ev->collection)) ||
-        (err = FIELD(o, ",\"rkey\":", ev->rkey)))
+    switch (ev->op) {
+    case MJ_OP_CREATE:
+        MJ__PUT(o, ",\"operation\":\"create\"");
+        break;
+    case MJ_OP_UPDATE:
+        MJ__PUT(o, ",\"operation\":\"update\"");
+        break;
+    case MJ_OP_DELETE:
+        MJ__PUT(o, ",\"operation\":\"delete\"");
+        break;
+    default:
+        return MJ_EACTION;
+    }
+    if ((err = PLAIN(o, ",\"collection\":", ev, ev->collection)) ||
+        (err = PLAIN(o, ",\"rkey\":", ev, ev->rkey)))
         return err;
     if (ev->op == MJ_OP_DELETE)
         return 0;
-    const uint8_t *p = ev->record.ptr, *end = ev->record.ptr + ev->record.len;
     MJ__PUT(o, ",\"record\":");
-    if ((err = mj__out_value(o, &p, end, true)))
+    if ((err = mj__out_value(o, ev->record, true)))
         return err;
-    if (p != end)
-        return MJ_ETRAILING;
     if (ev->cid.len == 0)
         return 0;
     if (ev->cid.len > MJ_CID_MAX)
@@ -70,10 +95,14 @@ static int put_account(struct mj__out *o, const struct mj_event *ev)
 
 int mj_jetstream_encode(const struct mj_event *ev, const struct mj_patch *patch, struct mj_buf *out)
 {
-    (void)patch;
+    struct mj_event edited;
     struct mj__out o;
+    if (patch && mj_patch_changed(patch)) {
+        mj_patch_event(patch, ev, &edited);
+        ev = &edited;
+    }
     int err = mj__out_begin(&o, out);
-    if (err || (err = FIELD(&o, "{\"did\":", ev->did)))
+    if (err || (err = PLAIN(&o, "{\"did\":", ev, ev->did)))
         return err;
     MJ__PUT(&o, ",\"time_us\":");
     mj__out_int(&o, ev->time_us);

@@ -37,22 +37,25 @@ void mj__out_int(struct mj__out *o, int64_t v)
                                 "3233343536373839404142434445464748495051525354555657585960616263"
                                 "6465666768697071727374757677787980818283848586878889909192939495"
                                 "96979899";
-    uint8_t text[20], *p = text + sizeof text;
+    uint8_t digits[20], *p = digits + sizeof digits;
     uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-    while (u >= 100) {
-        p -= 2;
-        memcpy(p, pairs + u % 100 * 2, 2);
-        u /= 100;
+    while (u >= 10000) {
+        unsigned low = (unsigned)(u % 10000);
+        p -= 4;
+        memcpy(p, pairs + low / 100 * 2, 2);
+        memcpy(p + 2, pairs + low % 100 * 2, 2);
+        u /= 10000;
     }
-    if (u >= 10) {
+    unsigned rest = (unsigned)u;
+    for (; rest >= 10; rest /= 100) {
         p -= 2;
-        memcpy(p, pairs + u * 2, 2);
-    } else {
-        *--p = (uint8_t)('0' + u);
+        memcpy(p, pairs + rest % 100 * 2, 2);
     }
+    if (rest || p == digits + sizeof digits)
+        *--p = (uint8_t)('0' + rest);
     if (v < 0)
         *o->w++ = '-';
-    size_t n = (size_t)(text + sizeof text - p);
+    size_t n = (size_t)(digits + sizeof digits - p);
     memcpy(o->w, p, n);
     o->w += n;
 }
@@ -199,191 +202,234 @@ static int arrange(struct mj__out *o, size_t at, struct entry *e, uint32_t n, bo
     return 0;
 }
 
-static int value(struct mj__out *o, const uint8_t **in, const uint8_t *end, unsigned depth,
-                 enum mj__shape *shape);
+/* One pass over the input. Each function takes where its part starts and returns where it ends, or
+ * NULL with the reason in `err`: positions then travel in registers. */
+struct pass {
+    struct mj__out out;
+    const uint8_t *end;   /* of the input */
+    int err;              /* valid once something has returned NULL */
+    enum mj__shape shape; /* of the map printed last */
+};
 
-static int array(struct mj__out *o, const uint8_t **in, const uint8_t *end, unsigned depth,
-                 uint64_t count)
+static const uint8_t *fail(struct pass *s, int err)
 {
-    enum mj__shape ignored;
-    int err;
-    if (depth == MJ_CBOR_DEPTH_MAX)
-        return MJ_EDEPTH;
-    if (count > (size_t)(end - *in))
-        return MJ_ETRUNC;
-    if (count > MJ__CONTAINER_MAX)
-        return MJ_ELIMIT;
-    *o->w++ = '[';
-    for (uint64_t i = 0; i < count; i++) {
-        if (i)
-            *o->w++ = ',';
-        if ((err = value(o, in, end, depth + 1, &ignored)))
-            return err;
-    }
-    /* Brackets that close one another add up, so each makes sure of its room. */
-    if ((err = mj__out_room(o, 0)))
-        return err;
-    *o->w++ = ']';
-    return 0;
+    s->err = err;
+    return NULL;
 }
 
-static inline int entries(struct mj__out *o, const uint8_t **in, const uint8_t *end, unsigned depth,
-                          struct mj__map *map, struct entry *e)
+static const uint8_t *value(struct pass *s, const uint8_t *p, unsigned depth);
+
+/* Reads the head of a text item and makes sure that its bytes are there; the short form first.
+ * NULL with err MJ_ETYPE when it is another item. */
+static inline __attribute__((always_inline)) const uint8_t *text_head(struct pass *s,
+                                                                      const uint8_t *p, size_t *n)
 {
-    const uint8_t *p = *in;
+    unsigned major;
+    uint64_t long_n;
+    if (MJ_UNLIKELY(p == s->end))
+        return fail(s, MJ_ETRUNC);
+    if (MJ_LIKELY(*p - (unsigned)(MJ__TEXT << 5) < 24)) {
+        *n = *p++ & 31;
+    } else {
+        if (*p >> 5 != MJ__TEXT)
+            return fail(s, MJ_ETYPE);
+        int err = mj__cbor_head(&p, s->end, &major, &long_n);
+        if (MJ_UNLIKELY(err))
+            return fail(s, err);
+        *n = (size_t)long_n;
+    }
+    return MJ_LIKELY(*n <= (size_t)(s->end - p)) ? p : fail(s, MJ_ETRUNC);
+}
+
+/* A text item; NULL with err MJ_ETYPE when it is another. */
+static inline __attribute__((always_inline)) const uint8_t *text(struct pass *s, const uint8_t *p)
+{
+    size_t n;
+    p = text_head(s, p, &n);
+    if (!p)
+        return NULL;
+    int err = mj__out_text(&s->out, mj_span(p, n), s->end);
+    return MJ_LIKELY(!err) ? p + n : fail(s, err);
+}
+
+static const uint8_t *array(struct pass *s, const uint8_t *p, unsigned depth, uint64_t count)
+{
+    int err;
+    if (depth == MJ_CBOR_DEPTH_MAX)
+        return fail(s, MJ_EDEPTH);
+    if (count > (size_t)(s->end - p))
+        return fail(s, MJ_ETRUNC);
+    if (count > MJ__CONTAINER_MAX)
+        return fail(s, MJ_ELIMIT);
+    *s->out.w++ = '[';
+    for (uint64_t i = 0; i < count; i++) {
+        if (i)
+            *s->out.w++ = ',';
+        if (!(p = value(s, p, depth + 1)))
+            return NULL;
+    }
+    /* Brackets that close one another add up, so each makes sure of its room. */
+    if ((err = mj__out_room(&s->out, 0)))
+        return fail(s, err);
+    *s->out.w++ = ']';
+    return p;
+}
+
+static inline const uint8_t *entries(struct pass *s, const uint8_t *p, unsigned depth,
+                                     uint64_t count, struct entry *e)
+{
+    struct mj__out *o = &s->out;
+    const uint8_t *end = s->end;
+    struct mj__map map = {p, count, MJ__PLAIN};
     size_t at = (size_t)(o->w - o->buf->ptr);
     struct mj_span last = {0};
+    uint64_t last_key = 0;
     bool sorted = true;
     int err;
     *o->w++ = '{';
-    for (uint64_t i = 0; i < map->count; i++) {
-        enum mj__shape ignored;
-        struct mj_span key;
-        unsigned major;
-        uint64_t n;
-        if ((err = mj__cbor_head(&p, end, &major, &n)))
-            return err;
-        if (MJ_UNLIKELY(major != MJ__TEXT))
-            return MJ_EKEYTYPE;
-        if (MJ_UNLIKELY(n > (size_t)(end - p)))
-            return MJ_ETRUNC;
+    for (uint64_t i = 0; i < count; i++) {
+        size_t n;
+        p = text_head(s, p, &n);
+        if (MJ_UNLIKELY(!p))
+            return fail(s, s->err == MJ_ETYPE ? MJ_EKEYTYPE : s->err);
         if (MJ_UNLIKELY(n > MJ__KEY_MAX))
-            return MJ_ELIMIT;
-        key = mj_span(p, (size_t)n);
+            return fail(s, MJ_ELIMIT);
+        struct mj_span key = mj_span(p, n);
         p += n;
-        if (i && key.len <= last.len) {
-            int cmp = mj__cbor_key_cmp(last, key);
-            if (cmp >= 0)
-                return cmp ? MJ_EKEYORDER : MJ_EKEYDUP;
+        if (i) {
+            if (key.len <= last.len) {
+                int cmp = mj__cbor_key_cmp(last, key);
+                if (MJ_UNLIKELY(cmp >= 0))
+                    return fail(s, cmp ? MJ_EKEYORDER : MJ_EKEYDUP);
+            }
+            *o->w++ = ',';
         }
         last = key;
-        if (i)
-            *o->w++ = ',';
-        uint8_t *start = o->w;
-        size_t start_at = (size_t)(start - o->buf->ptr) - at;
-        if ((err = mj__out_text(o, key, end)))
-            return err;
+        size_t start = (size_t)(o->w - o->buf->ptr);
+        if (MJ_UNLIKELY((err = mj__out_text(o, key, end))))
+            return fail(s, err);
         *o->w++ = ':';
         /* Short keys leave bytes of nothing yet behind them: give those a value. */
         memset(o->w, 0, 8);
-        start = o->buf->ptr + at + start_at;
-        e[i].key = mj__be64(start + 1);
-        e[i].start = (uint32_t)start_at;
-        if (mj__shape_asks(map, i, key) && (err = mj__shape_key(map, i, key, p, end)))
-            return err;
-        if ((err = value(o, &p, end, depth + 1, &ignored)))
-            return err;
+        e[i].key = mj__be64(o->buf->ptr + start + 1);
+        e[i].start = (uint32_t)(start - at);
+        if (mj__shape_asks(&map, i, key) && (err = mj__shape_key(&map, i, key, p, end)))
+            return fail(s, err);
+        const uint8_t *next = text(s, p);
+        if (!next && (s->err != MJ_ETYPE || !(next = value(s, p, depth + 1))))
+            return NULL;
+        p = next;
         e[i].end = (uint32_t)((size_t)(o->w - o->buf->ptr) - at);
-        if (i && e[i].key <= e[i - 1].key)
+        if (i && e[i].key <= last_key)
             sorted = sorted && entry_cmp(&e[i - 1], &e[i], o->buf->ptr + at) < 0;
+        last_key = e[i].key;
     }
-    *in = p;
-    if (!sorted || map->shape == MJ__BLOB) {
-        err = arrange(o, at, e, (uint32_t)map->count, map->shape == MJ__BLOB);
+    s->shape = map.shape;
+    if (!sorted || map.shape == MJ__BLOB) {
+        err = arrange(o, at, e, (uint32_t)count, map.shape == MJ__BLOB);
         if (err)
-            return err;
+            return fail(s, err);
     }
     if ((err = mj__out_room(o, 0)))
-        return err;
+        return fail(s, err);
     *o->w++ = '}';
-    return 0;
+    return p;
 }
 
-static int map_value(struct mj__out *o, const uint8_t **in, const uint8_t *end, unsigned depth,
-                     uint64_t count, enum mj__shape *shape)
+static const uint8_t *map(struct pass *s, const uint8_t *p, unsigned depth, uint64_t count)
 {
     struct entry few[ENTRIES_INLINE];
     if (depth == MJ_CBOR_DEPTH_MAX)
-        return MJ_EDEPTH;
-    if (count > (size_t)(end - *in) / 2)
-        return MJ_ETRUNC;
+        return fail(s, MJ_EDEPTH);
+    if (count > (size_t)(s->end - p) / 2)
+        return fail(s, MJ_ETRUNC);
     if (count > MJ__CONTAINER_MAX)
-        return MJ_ELIMIT;
-    struct mj__map map = {*in, count, MJ__PLAIN};
-    int err;
-    if (MJ_LIKELY(count <= ENTRIES_INLINE)) {
-        err = entries(o, in, end, depth, &map, few);
-    } else {
-        struct entry *many = malloc(count * sizeof *many);
-        if (!many)
-            return MJ_ENOMEM;
-        err = entries(o, in, end, depth, &map, many);
-        free(many);
-    }
-    *shape = map.shape;
-    return err;
+        return fail(s, MJ_ELIMIT);
+    struct entry *many = NULL;
+    if (MJ_UNLIKELY(count > ENTRIES_INLINE) && !(many = malloc(count * sizeof *many)))
+        return fail(s, MJ_ENOMEM);
+    p = entries(s, p, depth, count, many ? many : few);
+    free(many);
+    return p;
 }
 
-static int value(struct mj__out *o, const uint8_t **in, const uint8_t *end, unsigned depth,
-                 enum mj__shape *shape)
+static const uint8_t *scalar(struct pass *s, const uint8_t *p, unsigned major, uint64_t arg)
 {
-    unsigned major;
-    uint64_t arg;
+    struct mj__out *o = &s->out;
     const uint8_t *cid;
-    int err = mj__cbor_head(in, end, &major, &arg);
-    if (err || (err = mj__out_room(o, 0)))
-        return err;
+    int err;
     switch (major) {
     case MJ__UINT:
     case MJ__NEGINT:
         if (arg > INT64_MAX)
-            return MJ_EINT;
+            return fail(s, MJ_EINT);
         mj__out_int(o, major == MJ__UINT ? (int64_t)arg : -1 - (int64_t)arg);
-        return 0;
+        return p;
     case MJ__BYTES:
-    case MJ__TEXT: {
-        if (arg > (size_t)(end - *in))
-            return MJ_ETRUNC;
-        struct mj_span s = mj_span(*in, (size_t)arg);
-        *in += arg;
-        return MJ_LIKELY(major == MJ__TEXT) ? mj__out_text(o, s, end) : mj__out_bytes(o, s);
-    }
-    case MJ__ARRAY:
-        return array(o, in, end, depth, arg);
-    case MJ__MAP:
-        return map_value(o, in, end, depth, arg, shape);
+        if (arg > (size_t)(s->end - p))
+            return fail(s, MJ_ETRUNC);
+        err = mj__out_bytes(o, mj_span(p, (size_t)arg));
+        return err ? fail(s, err) : p + arg;
     case MJ__TAG:
         if (arg != 42)
-            return MJ_ETAG;
-        err = mj__cbor_link(in, end, &cid);
-        return err ? err : mj__out_link(o, cid);
+            return fail(s, MJ_ETAG);
+        if ((err = mj__cbor_link(&p, s->end, &cid)) || (err = mj__out_link(o, cid)))
+            return fail(s, err);
+        return p;
     default:
-        switch (arg) {
-        case 20:
+        if (arg == 20)
             MJ__PUT(o, "false");
-            return 0;
-        case 21:
+        else if (arg == 21)
             MJ__PUT(o, "true");
-            return 0;
-        case 22:
+        else if (arg == 22)
             MJ__PUT(o, "null");
-            return 0;
-        default:
-            return mj__cbor_simple_error(*in, end, (unsigned)arg);
-        }
+        else
+            return fail(s, mj__cbor_simple_error(p, s->end, (unsigned)arg));
+        return p;
     }
 }
 
-int mj__out_value(struct mj__out *o, const uint8_t **p, const uint8_t *end, bool record)
+static const uint8_t *value(struct pass *s, const uint8_t *p, unsigned depth)
 {
-    enum mj__shape shape = MJ__PLAIN;
-    if (*p < end && record && **p >> 5 != MJ__MAP)
+    const uint8_t *next = text(s, p);
+    if (next || s->err != MJ_ETYPE)
+        return next;
+    unsigned major;
+    uint64_t arg;
+    int err = mj__cbor_head(&p, s->end, &major, &arg);
+    if (MJ_UNLIKELY(err))
+        return fail(s, err);
+    if (MJ_UNLIKELY((err = mj__out_room(&s->out, 0))))
+        return fail(s, err);
+    if (major == MJ__MAP)
+        return map(s, p, depth, arg);
+    if (major == MJ__ARRAY)
+        return array(s, p, depth, arg);
+    return scalar(s, p, major, arg);
+}
+
+int mj__out_value(struct mj__out *o, struct mj_span in, bool record)
+{
+    struct pass s = {.out = *o, .end = in.ptr + in.len};
+    if (in.len && record && in.ptr[0] >> 5 != MJ__MAP)
         return MJ_ERECORD;
-    if ((size_t)(end - *p) > INPUT_MAX)
+    if (in.len > INPUT_MAX)
         return MJ_ELIMIT;
-    int err = value(o, p, end, 0, &shape);
-    return err ? err : record && shape != MJ__PLAIN ? MJ_ERECORD : 0;
+    const uint8_t *p = value(&s, in.ptr, 0);
+    if (!p)
+        return s.err;
+    *o = s.out;
+    if (p != s.end)
+        return MJ_ETRAILING;
+    return record && s.shape != MJ__PLAIN ? MJ_ERECORD : 0;
 }
 
 int mj_json_from_cbor(struct mj_span item, struct mj_buf *out)
 {
     struct mj__out o;
-    const uint8_t *p = item.ptr, *end = item.ptr + item.len;
     int err = mj__out_begin(&o, out);
-    if (err || (err = mj__out_value(&o, &p, end, false)))
+    if (err || (err = mj__out_value(&o, item, false)))
         return err;
-    if (p != end)
-        return MJ_ETRAILING;
     mj__out_commit(&o);
     return 0;
 }

@@ -50,9 +50,10 @@ int mj__out_link(struct mj__out *o, const uint8_t cid[MJ_CID_LEN]);
 /* {"$bytes":"…"}, standard alphabet, no padding */
 int mj__out_bytes(struct mj__out *o, struct mj_span s);
 
-/* The record's value at *p as JSON. `record`: it is a whole record, so a map that is no blob, link
- * or bytes. Every rule of spec/firehose.md §5 is applied on the way. */
-int mj__out_value(struct mj__out *o, const uint8_t **p, const uint8_t *end, bool record);
+/* `in`, exactly one CBOR item, as JSON. `record`: it is a whole record, so a map that is no blob,
+ * link or bytes. Every rule of spec/firehose.md §5 is applied on the way. After an error *o is of
+ * no further use. */
+int mj__out_value(struct mj__out *o, struct mj_span in, bool record);
 
 /* Writes what stands for the byte at *p, which is one that cannot be copied as it is, and for a
  * whole run of non-ASCII behind it. 0 or MJ_EUTF8. */
@@ -127,8 +128,13 @@ static inline __attribute__((always_inline)) int mj__out_text(struct mj__out *o,
         w += plain;
         if (p == end)
             break;
-        if (MJ_UNLIKELY((err = mj__out_escape(&w, &p, end))))
+        /* Copies again, to keep w and p in registers everywhere else. */
+        uint8_t *escaped = w;
+        const uint8_t *rest = p;
+        if (MJ_UNLIKELY((err = mj__out_escape(&escaped, &rest, end))))
             return err;
+        w = escaped;
+        p = rest;
     }
 #else
     (void)in_end;
