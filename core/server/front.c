@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "server/internal.h"
 
+#define MONITORS 32 /* connections kept free for /metrics and /_health */
+
 struct mj_conn {
     ev_io io;
     ev_timer deadline;
@@ -61,7 +63,7 @@ static void send_answer(struct mj_conn *c)
     while (c->sent < c->out.len) {
         ssize_t n = send(c->fd, c->out.ptr + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
-            watch(c, EV_WRITE, MJ_HEAD_SECONDS);
+            watch(c, EV_WRITE, c->server->cfg.head_seconds);
             return;
         }
         if (n < 0) {
@@ -209,7 +211,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
     /* A connection that never said a word gets no answer either: it may be a probe, or a browser
      * that opened one in advance. */
     if (c->state == READING && c->in.len)
-        refuse(c, 408, "request head not complete within 10 seconds");
+        refuse(c, 408, "the request head did not arrive in time");
     else
         conn_free(c);
 }
@@ -251,8 +253,10 @@ static void conn_new(struct mj_server *s, enum mj_listener at, int fd, const cha
     ev_init(&c->io, on_io);
     ev_init(&c->deadline, on_deadline);
     c->io.data = c->deadline.data = c;
-    watch(c, EV_READ, MJ_HEAD_SECONDS);
-    if (s->conn_count + s->adopted > s->cfg.max_connections)
+    watch(c, EV_READ, s->cfg.head_seconds);
+    /* A monitor must get through exactly when the server is full. */
+    size_t reserve = at == MJ_LISTEN_METRICS ? MONITORS : 0;
+    if (s->conn_count + s->adopted > s->cfg.max_connections + reserve)
         refuse(c, 503, "too many connections");
 }
 

@@ -12,13 +12,11 @@
 #include "server/server.h"
 #include "server/update.h"
 
-#define MJ_HEAD_MAX           (1u << 20)  /* bytes of a request head */
-#define MJ_HEAD_SECONDS       10.0        /* to send it in */
-#define MJ_HEADS_BYTES_MAX    (64u << 20) /* of all heads being read */
-#define MJ_WRITE_MAX          (64u << 10) /* of one write to a subscriber, unless a frame is larger */
-#define MJ_FLUSH_MAX_US       10000       /* a published event waits no longer than this */
-#define MJ_MESSAGES_BYTES_MAX (64u << 20)  /* of all client messages being received */
-#define MJ_FILTERS_BYTES_MAX  (512u << 20) /* of all filters */
+#define MJ_HEAD_MAX          (1u << 20)  /* bytes of a request head */
+#define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all heads being read */
+#define MJ_WRITE_MAX         (64u << 10) /* of one write to a subscriber, unless a frame is larger */
+#define MJ_FLUSH_MAX_US      10000       /* a published event waits no longer than this */
+#define MJ_FILTERS_BYTES_MAX (512u << 20) /* of all filters */
 
 enum mj_listener { MJ_LISTEN_STREAM, MJ_LISTEN_METRICS, MJ_LISTENERS };
 
@@ -61,10 +59,11 @@ struct mj_sub {
     uint8_t stream; /* bit */
     uint8_t end;    /* enum mj_end, once known */
     bool has_cursor;
-    bool hello_due;  /* nothing is sent before the first valid options_update */
-    bool live;       /* events may be sent: established, greeted, not closing */
-    bool blocked;    /* waits for the socket to take more */
-    bool closing;    /* close frame with `close_code` and `close_reason` is due */
+    bool hello_due; /* nothing is sent before the first valid options_update */
+    bool live;      /* events may be sent: established, greeted, not closing */
+    bool blocked;   /* waits for the socket to take more */
+    bool closing;   /* close frame with `close_code` and `close_reason` is due */
+    bool close_sent;
     bool discarding; /* rest of a message that is ignored */
     uint16_t close_code;
     char close_reason[124];
@@ -102,7 +101,7 @@ struct mj_server {
 
     struct {
         struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *floor,
-            *newest, *subs, *heads, *refused, *accepted;
+            *newest, *subs, *heads, *refused, *accepted, *message_bytes;
     } m;
 };
 

@@ -64,8 +64,9 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;
     struct mj_server *s = timer->data;
-    mj__subs_second(s);
-    if (s->stopping && (!s->adopted || ev_now(loop) - s->started > STOP_SECONDS))
+    if (!s->stopping)
+        mj__subs_second(s);
+    else if (!s->adopted || ev_now(loop) - s->started > STOP_SECONDS)
         ev_break(loop, EVBREAK_ALL);
 }
 
@@ -123,6 +124,8 @@ static void make_metrics(struct mj_server *s)
         mj_metric("moonjet_requests_open", MJ_GAUGE, "Requests being read or answered.", NULL);
     s->m.refused = mj_metric("moonjet_requests_refused_total", MJ_COUNTER,
                              "Requests refused for form, size, time or number.", NULL);
+    s->m.message_bytes = mj_metric("moonjet_client_message_bytes", MJ_GAUGE,
+                                   "Bytes held for messages that clients are sending.", NULL);
     s->m.accepted =
         mj_metric("moonjet_connections_total", MJ_COUNTER, "Connections accepted.", NULL);
 }
@@ -183,6 +186,10 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
         s->cfg.stall_seconds = 60;
     if (!s->cfg.ping_seconds)
         s->cfg.ping_seconds = 30;
+    if (!s->cfg.head_seconds)
+        s->cfg.head_seconds = 10;
+    if (!s->cfg.message_budget)
+        s->cfg.message_budget = 64 << 20;
     for (int i = 0; i < MJ_LISTENERS; i++)
         s->accepting[i].fd = -1;
     make_metrics(s);

@@ -25,6 +25,8 @@ struct mj_server_cfg {
     int sndbuf;             /* cap of SO_SNDBUF in bytes; 0: 128 KiB */
     int stall_seconds;      /* cut after so long without an acknowledged byte; 0: 60 */
     int ping_seconds;       /* 0: 30 */
+    int head_seconds;       /* for a request head to arrive; 0: 10 */
+    size_t message_budget;  /* bytes of client messages being received, all together; 0: 64 MiB */
 };
 
 struct mj_server;

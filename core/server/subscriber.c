@@ -50,9 +50,15 @@ static void set_filter(struct mj_sub *sub, struct mj_filter *f)
     s->filter_bytes += sub->filter_size;
 }
 
+static void count_message_bytes(struct mj_server *s, int64_t n)
+{
+    s->message_bytes += (size_t)n;
+    mj_metric_add(s->m.message_bytes, n);
+}
+
 static void drop_message(struct mj_sub *sub)
 {
-    sub->server->message_bytes -= sub->message.cap;
+    count_message_bytes(sub->server, -(int64_t)sub->message.cap);
     mj_buf_deinit(&sub->message);
 }
 
@@ -111,7 +117,8 @@ static void close_with(struct mj_sub *sub, enum mj_end end, unsigned code, const
     block(sub);
 }
 
-/* Without a word: for peers that do not take any. The reset lets the kernel free what it holds. */
+/* Without a word: for peers that do not take any. Libwebsockets learns of it from the socket, as of
+ * any broken connection; the reset lets the kernel free what it holds. */
 static void kill_sub(struct mj_sub *sub, enum mj_end end)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
@@ -120,7 +127,7 @@ static void kill_sub(struct mj_sub *sub, enum mj_end end)
     sub->end = (uint8_t)end;
     sub->live = false;
     sub->blocked = true;
-    lws_set_timeout(sub->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+    shutdown(sub->fd, SHUT_RDWR);
 }
 
 /* Adds a frame; false when it does not fit any more. */
@@ -300,6 +307,10 @@ void mj__subs_second(struct mj_server *s)
     /* Looking costs two system calls, so everybody is looked at every fifth second. */
     size_t every = s->cfg.stall_seconds < 10 ? 1 : 5;
     turn++;
+    /* Its timers, as for a close that is never answered, run late on a loop that others use, too,
+     * unless it is woken. */
+    if (s->adopted)
+        lws_cancel_service(s->lws);
     int64_t now = mj_mono_us();
     for (size_t i = 0; i < s->sub_count; i++) {
         struct mj_sub *sub = s->subs[i];
@@ -364,8 +375,8 @@ static void on_receive(struct mj_sub *sub, const void *in, size_t len)
     if (!sub->discarding) {
         size_t cap = sub->message.cap;
         int err = mj_buf_try_reserve(&sub->message, len);
-        s->message_bytes += sub->message.cap - cap;
-        if (err || s->message_bytes > MJ_MESSAGES_BYTES_MAX) {
+        count_message_bytes(s, (int64_t)(sub->message.cap - cap));
+        if (err || s->message_bytes > s->cfg.message_budget) {
             static const char text[] = "too many large messages at once";
             close_with(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
             return;
@@ -413,6 +424,9 @@ static int on_writeable(struct mj_sub *sub)
 {
     sub->blocked = false;
     if (sub->closing) {
+        if (sub->close_sent)
+            return 0; /* its answer is awaited, as long as libwebsockets sees fit */
+        sub->close_sent = true;
         lws_close_reason(sub->wsi, (enum lws_close_status)sub->close_code,
                          (unsigned char *)sub->close_reason, strlen(sub->close_reason));
         return -1;
@@ -536,6 +550,7 @@ int mj__subs_init(struct mj_server *s)
         .gid = (gid_t)-1,
         .uid = (uid_t)-1,
         .retry_and_idle_policy = &no_idle_policy,
+        .timeout_secs = 3,
         .vhost_name = "stream",
     };
     s->batch = mj_calloc(1, sizeof *s->batch);
