@@ -433,7 +433,7 @@ static void cursors(void **state)
         char target[80];
         if (strcmp(cases[i].value, "newest+1") == 0)
             snprintf(cases[i].value, sizeof cases[i].value, "%lld", (long long)jet.time_us + 1);
-        snprintf(target, sizeof target, "/subscribe?cursor=%s", cases[i].value);
+        snprintf(target, sizeof target, "/subscribe?cursor=%.31s", cases[i].value);
         struct wsclient *c = jet_connect(&jet, target);
         if (cases[i].first) {
             for (uint64_t k = (uint64_t)cases[i].first; k <= jet.n; k++)
