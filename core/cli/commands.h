@@ -10,3 +10,4 @@ extern const struct mj_command mj_cmd_record;
 extern const struct mj_command mj_cmd_replay;
 extern const struct mj_command mj_cmd_version;
 extern const struct mj_command mj_cmd_run;
+extern const struct mj_command mj_cmd_bench;

@@ -12,6 +12,7 @@ static const struct mj_command *const commands[] = {
     &mj_cmd_decode,
     &mj_cmd_record,
     &mj_cmd_replay,
+    &mj_cmd_bench,
     &mj_cmd_version,
 };
 

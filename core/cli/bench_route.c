@@ -1,0 +1,218 @@
+/* The router from memory: with and without a script on hot frames, and the whole way on cold ones.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "cli/bench.h"
+#include "event/jetstream.h"
+#include "flow/router.h"
+#include "script/script.h"
+
+#define FLUSH_EVERY 64
+#define COLD_BYTES  (64u << 20)
+
+/* Its match passes the posts, 12 % of the measured network. */
+static const char script_text[] =
+    "jet.from { collection = \"app.bsky.feed.post\", op = \"create\" }\n"
+    "  :where(function(ev) return ev.text:find(\"moonjet\", 1, true) ~= nil end)\n"
+    "  :to(jet.stream \"bench\")\n";
+
+struct bed {
+    struct mj_tail *tail;
+    struct mj_streams *streams;
+    struct mj_router *router;
+    struct mj_scripts *scripts;
+};
+
+static int bed_init(struct bed *bed, bool with_script)
+{
+    bed->tail = mj_tail_new(32u << 20);
+    bed->streams = mj_streams_new();
+    bed->router = mj_router_new(bed->tail);
+    mj_router_set_streams(bed->router, bed->streams);
+    bed->scripts = mj_scripts_new(bed->router);
+    if (!with_script)
+        return 0;
+    char path[] = "/tmp/moonjet-bench-XXXXXX";
+    int fd = mkstemp(path);
+    if (fd < 0 || write(fd, script_text, sizeof script_text - 1) != sizeof script_text - 1) {
+        perror("moonjet bench: temporary script");
+        return MJ_EIO;
+    }
+    close(fd);
+    MJ_AUTO_BUF error = {0};
+    int err = mj_scripts_load(bed->scripts, path, NULL, &error);
+    unlink(path);
+    if (err)
+        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
+    return err;
+}
+
+static void bed_deinit(struct bed *bed)
+{
+    mj_router_free(bed->router);
+    mj_scripts_free(bed->scripts);
+    mj_streams_free(bed->streams);
+    mj_tail_free(bed->tail);
+}
+
+static size_t route_pass(struct bed *bed, const struct mj_bench_frames *in)
+{
+    size_t events = 0;
+    struct mj_frame frame;
+    for (size_t i = 0; i < in->count; i++) {
+        mj_router_frame(bed->router, in->frames[i], &frame);
+        events += frame.events;
+        if (i % FLUSH_EVERY == FLUSH_EVERY - 1)
+            mj_router_flush(bed->router);
+    }
+    mj_router_flush(bed->router);
+    return events;
+}
+
+/* Nanoseconds of CPU per event over at least `budget` nanoseconds. */
+static double route_ns(struct bed *bed, const struct mj_bench_frames *in, int64_t budget)
+{
+    size_t events = 0;
+    int64_t start = mj_bench_cpu_ns(), spent;
+    do
+        events += route_pass(bed, in);
+    while ((spent = mj_bench_cpu_ns() - start) < budget);
+    return (double)spent / (double)events;
+}
+
+struct share {
+    size_t posts, all;
+};
+
+static int count_posts(void *ctx, struct mj_event *ev)
+{
+    struct share *s = ctx;
+    s->posts += ev->op == MJ_OP_CREATE && mj_span_is(ev->collection, "app.bsky.feed.post");
+    s->all++;
+    return 0;
+}
+
+static int print_event(void *ctx, struct mj_event *ev)
+{
+    struct mj_buf *json = ctx;
+    json->len = 0;
+    mj_jetstream_encode(ev, NULL, json);
+    return 0;
+}
+
+/* Frames far apart in memory, as no cache can hold them; *n of them, each in *where. */
+static uint8_t *cold_copy(const struct mj_bench_frames *in, struct mj_span **where, size_t *n)
+{
+    uint8_t *pool = mj_alloc(COLD_BYTES);
+    size_t used = 0, cap = 0;
+    uint64_t random = 88172645463325252u;
+    *n = 0;
+    *where = NULL;
+    for (;;) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        struct mj_span f = in->frames[random % in->count];
+        if (f.len > COLD_BYTES - used)
+            break;
+        if (*n == cap) {
+            cap = cap ? cap * 2 : 1024;
+            *where = mj_realloc(*where, cap * sizeof **where);
+        }
+        memcpy(pool + used, f.ptr, f.len);
+        (*where)[(*n)++] = mj_span(pool + used, f.len);
+        used += f.len;
+    }
+    for (size_t i = *n; i > 1; i--) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        size_t k = random % i;
+        struct mj_span t = (*where)[i - 1];
+        (*where)[i - 1] = (*where)[k];
+        (*where)[k] = t;
+    }
+    return pool;
+}
+
+static void whole_way(struct mj_bench *b, struct bed *bed)
+{
+    struct mj_span *frames;
+    size_t n;
+    uint8_t *pool = cold_copy(b->in, &frames, &n);
+    struct mj_decoder *decoder = mj_decoder_new();
+    mj_decoder_set_hash(decoder, false);
+    struct mj_buf hot = {0}, json = {0};
+    double all = 0, part = 0;
+    for (int round = 0; round < 5; round++) {
+        for (int half = 0; half < 2; half++) {
+            size_t events = 0;
+            int64_t start = mj_bench_cpu_ns(), spent;
+            do {
+                for (size_t i = 0; i < n; i++) {
+                    struct mj_frame frame;
+                    hot.len = 0;
+                    mj_buf_put(&hot, frames[i].ptr, frames[i].len);
+                    if (half)
+                        mj_decode(decoder, mj_buf_span(&hot), &frame, print_event, &json);
+                    else
+                        mj_router_frame(bed->router, mj_buf_span(&hot), &frame);
+                    events += frame.events;
+                    if (!half && i % FLUSH_EVERY == 0)
+                        mj_router_flush(bed->router);
+                }
+            } while ((spent = mj_bench_cpu_ns() - start) < (int64_t)(b->seconds * 2e8));
+            double rate = (double)events * 1e9 / (double)spent;
+            double *best = half ? &part : &all;
+            *best = rate > *best ? rate : *best;
+        }
+    }
+    char beside[96];
+    snprintf(beside, sizeof beside, "copy + decode + JSON alone: %.0f events/s", part);
+    mj_bench_report(b, "pipeline_events_per_s", all, "events/s", beside, MJ_GOAL_AT_LEAST, 9e5);
+    mj_bench_report(b, "pipeline_vs_decode", all / part, "x", beside, MJ_GOAL_NONE, 0);
+    mj_buf_deinit(&hot);
+    mj_buf_deinit(&json);
+    mj_decoder_free(decoder);
+    free(frames);
+    free(pool);
+}
+
+void mj_bench_route(struct mj_bench *b)
+{
+    struct bed plain = {0}, scripted = {0};
+    if (bed_init(&plain, false) || bed_init(&scripted, true))
+        goto out;
+    struct share share = {0};
+    struct mj_decoder *decoder = mj_decoder_new();
+    struct mj_frame frame;
+    for (size_t i = 0; i < b->in->count; i++)
+        mj_decode(decoder, b->in->frames[i], &frame, count_posts, &share);
+    mj_decoder_free(decoder);
+
+    double without = 1e9, with = 1e9;
+    int64_t budget = (int64_t)(b->seconds * 2e8);
+    route_pass(&plain, b->in);
+    route_pass(&scripted, b->in);
+    for (int round = 0; round < 5; round++) {
+        double ns = route_ns(&plain, b->in, budget);
+        without = ns < without ? ns : without;
+        ns = route_ns(&scripted, b->in, budget);
+        with = ns < with ? ns : with;
+    }
+    char beside[96];
+    snprintf(beside, sizeof beside, "without: %.0f ns/event; the match passes %.0f %%", without,
+             100.0 * (double)share.posts / (double)share.all);
+    mj_bench_report(b, "script_added_ns_per_event", with - without, "ns", beside, MJ_GOAL_AT_MOST,
+                    150);
+    /* Long enough that every buffer has its size and every chunk has been recycled once. */
+    size_t events = 0;
+    uint64_t before = mj_bench_allocations();
+    for (int i = 0; i < 200 || events < 200000; i++)
+        events += route_pass(&scripted, b->in);
+    mj_bench_report(b, "route_allocations_per_event",
+                    (double)(mj_bench_allocations() - before) / (double)events, "allocations",
+                    "chunks of the tail are the rest", MJ_GOAL_AT_MOST, 0.001);
+    whole_way(b, &scripted);
+out:
+    bed_deinit(&plain);
+    bed_deinit(&scripted);
+}
