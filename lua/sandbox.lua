@@ -90,6 +90,9 @@ end
 -- Source text only: LuaJIT trusts bytecode.
 local load = load
 function env.load(chunk, name, _, ...)
+  if type(chunk) ~= "string" then
+    error("load wants the source as a string", 2)
+  end
   if select("#", ...) > 0 then
     return load(chunk, name, "t", (...))
   end

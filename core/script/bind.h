@@ -16,6 +16,9 @@ void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+/* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
+ * and gsub in gsub take some each, and LuaJIT does not look at its end. */
+void mj_check_stack(lua_State *L);
 /* bind_require.c */
 int mj_lua_require(lua_State *L);
 

@@ -6,7 +6,7 @@
 
 #define LOG_BURST 50 /* lines per second and script */
 #define LOG_MAX   4096
-#define STACK_MAX (256 * 1024) /* bytes of C stack for coroutines inside coroutines */
+#define STACK_MAX (256 * 1024) /* bytes of C stack one call into a script may take */
 
 /* jet.now() */
 static int jet_now(lua_State *L)
@@ -53,12 +53,16 @@ static int host_memory(lua_State *L)
     return 1;
 }
 
-/* host.check_stack(): raises when the call in progress has used up its part of the C stack */
-static int host_check_stack(lua_State *L)
+void mj_check_stack(lua_State *L)
 {
     const char *here = __builtin_frame_address(0), *start = mj_vm_of(L)->stack;
     if ((start > here ? start - here : here - start) > STACK_MAX)
-        return luaL_error(L, "coroutines nested too deeply");
+        luaL_error(L, "functions nested too deeply");
+}
+
+static int host_check_stack(lua_State *L)
+{
+    mj_check_stack(L);
     return 0;
 }
 

@@ -2,19 +2,15 @@
  * and script stand on. Everything is real; only the source is missing. */
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include "atproto/cbor.h"
 #include "atproto/cid.h"
 #include "base/err.h"
+#include "event/jetstream.h"
 #include "script/script.h"
 
 struct fixture {
