@@ -1,6 +1,7 @@
 /* Records as scripts see them: ev.record.reply.parent.uri reads straight from the CBOR, one level
  * per step. A proxy stands for one array or map. It knows where that starts; in a draft, where
  * edits move things, it also knows its path and finds itself again after an edit. */
+#include "atproto/utf8.h"
 #include "base/err.h"
 #include "event/jetstream.h"
 #include "script/bind.h"
@@ -172,6 +173,8 @@ void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_path *path, int val
         err = mj_patch_unset(vm->patch, path);
     } else {
         struct mj_span item = mj_to_cbor(L, vm, value);
+        if (path->count && !mj_utf8_valid(path->steps[path->count - 1].key))
+            luaL_error(L, "the key is not valid UTF-8");
         if (!path->count && (item.ptr[0] & 0xe0) != 0xa0)
             luaL_error(L, "a record must be a map");
         err = mj_patch_set(vm->patch, path, item);
