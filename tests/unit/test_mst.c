@@ -339,6 +339,37 @@ static int list_leaf(void *ctx, struct mj_span key, const struct mj_cid *value)
     return 0;
 }
 
+struct neighbours {
+    struct mj_span key;
+    char left[32], right[32]; /* "" = none */
+};
+
+static int note_neighbour(void *ctx, struct mj_span key, const struct mj_cid *value)
+{
+    struct neighbours *n = ctx;
+    (void)value;
+    int c = mj_span_cmp(key, n->key);
+    if (c)
+        snprintf(c < 0 ? n->left : n->right, 32, "%.*s", (int)key.len, (const char *)key.ptr);
+    return c > 0;
+}
+
+static void assert_proof_covers(struct mj_mst *t, struct mj_cid root, struct store *proof,
+                                const struct mj_span *keys, size_t count)
+{
+    struct mj_mst *partial;
+    assert_int_equal(mj_mst_load(root, proof->bytes, get, proof, &partial), 0);
+    for (size_t i = 0; i < count; i++) {
+        struct neighbours n = {.key = keys[i]};
+        mj_mst_leaves(t, note_neighbour, &n);
+        if (n.left[0])
+            assert_int_equal(mj_mst_find(partial, mj_str(n.left), NULL), 0);
+        if (n.right[0])
+            assert_int_equal(mj_mst_find(partial, mj_str(n.right), NULL), 0);
+    }
+    mj_mst_free(partial);
+}
+
 static void random_commits(void **state)
 {
     (void)state;
@@ -363,6 +394,9 @@ static void random_commits(void **state)
         struct mj_mst *again = rebuild(m);
         assert_same_root(t, again);
         mj_mst_free(again);
+
+        /* The proof holds the way to the keys and to their neighbours on either side. */
+        assert_proof_covers(t, after, proof, keys, n);
 
         /* The proof alone inverts the commit. */
         struct mj_mst *partial;
@@ -455,6 +489,24 @@ static void hostile_nodes(void **state)
         CASE(NODE("\x81", ENTRY(A0, "\x01", "\xf6"), "\xf6"), MJ_EMST), /* first p not 0 */
         CASE(NODE("\x81", ENTRY(A0, "\x00", CID24), "\xf6"), MJ_EMST),  /* below height 0 */
         CASE(NODE("\x81", ENTRY(A0, "\x00", "\xf6"), CID24), MJ_EMST),
+        CASE(NODE("\x82",
+                  ENTRY(A0, "\x00", "\xf6") ENTRY("\x41"
+                                                  "a",
+                                                  "\x09", "\xf6"),
+                  "\xf6"),
+             0),
+        CASE(NODE("\x82",
+                  ENTRY(A0, "\x00", "\xf6") ENTRY("\x42"
+                                                  "3a",
+                                                  "\x08", "\xf6"),
+                  "\xf6"),
+             MJ_EMST), /* one byte more could have been shared */
+        CASE(NODE("\x82",
+                  ENTRY(A0, "\x00", "\xf6") ENTRY("\x41"
+                                                  "a",
+                                                  "\x0a", "\xf6"),
+                  "\xf6"),
+             MJ_EMST), /* and there is nothing to share there */
         CASE(NODE("\x82", ENTRY(A0, "\x00", "\xf6"), "\xf6"), MJ_EMST),     /* count too high */
         CASE(NODE("\x81", ENTRY("\x40", "\x00", "\xf6"), "\xf6"), MJ_EMST), /* empty key */
         CASE(NODE("\x81", ENTRY(A0, "\x20", "\xf6"), "\xf6"), MJ_EMST),     /* p = -1 */
