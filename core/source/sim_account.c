@@ -218,14 +218,14 @@ static void prehistory(struct mj_simulate *s, struct mj_rng *rng, uint32_t accou
         mj_tid_make(joined + (1 + i) * DAY_US, 11, rkey);
         seed_record(s, rng, account, MJ_SIM_POST, rkey, joined + (1 + i) * DAY_US);
     }
-    int height = 3 + (int)mj_rng_below(rng, 3) + (int)mj_rng_below(rng, 3);
+    int height = 4 + (int)mj_rng_below(rng, 3) + (int)mj_rng_below(rng, 3);
     for (int h = height; h > 0; h--)
         for (int c = 0; c <= MJ_SIM_FOLLOW; c++) {
             if (h == height && c != MJ_SIM_LIKE)
                 continue;
             for (int i = 0; i < MJ_SIM_LANDMARKS; i++) {
                 const char *key = s->landmarks[c][h][i].rkey;
-                if (mj_rng_chance(rng, c == MJ_SIM_LIKE ? 6000 : 3000))
+                if (mj_rng_chance(rng, c == MJ_SIM_LIKE ? 8500 : 5500))
                     seed_record(s, rng, account, (enum mj_sim_collection)c, key,
                                 mj_tid_time_us(mj_str(key)));
             }

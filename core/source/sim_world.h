@@ -10,7 +10,7 @@
 #define MJ_SIM_DID_LEN   32 /* did:plc: and 24 characters */
 #define MJ_SIM_POSTS     4096
 #define MJ_SIM_QUEUE     4
-#define MJ_SIM_TALLEST   7 /* greatest height searched for */
+#define MJ_SIM_TALLEST   8 /* greatest height searched for */
 #define MJ_SIM_LANDMARKS 8 /* per height and collection */
 
 enum mj_sim_status { MJ_SIM_ACTIVE, MJ_SIM_DEACTIVATED, MJ_SIM_TAKENDOWN, MJ_SIM_DELETED };

@@ -22,7 +22,7 @@
 /* Odds in 10,000 commits. */
 #define REFRESHES 10
 #define BATCHES   100
-#define DELETES   270
+#define DELETES   220
 #define UPDATES   130
 
 static struct mj_buf *new_frame(struct mj_simulate *s)
@@ -197,7 +197,7 @@ static void batch(struct mj_simulate *s, uint32_t account)
             create_one(s, account, MJ_SIM_FOLLOW);
         break;
     default:
-        for (uint32_t i = 0; i < n && r->n; i++)
+        for (uint32_t i = 0; i < n / 2 && r->n; i++)
             delete_one(s, r);
         create_one(s, account, MJ_SIM_POST);
         update_one(s, account);

@@ -6,10 +6,9 @@
 #include <cjson/cJSON.h>
 #include <zstd.h>
 
-#include "atproto/car.h"
-#include "atproto/cbor.h"
 #include "atproto/repo.h"
 #include "base/err.h"
+#include "frame_parts.h"
 #include "shared.h"
 
 /* The file, or the test is skipped. */
@@ -19,81 +18,6 @@ static struct mj_buf shared(const char *name)
     if (!mj_test_shared(name, &b))
         skip();
     return b;
-}
-
-struct blocks {
-    struct mj_car_section v[64];
-    size_t n;
-};
-
-static void read_car(struct mj_span in, struct mj_span *root, struct blocks *out)
-{
-    struct mj_car car;
-    assert_int_equal(mj_car_open(&car, in), 0);
-    *root = car.root;
-    out->n = 0;
-    int r;
-    while ((r = mj_car_next(&car, &out->v[out->n])) == 1) {
-        assert_true(mj_cid_matches(out->v[out->n].cid, out->v[out->n].block));
-        assert_true(++out->n < MJ_COUNT(out->v));
-    }
-    assert_int_equal(r, 0);
-}
-
-static struct mj_span find_block(void *ctx, struct mj_span cid)
-{
-    const struct blocks *b = ctx;
-    for (size_t i = 0; i < b->n; i++)
-        if (mj_span_eq(b->v[i].cid, cid))
-            return b->v[i].block;
-    return (struct mj_span){0};
-}
-
-/* The value of a key as a head; false when the key is absent. */
-static bool get(struct mj_span map, const char *key, struct mj_cbor_head *h)
-{
-    struct mj_span value;
-    if (mj_cbor_map_get(map, mj_str(key), &value))
-        return false;
-    struct mj_cbor c = mj_cbor(value);
-    assert_int_equal(mj_cbor_next(&c, h), 0);
-    return true;
-}
-
-static struct mj_cid cid_of(struct mj_span s)
-{
-    struct mj_cid c;
-    assert_int_equal(s.len, MJ_CID_LEN);
-    memcpy(c.bytes, s.ptr, MJ_CID_LEN);
-    return c;
-}
-
-static size_t read_ops(struct mj_span payload, struct mj_mst_op *ops, size_t max)
-{
-    struct mj_span list;
-    assert_int_equal(mj_cbor_map_get(payload, MJ_SPAN("ops"), &list), 0);
-    struct mj_cbor c = mj_cbor(list);
-    struct mj_cbor_head h;
-    assert_int_equal(mj_cbor_next(&c, &h), 0);
-    assert_true(h.type == MJ_CBOR_ARRAY && h.n <= max);
-    for (uint64_t i = 0; i < h.n; i++) {
-        const uint8_t *start = c.p;
-        assert_int_equal(mj_cbor_skip(&c), 0);
-        struct mj_span op = mj_span(start, (size_t)(c.p - start));
-        struct mj_cbor_head v;
-        memset(&ops[i], 0, sizeof ops[i]);
-        assert_true(get(op, "path", &v));
-        ops[i].path = v.s;
-        assert_true(get(op, "action", &v));
-        ops[i].action = mj_span_is(v.s, "create")   ? MJ_MST_CREATE
-                        : mj_span_is(v.s, "update") ? MJ_MST_UPDATE
-                                                    : MJ_MST_DELETE;
-        if (get(op, "cid", &v) && v.type == MJ_CBOR_LINK)
-            ops[i].cid = cid_of(v.s);
-        if (get(op, "prev", &v) && v.type == MJ_CBOR_LINK)
-            ops[i].prev = cid_of(v.s);
-    }
-    return (size_t)h.n;
 }
 
 static struct mj_pubkey *key_of(const cJSON *docs, struct mj_span did)
@@ -111,18 +35,19 @@ static struct mj_pubkey *key_of(const cJSON *docs, struct mj_span did)
 static void check_commit(struct mj_span frame, struct mj_span payload, const cJSON *docs)
 {
     struct mj_cbor_head seq, repo, rev, time, since, blocks, commit, prev_data;
-    assert_true(get(payload, "seq", &seq) && get(payload, "repo", &repo) &&
-                get(payload, "rev", &rev) && get(payload, "time", &time) &&
-                get(payload, "since", &since) && get(payload, "blocks", &blocks) &&
-                get(payload, "commit", &commit) && get(payload, "prevData", &prev_data));
+    assert_true(mj_test_get(payload, "seq", &seq) && mj_test_get(payload, "repo", &repo) &&
+                mj_test_get(payload, "rev", &rev) && mj_test_get(payload, "time", &time) &&
+                mj_test_get(payload, "since", &since) && mj_test_get(payload, "blocks", &blocks) &&
+                mj_test_get(payload, "commit", &commit) &&
+                mj_test_get(payload, "prevData", &prev_data));
     struct mj_mst_op ops[200];
-    size_t op_count = read_ops(payload, ops, MJ_COUNT(ops));
-    struct blocks b;
+    size_t op_count = mj_test_read_ops(payload, ops, MJ_COUNT(ops));
+    struct mj_test_blocks b = {0};
     struct mj_span root;
-    read_car(blocks.s, &root, &b);
+    mj_test_read_car(blocks.s, &root, &b);
     assert_true(mj_span_eq(root, commit.s));
 
-    struct mj_span block = find_block(&b, root);
+    struct mj_span block = mj_test_find_block(&b, root);
     struct mj_commit c;
     assert_int_equal(mj_commit_parse(block, &c), 0);
     assert_true(mj_span_eq(c.did, repo.s));
@@ -136,14 +61,14 @@ static void check_commit(struct mj_span frame, struct mj_span payload, const cJS
     mj_pubkey_free(key);
 
     /* The frame first: inverting sorts the operations. */
-    struct mj_cid prev = cid_of(prev_data.s);
+    struct mj_cid prev = mj_test_cid(prev_data.s);
     MJ_AUTO_BUF again = {0};
     mj_frame_commit(&(struct mj_commit_frame){.seq = seq.i,
                                               .repo = repo.s,
                                               .rev = rev.s,
                                               .time = time.s,
                                               .since = since.s,
-                                              .commit = cid_of(commit.s),
+                                              .commit = mj_test_cid(commit.s),
                                               .prev_data = &prev,
                                               .blocks = blocks.s,
                                               .ops = ops,
@@ -153,11 +78,12 @@ static void check_commit(struct mj_span frame, struct mj_span payload, const cJS
 
     struct mj_mst *t;
     struct mj_cid undone;
-    assert_int_equal(mj_mst_load(c.data, blocks.s.len, find_block, &b, &t), 0);
+    assert_int_equal(mj_mst_load(c.data, blocks.s.len, mj_test_find_block, &b, &t), 0);
     assert_int_equal(mj_mst_invert(t, ops, op_count), 0);
     mj_mst_root(t, &undone);
     assert_memory_equal(undone.bytes, prev.bytes, MJ_CID_LEN);
     mj_mst_free(t);
+    free(b.v);
 }
 
 static void recorded_frames(void **state)
@@ -178,12 +104,10 @@ static void recorded_frames(void **state)
         memcpy(&len, frames.ptr + at, 4);
         struct mj_span frame = mj_span(frames.ptr + at + 4, len);
         at += 4 + len;
-        struct mj_cbor c = mj_cbor(frame);
-        assert_int_equal(mj_cbor_skip(&c), 0);
-        struct mj_span head = mj_span(frame.ptr, (size_t)(c.p - frame.ptr));
-        struct mj_span payload = mj_span(c.p, (size_t)(c.end - c.p));
+        struct mj_span head, payload;
+        mj_test_split(frame, &head, &payload);
         struct mj_cbor_head t, seq, did, time, active;
-        assert_true(get(head, "t", &t));
+        assert_true(mj_test_get(head, "t", &t));
         if (mj_span_is(t.s, "#commit")) {
             check_commit(frame, payload, docs);
             commits++;
@@ -191,16 +115,16 @@ static void recorded_frames(void **state)
         }
         others++;
         MJ_AUTO_BUF again = {0};
-        assert_true(get(payload, "seq", &seq) && get(payload, "did", &did) &&
-                    get(payload, "time", &time));
+        assert_true(mj_test_get(payload, "seq", &seq) && mj_test_get(payload, "did", &did) &&
+                    mj_test_get(payload, "time", &time));
         struct mj_cbor_head text = {0};
         if (mj_span_is(t.s, "#identity")) {
-            get(payload, "handle", &text);
+            mj_test_get(payload, "handle", &text);
             mj_frame_identity(seq.i, did.s, time.s, text.s, &again);
         } else {
             assert_true(mj_span_is(t.s, "#account"));
-            assert_true(get(payload, "active", &active));
-            get(payload, "status", &text);
+            assert_true(mj_test_get(payload, "active", &active));
+            mj_test_get(payload, "status", &text);
             mj_frame_account(seq.i, did.s, time.s, active.i, text.s, &again);
         }
         assert_true(mj_span_eq(mj_buf_span(&again), frame));
