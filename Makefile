@@ -21,7 +21,7 @@ PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificate
 PACKAGES_TEST := libcmocka-dev
 PACKAGES_BENCH := valgrind
 PACKAGES_LINT := clang-format clang-tidy lua-check
-PACKAGES_FUZZ := clang
+PACKAGES_FUZZ := clang libclang-rt-dev
 PACKAGES_BARE := debootstrap
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
@@ -32,7 +32,7 @@ setup = @sh cmake/setup.sh
 
 .PHONY: all
 all: setup  ## build Moonjet, optimised: build/release/moonjet
-	@sh cmake/build.sh release $(JOBS)
+	@sh cmake/build.sh release $(JOBS) moonjet
 
 .PHONY: run
 run: all  ## simulated network → SCRIPT → the events a subscriber gets (SOURCE=wss://… for a real one)

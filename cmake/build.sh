@@ -1,6 +1,6 @@
 #!/bin/sh
-# build.sh [--configure] PRESET JOBS: configures (where needed) and builds a preset, with one line per
-# stage and the whole log on failure. The warnings of a build are always shown.
+# build.sh [--configure] PRESET JOBS [TARGET]: configures (where needed) and builds a preset, or one
+# target of it, with one line per stage and the whole log on failure. Warnings are always shown.
 set -eu
 
 only_configure=
@@ -26,6 +26,6 @@ fi
 [ -z "$only_configure" ] || exit 0
 
 echo "build $preset"
-cmake --build --preset "$preset" -j "$jobs" >"build/$preset-build.log" 2>&1 ||
+cmake --build --preset "$preset" -j "$jobs" ${3:+--target "$3"} >"build/$preset-build.log" 2>&1 ||
     fail "build/$preset-build.log" "building $preset"
 grep -A 3 -E 'warning:|CMake Warning' "build/$preset-build.log" >&2 || true
