@@ -57,7 +57,7 @@ setsid "$moonjet" run "$script" --source "$source" --listen 127.0.0.1:0 \
 router=$!
 address "$logs/router.log" "$router"
 echo "router      $script (its log is $logs/router.log)"
-echo "subscriber  ${url%/}/subscribe; Ctrl-C stops everything"
+echo "subscriber  $url; Ctrl-C stops everything"
 echo
 
 "$moonjet" tail "$url" --pretty &
