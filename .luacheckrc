@@ -2,3 +2,4 @@
 std = "luajit"
 max_line_length = 100
 read_globals = { "jet" }
+unused_args = false

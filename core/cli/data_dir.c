@@ -74,29 +74,28 @@ int mj_data_dir_open(struct mj_data_dir *d, const char *path, struct mj_buf *err
     *d = (struct mj_data_dir){.lock = -1};
     if (!path || !*path)
         return 0;
+    int err = MJ_EIO;
+    char *name MJ_AUTO_FREE = join(path, "lock");
     d->path = mj_strdup(path);
     if (make_dirs(path)) {
         mj_buf_printf(error, "--data %s: cannot make the directory: %s", path, strerror(errno));
-        goto fail;
+        goto out;
     }
-    char *name MJ_AUTO_FREE = join(path, "lock");
     d->lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (d->lock < 0) {
         mj_buf_printf(error, "%s: %s", name, strerror(errno));
-        goto fail;
+        goto out;
     }
     if (flock(d->lock, LOCK_EX | LOCK_NB)) {
         mj_buf_printf(
             error, "%s: another moonjet uses this directory; give this one its own --data", name);
-        goto fail;
+        goto out;
     }
-    int err = read_cursors(d, error);
+    err = read_cursors(d, error);
+out:
     if (err)
         mj_data_dir_close(d);
     return err;
-fail:
-    mj_data_dir_close(d);
-    return MJ_EIO;
 }
 
 int64_t mj_data_dir_cursor(const struct mj_data_dir *d, const char *url)

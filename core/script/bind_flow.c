@@ -43,8 +43,10 @@ static struct mj_node *add_node(lua_State *L, enum mj_node_type type, struct mj_
         lua_getinfo(L, "Sl", &at);
     struct mj_node *n = mj_graph_add(vm->graph, type, parent, at.short_src,
                                      at.currentline > 0 ? (unsigned)at.currentline : 0);
-    if (!n)
+    if (!n) {
         luaL_error(L, "the script draws more than %d nodes", MJ_NODES_MAX);
+        return NULL; /* never reached */
+    }
     n->ctx = vm;
     return n;
 }

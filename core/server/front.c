@@ -317,7 +317,6 @@ void mj__front_stop_accepting(struct mj_server *s)
 
 void mj__front_close_all(struct mj_server *s)
 {
-    /* conn_free() unlinks what it frees, which the analyzer does not follow through c->link. */
     while (s->conns)
-        conn_free(s->conns); /* NOLINT(clang-analyzer-unix.Malloc) */
+        conn_free(s->conns);
 }
