@@ -253,6 +253,8 @@ static void bad_frames(void **state)
         {"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", 10}, /* of 2^64-1 bytes */
     };
     struct wsclient *well = jet_connect(&jet, "/subscribe");
+    struct wsclient *mute = jet_connect(&jet, "/subscribe");
+    tcp_send(mute->fd, frames[1].bytes, frames[1].len);
     for (size_t i = 0; i < MJ_COUNT(frames); i++) {
         struct wsclient *c = jet_connect(&jet, "/subscribe");
         tcp_send(c->fd, frames[i].bytes, frames[i].len);
@@ -264,6 +266,11 @@ static void bad_frames(void **state)
         mj_tail_publish(jet.tail);
         assert_int_equal(jet_read(well), jet.n);
     }
+    /* One that does not answer the close frame and does not hang up either is not waited for. */
+    assert_int_equal(jet_read_close(mute, NULL), 1002);
+    struct mj_ws_msg m;
+    assert_false(ws_read(mute, &m));
+    ws_free(mute);
     jet_await(&jet, "moonjet_subscribers", 1);
     ws_free(well);
     jet_stop(&jet);

@@ -54,6 +54,31 @@ static void invisible_until_published(void **state)
     mj_tail_free(t);
 }
 
+/* The writer is chunks ahead of its last publish: readers see the chunks, but not what is in them.
+ */
+static void unpublished_chunks(void **state)
+{
+    (void)state;
+    struct mj_tail *t = mj_tail_new(64 << 20);
+    for (int64_t i = 1; i <= 10; i++)
+        append_len(t, i, 500);
+    mj_tail_publish(t);
+    for (int64_t i = 11; i <= 5000; i++)
+        append_len(t, i, 500);
+    struct mj_tail_view v;
+    mj_tail_view_init(&v, t);
+    struct mj_run r;
+    assert_true(v.count > 1);
+    assert_int_equal(v.end, 11);
+    assert_true(mj_tail_view_run(&v, 1, &r));
+    assert_int_equal(r.count, 10);
+    assert_false(mj_tail_view_run(&v, 11, &r));
+    assert_int_equal(mj_tail_view_find(&v, 11), 11);
+    assert_int_equal(mj_tail_view_newest(&v), 10);
+    mj_tail_view_deinit(&v);
+    mj_tail_free(t);
+}
+
 static void frame_heads(void **state)
 {
     (void)state;
@@ -347,6 +372,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(invisible_until_published),
+        cmocka_unit_test(unpublished_chunks),
         cmocka_unit_test(frame_heads),
         cmocka_unit_test(refuses),
         cmocka_unit_test(budget_moves_the_floor),
