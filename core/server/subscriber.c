@@ -1,6 +1,6 @@
 /* Subscribers: libwebsockets owns the socket, answers the handshake, pings and closes; we write
  * the events, as runs of ready-made frames, straight to the descriptor. That is safe under three
- * conditions (spec/performance.md §5.2), kept in sub_write():
+ * conditions (spec/performance.md §5.2), kept in may_write() and sent_part():
  *
  *   - never while libwebsockets holds back bytes of its own (lws_partial_buffered);
  *   - after a short write the rest of the torn frame, and no more, goes to libwebsockets, so that
@@ -208,13 +208,23 @@ static void sent_part(struct mj_sub *sub, const struct mj_batch *b, size_t sent)
     block(sub);
 }
 
+/* May we write to the descriptor now? Not behind a close frame that libwebsockets has decided on by
+ * itself, as for a malformed frame: it does not tell, but its reason is there to be seen. */
+static bool may_write(struct mj_sub *sub)
+{
+    if (lws_get_close_length(sub->wsi) > 0)
+        sub->live = false;
+    return sub->live && !lws_partial_buffered(sub->wsi);
+}
+
 /* One turn of a live subscriber: one write at most. */
 static void sub_write(struct mj_sub *sub)
 {
     struct mj_server *s = sub->server;
     struct mj_batch *b = s->batch;
-    if (lws_partial_buffered(sub->wsi)) {
-        block(sub);
+    if (!may_write(sub)) {
+        if (sub->live)
+            block(sub);
         return;
     }
     if (sub->position < s->view.floor) {
@@ -268,7 +278,7 @@ static void go_live(struct mj_sub *sub)
 static void ping(struct mj_sub *sub, int64_t now)
 {
     static const uint8_t frame[2] = {0x80 | 9, 0};
-    if (now < sub->ping_us || sub->blocked || lws_partial_buffered(sub->wsi))
+    if (now < sub->ping_us || sub->blocked || !may_write(sub))
         return;
     ssize_t n = send(sub->fd, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0)

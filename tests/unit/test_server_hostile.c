@@ -3,6 +3,7 @@
 #include "cmocka_all.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 
 #include "base/err.h"
@@ -209,6 +210,18 @@ static void heads(void **state)
                                       "GET / HTTP/1.1\r\nno colon\r\n\r\n", "\x16\x03\x01\r\n\r\n"};
     for (size_t i = 0; i < MJ_COUNT(bad); i++)
         assert_int_equal(raw_request(port, bad[i], strlen(bad[i])), 400);
+    /* Byte by byte, so that the end of the head is never in one piece. */
+    static const char slow[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    char reply[200] = "";
+    int piecewise = tcp_connect(port), one = 1;
+    setsockopt(piecewise, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    for (size_t i = 0; i < sizeof slow - 1; i++) {
+        tcp_send(piecewise, &slow[i], 1);
+        usleep(3000);
+    }
+    assert_true(recv(piecewise, reply, sizeof reply - 1, 0) > 0);
+    assert_int_equal(strncmp(reply, "HTTP/1.1 200 ", 13), 0);
+    close(piecewise);
     /* Slowloris: the deadline is for the whole head, however it trickles. */
     int fd = tcp_connect(port);
     int64_t start = mj_mono_us();
