@@ -10,6 +10,7 @@ SOURCE ?=
 SCRIPT ?= examples/quickstart.lua
 FUZZ_SECONDS ?= 60
 BENCH ?=
+FRAMES ?= ../shared/data/corpus/frames.bin.zst
 BARE_TARGETS ?= run test
 JOBS ?= $(shell nproc)
 
@@ -59,7 +60,7 @@ e2e:  ## the end-to-end tests alone, against real peers
 .PHONY: bench
 bench: all  ## measure: one table (BENCH="NAME… --json" for a part, or JSON)
 	$(setup) $(PACKAGES_BENCH)
-	@build/release/moonjet bench $(BENCH)
+	@build/release/moonjet bench $(if $(wildcard $(FRAMES)),--frames $(FRAMES)) $(BENCH)
 
 .PHONY: fuzz
 fuzz:  ## every fuzz target for FUZZ_SECONDS each
