@@ -246,17 +246,18 @@ void mj_sim_put_profile(struct mj_rng *rng, struct mj_span name, struct mj_span 
 
 void mj_sim_put_reading(struct mj_rng *rng, struct mj_span created, struct mj_buf *b)
 {
+    /* Where encodings change width, up to what a JavaScript consumer can hold: 2^53 - 1. */
     static const int64_t edges[] = {0,
                                     -1,
-                                    INT64_MAX,
-                                    INT64_MIN,
                                     23,
                                     24,
-                                    INT64_C(1) << 53,
-                                    (INT64_C(1) << 53) + 1,
+                                    255,
+                                    256,
+                                    65536,
                                     UINT32_MAX,
-                                    -4294967297,
-                                    INT64_C(-9007199254740993)};
+                                    INT64_C(-4294967297),
+                                    INT64_C(9007199254740991),
+                                    INT64_C(-9007199254740991)};
     uint8_t raw[24];
     for (size_t i = 0; i < sizeof raw; i += 8) {
         uint64_t noise = mj_rng_u64(rng);

@@ -14,7 +14,7 @@ enum mj_sim_collection {
     MJ_SIM_LISTITEM,
     MJ_SIM_THREADGATE,
     MJ_SIM_PROFILE,
-    MJ_SIM_READING, /* nobody's lexicon: bytes, nulls, integers of every size */
+    MJ_SIM_READING, /* nobody's lexicon: bytes, nulls, integers of every width */
     MJ_SIM_COLLECTION_COUNT
 };
 

@@ -12,7 +12,7 @@ const simulate = (t, ...args) => Moonjet.start(t, ['simulate', '--listen', '127.
 
 export default async function suite() {
   await test('simulate: @atproto/sync verifies 3,000 events without an error', async (t) => {
-    const s = await simulate(t, '--accounts', '30', '--rate', '1500', '--seed', '7')
+    const s = await simulate(t, '--accounts', '30', '--rate', '1500', '--frames', '3300', '--seed', '7')
     const ref = reference(t, s.url, s.http)
     await ref.until(() => ref.errors.length || ref.keys.length >= 3000, '3,000 events', 60_000)
     assert.deepEqual(ref.errors, [])
