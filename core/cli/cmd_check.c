@@ -26,7 +26,10 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
-    struct mj_scripts *scripts = mj_scripts_new(NULL);
+    struct mj_streams *streams = mj_streams_new();
+    struct mj_router *router = mj_router_new(NULL);
+    mj_router_set_streams(router, streams);
+    struct mj_scripts *scripts = mj_scripts_new(router);
     struct mj_script_cfg script_cfg = {.config = &cfg.config};
     struct mj_buf out = {0}, talk = {0};
     int exit_code = MJ_EXIT_OK;
@@ -60,7 +63,9 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     fputs(mj_buf_cstr(&talk), stderr);
     mj_buf_deinit(&out);
     mj_buf_deinit(&talk);
+    mj_router_free(router);
     mj_scripts_free(scripts);
+    mj_streams_free(streams);
     return exit_code;
 }
 

@@ -13,6 +13,7 @@
 #include "script/bind.h"
 
 #define NESTING_MAX 16
+#define MIXED       "a match is either a list or has named keys, this one has both"
 
 struct ctx {
     lua_State *L;
@@ -155,11 +156,11 @@ static int read_values(struct ctx *c, int index, struct values *v)
         lua_pop(L, 1);
         mj_match_add(v->any, mj_match_not(values_done(&inner)));
     } else {
-        size_t n = lua_objlen(L, index);
-        if (has_text_key(L, index) || !n) {
+        bool is_map = has_text_key(L, index);
+        if (is_map || !lua_objlen(L, index)) {
             mj_buf_printf(c->error,
-                          n ? "'%s' wants a list of texts, not a map"
-                            : "the list for '%s' is empty, so nothing could match",
+                          is_map ? "'%s' wants a list of texts, not a map"
+                                 : "the list for '%s' is empty, so nothing could match",
                           v->key);
             err = MJ_ESYNTAX;
         } else {
@@ -215,7 +216,7 @@ static int read_table(struct ctx *c, int index, struct mj_match *all)
         bool known = false;
         if (lua_type(L, -2) != LUA_TSTRING) {
             lua_pop(L, 2);
-            return fail(c, "a match is either a list or has named keys, this one has both");
+            return fail(c, MIXED);
         }
         for (size_t i = 0; i < MJ_COUNT(order); i++)
             known |= strcmp(lua_tostring(L, -2), order[i]) == 0;
@@ -292,6 +293,9 @@ static int read_match(struct ctx *c, int index, struct mj_match **out)
     } else if (is_made_by(L, index, MJ_SLOT_PREFIX)) {
         m = NULL;
         err = fail(c, "jet.prefix goes behind a key: { did = jet.prefix \"did:web:\" }");
+    } else if (lua_objlen(L, index) && has_text_key(L, index)) {
+        m = NULL;
+        err = fail(c, MIXED);
     } else if (is_made_by(L, index, MJ_SLOT_ANY) || lua_objlen(L, index)) {
         m = mj_match_or();
         err = read_alternatives(c, index, m);

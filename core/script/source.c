@@ -49,6 +49,11 @@ int mj_load_source(lua_State *L, const char *path, const char *shown)
         lua_pushfstring(L, "%s: %s", shown, strerror(err));
         return LUA_ERRFILE;
     }
+    if (text.len && text.ptr[0] == '\033') {
+        mj_buf_deinit(&text);
+        lua_pushfstring(L, "%s: is bytecode; only source text is loaded", shown);
+        return LUA_ERRSYNTAX;
+    }
     /* "#!/usr/bin/env moonjet" is for the shell. The line stays, so that numbers are right. */
     if (text.len > 1 && text.ptr[0] == '#') {
         text.ptr[0] = '-';

@@ -11,6 +11,9 @@ extern const size_t mj_lua_sandbox_lua_len;
 /* Collect when the heap has grown by this per cent: more often than LuaJIT's own 100, because the
  * pauses that matter come from the string table's size (spec/lua.md B4). */
 #define GC_PAUSE 130
+/* Work per step: large, so that a cycle ends before much more has been allocated. With the default
+ * of 200, a few texts of a megabyte each outrun the collector. */
+#define GC_STEPMUL 1000
 
 static void *counting_alloc(void *ud, void *ptr, size_t old, size_t size)
 {
@@ -102,6 +105,7 @@ struct mj_vm *mj_vm_new(const char *name, size_t cap, struct mj_guard *guard, st
     vm->cap = cap;
     mj_guard_setup(vm->L);
     lua_gc(vm->L, LUA_GCSETPAUSE, GC_PAUSE);
+    lua_gc(vm->L, LUA_GCSETSTEPMUL, GC_STEPMUL);
     if (lua_cpcall(vm->L, setup, NULL)) {
         mj_buf_printf(error, "cannot set up a Lua VM: %s", lua_tostring(vm->L, -1));
         mj_vm_free(vm);
@@ -137,14 +141,15 @@ void mj_vm_free(struct mj_vm *vm)
     free(vm);
 }
 
-/* A script near its cap would fail before LuaJIT's own collector gets to run. Collecting all is
- * dear, so not more than ten times a second. */
+/* A script near its cap would fail before LuaJIT's own collector, which works in small steps, gets
+ * to its garbage. Collecting all of it is dear, so a tenth of the time may go there at most. */
 static void relieve(struct mj_vm *vm, int64_t now)
 {
-    if (now - vm->last_full_gc < 100000000)
+    if (now < vm->next_full_gc)
         return;
     lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    vm->last_full_gc = mj_guard_now();
+    int64_t end = mj_guard_now();
+    vm->next_full_gc = end + 9 * (end - now);
 }
 
 int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,

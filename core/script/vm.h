@@ -68,7 +68,7 @@ struct mj_vm {
     struct mj_buf value;      /* CBOR being made from a Lua value */
     struct mj_buf keys;       /* spans of map keys being sorted */
     struct mj_buf scratch;    /* text being made */
-    int64_t last_full_gc;     /* ns */
+    int64_t next_full_gc;     /* ns */
     int64_t call_ns, slow_ns; /* budgets */
     struct mj_log_gate log_gate, error_gate;
     struct mj_metric *slow, *stopped, *heap;
