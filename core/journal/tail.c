@@ -289,7 +289,7 @@ static uint64_t chunk_end(const struct mj_tail_view *v, size_t i)
 
 bool mj_tail_view_run(const struct mj_tail_view *v, uint64_t seq, struct mj_run *out)
 {
-    if (seq < v->floor || seq >= v->end)
+    if (!v->count || seq < v->floor || seq >= v->end)
         return false;
     /* The last chunk whose first_seq is not above seq; most readers are in the very last. */
     size_t lo = 0, hi = v->count - 1;
