@@ -32,6 +32,8 @@ int mj_car_open(struct mj_car *car, struct mj_span in)
         *car = (struct mj_car){in.ptr + 59, in.ptr + in.len, mj_span(in.ptr + 14, MJ_CID_LEN)};
         return 0;
     }
+    if (in.len == 0)
+        return MJ_ECAR;
     const uint8_t *p = in.ptr, *end = in.ptr + in.len;
     uint64_t len;
     if (!take_varint(&p, end, &len) || len > (size_t)(end - p))

@@ -42,7 +42,7 @@ struct mj_cbor_head {
 
 static inline struct mj_cbor mj_cbor(struct mj_span s)
 {
-    return (struct mj_cbor){s.ptr, s.ptr + s.len};
+    return (struct mj_cbor){s.ptr, s.len ? s.ptr + s.len : s.ptr};
 }
 
 /* Reads one head. 0, or MJ_ETRUNC…MJ_EUTF8, MJ_ECID. */

@@ -38,6 +38,8 @@ static bool take_varint(const uint8_t **p, const uint8_t *end, uint32_t *out)
 
 int mj_cid_parse(struct mj_span in)
 {
+    if (in.len == 0)
+        return MJ_ECID;
     const uint8_t *p = in.ptr, *end = in.ptr + in.len;
     uint32_t version, codec, hash, size;
     if (!take_varint(&p, end, &version) || version != 1 || !take_varint(&p, end, &codec) ||

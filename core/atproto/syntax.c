@@ -171,7 +171,8 @@ int64_t mj_tid_time_us(struct mj_span s)
     uint64_t v = 0;
     for (size_t i = 0; i < 13; i++)
         v = v << 5 | (uint64_t)(s.ptr[i] >= 'a' ? s.ptr[i] - 'a' + 6 : s.ptr[i] - '2');
-    return (int64_t)(v >> 10);
+    return (int64_t)(v >> 10 &
+                     ((1ull << 53) - 1)); /* the first digit's bit 3 is none of the time's */
 }
 
 void mj_tid_make(int64_t time_us, unsigned clock, char out[14])

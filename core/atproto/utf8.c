@@ -26,9 +26,9 @@ static bool ascii(const uint8_t *p, size_t n)
 
 bool mj_utf8_valid(struct mj_span s)
 {
-    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
-    if (ascii(p, s.len))
+    if (ascii(s.ptr, s.len))
         return true;
+    const uint8_t *p = s.ptr, *end = s.ptr + s.len;
     while (p < end) {
         unsigned n = mj_utf8_len(p, end);
         if (!n)

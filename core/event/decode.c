@@ -709,14 +709,16 @@ static int emit_account(const struct payload *p, struct mj_frame *out, mj_event_
 int mj_decode(struct mj_decoder *d, struct mj_span frame, struct mj_frame *out, mj_event_fn fn,
               void *ctx)
 {
-    struct pass s = {.end = frame.ptr + frame.len, .d = d};
-    struct payload *p = &s.p;
-    struct mj_span t = {0};
-    int op = 0;
     *out = (struct mj_frame){0};
     d->nops = 0;
     if (frame.len > MJ_FRAME_MAX)
         return MJ_EBIG;
+    if (frame.len == 0)
+        return MJ_EFRAME;
+    struct pass s = {.end = frame.ptr + frame.len, .d = d};
+    struct payload *p = &s.p;
+    struct mj_span t = {0};
+    int op = 0;
     const uint8_t *at = take_header(&s, frame.ptr, &op, &t);
     if (!at)
         return s.err;

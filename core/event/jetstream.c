@@ -9,7 +9,12 @@
 #define FIELD(o, lit, s)     (MJ__PUT(o, lit), text(o, s))
 #define PLAIN(o, lit, ev, s) (MJ__PUT(o, lit), (ev)->plain ? plain(o, s) : text(o, s))
 
-static int text(struct mj__out *o, struct mj_span s) { return mj__out_text(o, s, s.ptr + s.len); }
+static int text(struct mj__out *o, struct mj_span s)
+{
+    if (s.len == 0) /* absent is printed like empty */
+        s = MJ_SPAN("");
+    return mj__out_text(o, s, s.ptr + s.len);
+}
 
 static inline int plain(struct mj__out *o, struct mj_span s)
 {
@@ -18,7 +23,8 @@ static inline int plain(struct mj__out *o, struct mj_span s)
         return err;
     uint8_t *w = o->w;
     *w++ = '"';
-    memcpy(w, s.ptr, s.len);
+    if (s.len)
+        memcpy(w, s.ptr, s.len);
     w += s.len;
     *w++ = '"';
     o->w = w;

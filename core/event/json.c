@@ -410,8 +410,10 @@ static const uint8_t *value(struct pass *s, const uint8_t *p, unsigned depth)
 
 int mj__out_value(struct mj__out *o, struct mj_span in, bool record)
 {
+    if (in.len == 0)
+        return MJ_ETRUNC;
     struct pass s = {.out = *o, .end = in.ptr + in.len};
-    if (in.len && record && in.ptr[0] >> 5 != MJ__MAP)
+    if (record && in.ptr[0] >> 5 != MJ__MAP)
         return MJ_ERECORD;
     if (in.len > INPUT_MAX)
         return MJ_ELIMIT;

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the cbor, car, frame and syntax fuzz targets: small, made up here, and each
+one a shape that a mutation would not find soon. Run from anywhere; files are only overwritten."""
+import base64
+import hashlib
+import os
+
+HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+
+
+def head(major, n):
+    for info, size in ((None, 0), (24, 1), (25, 2), (26, 4), (27, 8)):
+        if info is None and n < 24:
+            return bytes([major << 5 | n])
+        if info is not None and n < 1 << 8 * size:
+            return bytes([major << 5 | info]) + n.to_bytes(size, "big")
+
+
+class Link(bytes):
+    pass
+
+
+def cbor(v):
+    if v is None:
+        return b"\xf6"
+    if v is False or v is True:
+        return b"\xf5" if v else b"\xf4"
+    if isinstance(v, int):
+        return head(0, v) if v >= 0 else head(1, -1 - v)
+    if isinstance(v, Link):
+        return b"\xd8\x2a" + head(2, len(v) + 1) + b"\0" + v
+    if isinstance(v, bytes):
+        return head(2, len(v)) + v
+    if isinstance(v, str):
+        return head(3, len(v.encode())) + v.encode()
+    if isinstance(v, list):
+        return head(4, len(v)) + b"".join(map(cbor, v))
+    items = sorted((k.encode(), x) for k, x in v.items())
+    items.sort(key=lambda i: len(i[0]))
+    return head(5, len(items)) + b"".join(head(3, len(k)) + k + cbor(x) for k, x in items)
+
+
+def cid(block, codec=0x71):
+    return Link(bytes([1, codec, 0x12, 0x20]) + hashlib.sha256(block).digest())
+
+
+def varint(n):
+    out = b""
+    while n >= 0x80:
+        out += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return out + bytes([n])
+
+
+def section(block, name=None):
+    name = cid(block) if name is None else name
+    return varint(len(name) + len(block)) + name + block
+
+
+def car(root, *sections):
+    h = cbor({"roots": [root], "version": 1})
+    return varint(len(h)) + h + b"".join(sections)
+
+
+def write(target, name, data):
+    folder = os.path.join(HERE, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+
+
+DID = "did:plc:" + "a" * 24
+TIME = "2026-01-02T03:04:05.678Z"
+REV = "3jzfcijpj2z2a"
+BLOB = {"$type": "blob", "ref": cid(b"picture", 0x55), "mimeType": "image/png", "size": 12345}
+RECORDS = {
+    "post": {"$type": "app.example.post", "text": "hello \u00e9 \U0001f600 <&> \u2028", "langs": ["en"],
+             "createdAt": TIME, "embed": {"images": [{"alt": "", "image": BLOB}]}},
+    "like": {"$type": "app.example.like", "createdAt": TIME,
+             "subject": {"uri": "at://" + DID + "/app.example.post/self", "cid": "bafy"}},
+    "numbers": {"a": 0, "b": -1, "c": 2**53 + 1, "d": 2**63 - 1, "e": -2**63, "f": True, "g": None},
+    "bytes": {"b": b"", "c": b"\x01", "d": b"\x01\x02", "e": b"\x01\x02\x03"},
+    "order": {"a": 1, "a b": 2, "a!": 3, "&k": 4, "Z": 5, "_": 6, "bb": 7, "\n": 8},
+    "legacy": {"image": {"cid": "bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity",
+                         "mimeType": "image/jpeg"}},
+    "literal": {"l": {"$link": "bafkreiccldh766hwcnuxnf2wh6jgzepf2nlu2lvcllt63eww5p6chi4ity"},
+                "b": {"$bytes": "AAEC"}},
+    "nested": {"a": [[[[{"b": [{}]}]]], []]},
+    "wide": {"k%02d" % (99 - i): i for i in range(40)},
+    "controls": {"text": "".join(map(chr, range(0x20))) + "\"\\/\x7f"},
+}
+
+
+def commit_frame(ops, blocks, **extra):
+    block = cbor({"did": DID, "rev": REV, "version": 3, "data": cid(b"tree"), "prev": None, "sig": b"s" * 64})
+    body = {"seq": 7, "repo": DID, "rev": REV, "time": TIME, "since": None, "commit": cid(block),
+            "ops": ops, "blobs": [], "tooBig": False, "rebase": False,
+            "blocks": car(cid(block), *[section(b) for b in blocks], section(block))}
+    body.update(extra)
+    return cbor({"op": 1, "t": "#commit"}) + cbor(body)
+
+
+def op(action, path, block=None):
+    return {"action": action, "path": path, "cid": None if block is None else cid(block)}
+
+
+for name, record in RECORDS.items():
+    block = cbor(record)
+    write("cbor", name, block)
+    if name in ("post", "order", "legacy"):
+        write("frame", name, commit_frame([op("create", "app.example.post/self", block)], [block]))
+write("cbor", "float", b"\xa1\x61a\xfb\x3f\xf8" + bytes(6))
+write("cbor", "indefinite", b"\xbf\xff")
+
+a, b = cbor(RECORDS["like"]), cbor(RECORDS["numbers"])
+write("frame", "three", commit_frame([op("create", "app.example.like/a", a), op("update", "app.example.num/b", b),
+                                      op("delete", "app.example.like/c")], [a, b]))
+write("frame", "dropped", commit_frame([op("create", "bad path", a), op("move", "app.example.like/b", a),
+                                        op("create", "app.example.like/c", b"absent")], [a]))
+base = {"seq": 8, "did": DID, "time": TIME}
+for name, t, more in (("identity", "#identity", {"handle": "user.example.com"}),
+                      ("account", "#account", {"active": False, "status": "takendown"}),
+                      ("sync", "#sync", {"rev": REV, "blocks": car(cid(b"c"), section(b"c"))}),
+                      ("info", "#info", {"name": "OutdatedCursor", "message": "old"}),
+                      ("unknown", "#later", {"x": [1, {"y": None}]})):
+    write("frame", name, cbor({"op": 1, "t": t}) + cbor({**base, **more}))
+write("frame", "error", cbor({"op": -1}) + cbor({"error": "FutureCursor", "message": "x"}))
+
+write("car", "small", car(cid(b"a"), section(b"a"), section(b"b" * 200), section(b"")))
+write("car", "foreign", car(cid(b"a"), section(b"data", bytes([1, 0xB0, 2, 0x1E, 4]) + b"hash"), section(b"a")))
+write("car", "blob", car(cid(b"a", 0x55), section(b"x" * 20000, cid(b"x" * 20000, 0x55))))
+
+text = base64.b32encode(cid(b"a")).decode().lower().rstrip("=")
+for i, s in enumerate([DID, "did:web:example.com%3A80", "user.example.com", "app.example.feed.postV2",
+                       "app.example.feed.post/3jzfc:ijpj2z2a~", REV, "at://" + DID + "/app.example.post/self",
+                       "at://user.example.com", TIME, "0000-01-01T00:00:00.12345678901234567890+14:59",
+                       "2024-02-29T23:59:59-00:01", "b" + text, "z\u00e9\u2028\U0001f600"]):
+    write("syntax", "%02d" % i, s.encode())
