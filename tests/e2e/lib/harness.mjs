@@ -55,7 +55,7 @@ export async function test(name, fn, { seconds = 60 } = {}) {
       results.skipped++
     } else {
       verdict = 'not ok'
-      why = e instanceof Skip ? `required, but: ${e.message}` : (e.stack ?? String(e))
+      why = e instanceof Skip ? `required, but: ${e.message}` : told(e)
       results.failed++
     }
   } finally {
@@ -77,6 +77,8 @@ export async function test(name, fn, { seconds = 60 } = {}) {
   return verdict === 'ok'
 }
 
+// The message, and those frames of the stack that are ours.
+const told = (e) => String(e.stack ?? e).split('\n').filter((l) => !/^ {4}at /.test(l) || /e2e\/(suites|lib)\//.test(l)).join('\n')
 const indent = (s) => s.replace(/^/gm, '    ')
 
 const children = new Set()
