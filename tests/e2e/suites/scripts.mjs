@@ -156,8 +156,8 @@ export default async function suite() {
     assert.match(m.err, /broken\.lua:3\b/)
     assert.match(m.err, /errors\.lua:3\b.*on purpose/)
     assert.match(m.err, /at:\/\/did:/, 'the event is named')
-    await m.metricAtLeast(/script.*error.*broken/, 1)
-    await m.metricAtLeast(/script.*error.*errors/, 1)
+    await m.metricAtLeast(/^moonjet_node_errors_total\{.*broken/, commits.length)
+    await m.metricAtLeast(/^moonjet_node_errors_total\{.*errors/, commits.length)
     await m.finish()
     for (const s of ['broken', 'errors']) {
       await c[s].closed
