@@ -26,7 +26,7 @@ export async function gate(t, target, { open = false, host = '127.0.0.1' } = {})
     down.on('close', () => up.destroy())
     up.on('data', (d) => {
       if (d.length >= left) {
-        down.write(d.subarray(0, left), () => down.resetAndDestroy())
+        down.end(d.subarray(0, left))
         up.destroy()
         return
       }

@@ -1,12 +1,13 @@
 // The program under test, as a user starts it: arguments in, ports read from what it prints.
 import assert from 'node:assert/strict'
-import fs from 'node:fs'
 import path from 'node:path'
 import { Child, eventually, root } from './harness.mjs'
 
 export const binary = path.resolve(process.env.MOONJET_E2E_BINARY ?? path.join(root, 'build/release/moonjet'))
 
-export const version = () => fs.statSync(binary).mtime
+// The sum of a metric over its labels.
+export const sum = (samples, name) =>
+  Object.entries(samples).reduce((n, [k, v]) => (k === name || k.startsWith(`${name}{`) ? n + v : n), 0)
 
 // A command that ends by itself.
 export async function command(t, args, { input, env, cwd } = {}) {
@@ -57,12 +58,9 @@ export class Moonjet extends Child {
     return samples
   }
 
-  // Waits until a metric (the sum over its labels that match) has reached `least`.
-  metricAtLeast(re, least) {
-    return eventually(async () => {
-      const sum = Object.entries(await this.metrics()).reduce((s, [k, v]) => (re.test(k) ? s + v : s), 0)
-      return sum >= least
-    }, `${re} >= ${least} in /metrics`)
+  // Waits until a metric, summed over its labels, has reached `least`.
+  metricAtLeast(name, least) {
+    return eventually(async () => sum(await this.metrics(), name) >= least, `${name} >= ${least} in /metrics`)
   }
 
   // SIGTERM must end it within ten seconds, with status 0 and without a sanitizer's complaint.

@@ -123,7 +123,7 @@ export async function fences(net) {
     async start(clients, ms = 30_000) {
       const end = performance.now() + ms
       while (!clients.every((c) => c.events.some((e) => e.commit?.collection === FENCE))) {
-        if (performance.now() > end)
+        if (performance.now() > end || clients.some((c) => c.child?.ended))
           throw new Error(`no fence seen by ${clients.filter((c) => !c.events.length).map((c) => c.name)}`)
         await one()
         await new Promise((r) => setTimeout(r, 50))
