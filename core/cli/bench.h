@@ -18,7 +18,7 @@ struct mj_bench_frames {
     bool temporary; /* remove the file at the end */
 };
 
-/* Reads a capture, or simulates one when path is "" (and writes it to a temporary file, for what
+/* Reads a capture, or simulates one when path is NULL (and writes it to a temporary file, for what
  * needs one). 0, or a negative error after a message on stderr. */
 int mj_bench_load(const char *path, struct mj_bench_frames *out);
 void mj_bench_unload(struct mj_bench_frames *in);

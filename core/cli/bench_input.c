@@ -74,7 +74,7 @@ static int simulate(struct mj_bench_frames *out)
 int mj_bench_load(const char *path, struct mj_bench_frames *out)
 {
     *out = (struct mj_bench_frames){0};
-    if (!*path)
+    if (!path)
         return simulate(out);
     struct mj_capture *capture;
     if (mj_capture_open(path, &capture)) {

@@ -27,7 +27,7 @@ struct bench_cfg {
 
 static const struct mj_option options[] = {
     {"frames", MJ_OPT_STR, offsetof(struct bench_cfg, frames), "FILE",
-     "capture to measure on, plain or zstd; without one frames are simulated", .def = ""},
+     "capture to measure on, plain or zstd; without one frames are simulated"},
     {"seconds", MJ_OPT_STR, offsetof(struct bench_cfg, seconds), "N",
      "time for each measurement; more is steadier", .def = "1"},
     {"json", MJ_OPT_FLAG, offsetof(struct bench_cfg, json), NULL, "one JSON object on stdout"},
@@ -94,7 +94,7 @@ static int bench_main(const struct mj_command *cmd, int argc, char **argv)
     struct mj_bench b = {.in = &in, .seconds = seconds, .json = cfg.json};
     if (!cfg.json)
         printf("%zu frames, %zu events, %zu bytes (%s)\n%-42s %14s %-12s %-14s %-7s %s\n", in.count,
-               in.events, in.bytes.len, *cfg.frames ? cfg.frames : "simulated", "figure", "value",
+               in.events, in.bytes.len, cfg.frames ? cfg.frames : "simulated", "figure", "value",
                "unit", "goal", "", "beside");
     for (size_t k = 0; k < MJ_COUNT(cases); k++) {
         bool wanted = pos.n == 0 && cases[k].run != mj_bench_instructions;

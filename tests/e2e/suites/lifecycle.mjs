@@ -171,8 +171,11 @@ export default async function suite() {
     for (const name of ['run', 'replay', 'record', 'decode', 'simulate', 'bench', 'check', 'tail', 'version']) {
       const help = await command(t, [name, '--help'])
       assert.equal(help.code, 0, `${name} --help`)
-      assert.match(help.out, /Usage|usage/)
+      assert.match(help.out, /^Usage: moonjet /)
     }
+    const bench = await command(t, ['bench', 'resident', '--json', '--seconds', '1'])
+    assert.equal(bench.code, 0, bench.err)
+    assert.ok(JSON.parse(bench.out).idle_rss_mib > 1)
   })
 
   await test('lifecycle: wrong arguments give exit 2 and say what is wrong', async (t) => {
