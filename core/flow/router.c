@@ -8,6 +8,8 @@
 #include "event/jetstream.h"
 #include "match/decision.h"
 
+#define OPS_COLLECTIONS 500 /* the first so many have series of their own, the rest shares one */
+
 /* One version of the event on its way out. */
 struct output {
     const struct mj_event *ev; /* borrowed: the event as it came, or a map node's */
@@ -35,6 +37,8 @@ struct mj_router {
 
     struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
     struct mj_metric *events;
+    struct mj_metric
+        *ops[OPS_COLLECTIONS + 1][MJ_OP_DELETE + 1]; /* by collection id, 0: the rest */
     struct mj_metric *drops[MJ_ERR_MAX];
     struct mj_log_gate drop_gate;
 };
@@ -290,9 +294,26 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     return 0;
 }
 
+/* v1's name, with a bound it did not have: anybody can invent collections. */
+static void count_op(struct mj_router *r, const struct mj_event *ev, uint32_t collection)
+{
+    uint32_t i = collection <= OPS_COLLECTIONS ? collection : 0;
+    struct mj_metric **m = &r->ops[i][ev->op];
+    if (MJ_UNLIKELY(!*m)) {
+        char label[400];
+        *m = mj_metric("consumer_ops_processed_total", MJ_COUNTER,
+                       "Operations decoded, by kind and collection.", "kind=\"%s\",op_path=\"%s\"",
+                       mj_op_name(ev->op),
+                       i ? mj_metric_label(ev->collection, label, sizeof label) : "other");
+    }
+    bump(*m, 1);
+}
+
 int mj_router_event(struct mj_router *r, struct mj_event *ev)
 {
     uint32_t collection = ev->collection.len ? mj_collection_id(ev->collection) : 0;
+    if (collection)
+        count_op(r, ev, collection);
     ev->time_us = next_time(r);
     bump(r->events, 1);
     if (MJ_LIKELY(!r->graph_count))
