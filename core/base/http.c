@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
+
+#define RETRY_AFTER_MAX 3600 /* seconds: the longest a server may send a client away for */
 
 static bool is_token_char(uint8_t c)
 {
@@ -142,6 +145,19 @@ struct mj_span mj_http_header(const struct mj_http_head *head, const char *name)
         if (same_text(head->headers[i].name, name))
             return head->headers[i].value;
     return (struct mj_span){0};
+}
+
+int64_t mj_http_retry_after(const struct mj_http_head *head, int64_t now_s)
+{
+    struct mj_span v = mj_http_header(head, "retry-after");
+    int64_t s = 0;
+    if (v.len && mj_span_i64(v, &s)) {
+        char *text = mj_span_dup(v);
+        struct tm tm = {0};
+        s = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm) ? timegm(&tm) - now_s : 0;
+        free(text);
+    }
+    return s < 0 ? 0 : s > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : s;
 }
 
 bool mj_http_has_token(struct mj_span value, const char *token)

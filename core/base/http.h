@@ -22,6 +22,9 @@ int mj_http_parse_request(struct mj_span in, struct mj_http_head *out);
 int mj_http_parse_response(struct mj_span in, struct mj_http_head *out);
 /* First header of that name, any case; {NULL, 0} when absent. */
 struct mj_span mj_http_header(const struct mj_http_head *head, const char *name);
+/* Retry-After of a response in seconds, 0…3,600: a number, or a date as seen from now_s (Unix
+ * seconds). 0 when absent or nonsense. */
+int64_t mj_http_retry_after(const struct mj_http_head *head, int64_t now_s);
 /* True when a comma-separated header value holds the token, any case. */
 bool mj_http_has_token(struct mj_span value, const char *token);
 

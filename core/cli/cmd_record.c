@@ -157,8 +157,8 @@ static int record_main(const struct mj_command *cmd, int argc, char **argv)
 
 static const struct mj_option options[] = {
     {"output", MJ_OPT_STR, offsetof(struct cfg, output), "FILE",
-     "where to write (also -o); stdout if absent", .def = NULL},
-    {"frames", MJ_OPT_INT, offsetof(struct cfg, frames), "N", "end after N frames", .def = NULL},
+     "where to write (also -o); stdout if absent"},
+    {"frames", MJ_OPT_INT, offsetof(struct cfg, frames), "N", "end after N frames"},
     {"cursor", MJ_OPT_INT, offsetof(struct cfg, cursor), "SEQ",
      "start after this seq; 0 = the oldest there is, -1 = live", .def = "-1"},
     {"on-future-cursor", MJ_OPT_STR, offsetof(struct cfg, on_future), "stop|live|oldest",

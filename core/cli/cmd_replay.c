@@ -88,12 +88,12 @@ static int replay_main(const struct mj_command *cmd, int argc, char **argv)
 static const struct mj_option options[] = {
     {"listen", MJ_OPT_STR, offsetof(struct cfg, listen), "HOST:PORT",
      "where to serve; port 0 = any, told on stderr", .def = "127.0.0.1:2470"},
-    {"rate", MJ_OPT_STR, offsetof(struct cfg, rate), "N", "frames per second", .def = NULL},
+    {"rate", MJ_OPT_STR, offsetof(struct cfg, rate), "N", "frames per second"},
     {"original-pace", MJ_OPT_FLAG, offsetof(struct cfg, original_pace), NULL,
-     "as fast as the frames' own times say", .def = NULL},
+     "as fast as the frames' own times say"},
     {"loop", MJ_OPT_FLAG, offsetof(struct cfg, loop), NULL,
-     "start over at the end, with rising seq", .def = NULL},
-    {"quiet", MJ_OPT_FLAG, offsetof(struct cfg, quiet), NULL, "do not log clients", .def = NULL},
+     "start over at the end, with rising seq"},
+    {"quiet", MJ_OPT_FLAG, offsetof(struct cfg, quiet), NULL, "do not log clients"},
     {0}};
 
 const struct mj_command mj_cmd_replay = {

@@ -8,6 +8,7 @@ extern const struct mj_command mj_cmd_check;
 extern const struct mj_command mj_cmd_decode;
 extern const struct mj_command mj_cmd_record;
 extern const struct mj_command mj_cmd_replay;
+extern const struct mj_command mj_cmd_tail;
 extern const struct mj_command mj_cmd_version;
 extern const struct mj_command mj_cmd_run;
 extern const struct mj_command mj_cmd_bench;

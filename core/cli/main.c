@@ -13,6 +13,7 @@ static const struct mj_command *const commands[] = {
     &mj_cmd_record,
     &mj_cmd_replay,
     &mj_cmd_bench,
+    &mj_cmd_tail,
     &mj_cmd_version,
 };
 

@@ -88,6 +88,36 @@ static void test_response(void **state)
     assert_int_equal(mj_http_parse_response(MJ_SPAN("SSH-2.0-x\r\n\r\n"), &h), MJ_ESYNTAX);
 }
 
+static void test_retry_after(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        int64_t seconds;
+    } cases[] = {
+        {"7", 7},
+        {"0", 0},
+        {"-5", 0},
+        {"999999999", 3600},
+        {"99999999999999999999", 0},
+        {"soon", 0},
+        {"Sun, 06 Nov 1994 08:49:37 GMT", 7},
+        {"Sun, 06 Nov 1994 08:49:27 GMT", 0},
+        {"Fri, 31 Dec 2199 23:59:59 GMT", 3600},
+    };
+    for (size_t i = 0; i < MJ_COUNT(cases); i++) {
+        char text[200];
+        int n = snprintf(text, sizeof text, "HTTP/1.1 429 x\r\nRetry-After: %s\r\n\r\n",
+                         cases[i].value);
+        struct mj_http_head h;
+        assert_true(mj_http_parse_response(mj_span(text, (size_t)n), &h) > 0);
+        assert_int_equal(mj_http_retry_after(&h, 784111777 - 7), cases[i].seconds);
+    }
+    struct mj_http_head none;
+    assert_true(mj_http_parse_response(MJ_SPAN("HTTP/1.1 429 x\r\n\r\n"), &none) > 0);
+    assert_int_equal(mj_http_retry_after(&none, 0), 0);
+}
+
 static void test_query(void **state)
 {
     (void)state;
@@ -198,7 +228,7 @@ int main(void)
         cmocka_unit_test(test_request),  cmocka_unit_test(test_request_refused),
         cmocka_unit_test(test_response), cmocka_unit_test(test_query),
         cmocka_unit_test(test_hostport), cmocka_unit_test(test_listen),
-        cmocka_unit_test(test_url),
+        cmocka_unit_test(test_url),      cmocka_unit_test(test_retry_after),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
