@@ -31,7 +31,7 @@ void mj__sim_find_landmarks(struct mj_simulate *s, int64_t now_us)
             int64_t at = now_us - (h + 1) * 60 * DAY_US;
             for (unsigned i = 0; i < MJ_SIM_LANDMARKS;) {
                 char path[64];
-                at += 30 * INT64_C(1000000) + 7919;
+                at += 10 * INT64_C(1000000) + 7919;
                 mj_tid_make(at, 11, s->landmarks[c][h][i].rkey);
                 int n = snprintf(path, sizeof path, "%s/%s", mj_sim_nsid[c],
                                  s->landmarks[c][h][i].rkey);

@@ -30,7 +30,7 @@ struct mj_sim_known_post {
     struct mj_sim_ref self, root; /* root = self for a post that is no reply */
 };
 
-/* A key of great height: its revision time, so that accounts take them in order. */
+/* The last part of a key of great height. */
 struct mj_sim_landmark {
     char rkey[14];
 };

@@ -134,6 +134,108 @@ static void recorded_frames(void **state)
     cJSON_Delete(docs);
 }
 
+static size_t unbase64(const char *in, struct mj_buf *out)
+{
+    static const char abc[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t acc = 0;
+    int bits = 0;
+    for (; *in && *in != '='; in++) {
+        acc = acc << 6 | (uint32_t)(strchr(abc, *in) - abc);
+        bits += 6;
+        if (bits >= 8)
+            mj_buf_putc(out, (char)(acc >> (bits -= 8)));
+    }
+    return out->len;
+}
+
+static const char *str(const cJSON *o, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
+}
+
+static bool link_of(const cJSON *o, const char *key, struct mj_cid *out)
+{
+    const char *text = str(cJSON_GetObjectItemCaseSensitive(o, key), "$link");
+    uint8_t bytes[MJ_CID_MAX];
+    if (!text)
+        return false;
+    assert_int_equal(mj_cid_from_text(mj_str(text), bytes), MJ_CID_LEN);
+    *out = mj_test_cid(mj_span(bytes, MJ_CID_LEN));
+    return true;
+}
+
+/* One account's likes, posts and profile over six commits: each follows from the one before, and
+ * undoing each gives the tree of the one before. */
+static void recorded_chain(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF text = shared("interop/relay-scenarios/post_lifecycle.json");
+    cJSON *all = cJSON_ParseWithLength((const char *)text.ptr, text.len), *m, *o;
+    cJSON *account = cJSON_GetArrayItem(cJSON_GetObjectItem(all, "accounts"), 0);
+    cJSON *keys = cJSON_GetObjectItem(cJSON_GetObjectItem(account, "identity"), "keys");
+    struct mj_pubkey *key;
+    assert_int_equal(
+        mj_pubkey_parse(mj_str(str(cJSON_GetObjectItem(keys, "atproto"), "publicKeyMultibase")),
+                        &key),
+        0);
+    struct mj_test_blocks b = {0};
+    struct mj_cid last, prev_data, undone, again;
+    char rev[14] = "";
+    int n = 0;
+    cJSON_ArrayForEach(m, cJSON_GetObjectItem(all, "messages"))
+    {
+        cJSON *body = cJSON_GetObjectItem(cJSON_GetObjectItem(m, "frame"), "body");
+        MJ_AUTO_BUF car = {0};
+        unbase64(str(cJSON_GetObjectItem(body, "blocks"), "$bytes"), &car);
+        struct mj_span root;
+        struct mj_commit c;
+        mj_test_read_car(mj_buf_span(&car), &root, &b);
+        struct mj_span block = mj_test_find_block(&b, root);
+        assert_int_equal(mj_commit_parse(block, &c), 0);
+        assert_int_equal(mj_commit_verify(block, key), 0);
+        assert_true(mj_span_cmp(c.rev, mj_str(rev)) > 0);
+        assert_true(link_of(body, "prevData", &prev_data));
+        if (n) {
+            assert_string_equal(str(body, "since"), rev);
+            assert_memory_equal(prev_data.bytes, last.bytes, MJ_CID_LEN);
+        }
+        struct mj_mst_op ops[8];
+        size_t count = 0;
+        cJSON_ArrayForEach(o, cJSON_GetObjectItem(body, "ops"))
+        {
+            struct mj_mst_op *op = &ops[count++];
+            memset(op, 0, sizeof *op);
+            const char *action = str(o, "action");
+            op->action = *action == 'c'   ? MJ_MST_CREATE
+                         : *action == 'u' ? MJ_MST_UPDATE
+                                          : MJ_MST_DELETE;
+            op->path = mj_str(str(o, "path"));
+            assert_int_equal(link_of(o, "cid", &op->cid), op->action != MJ_MST_DELETE);
+            assert_int_equal(link_of(o, "prev", &op->prev), op->action != MJ_MST_CREATE);
+        }
+        struct mj_mst *t;
+        assert_int_equal(mj_mst_load(c.data, car.len, mj_test_find_block, &b, &t), 0);
+        assert_int_equal(mj_mst_invert(t, ops, count), 0);
+        mj_mst_root(t, &undone);
+        assert_memory_equal(undone.bytes, prev_data.bytes, MJ_CID_LEN);
+        for (size_t i = 0; i < count; i++) /* and forward again */
+            if (ops[i].action == MJ_MST_DELETE)
+                assert_int_equal(mj_mst_remove(t, ops[i].path, NULL), 0);
+            else
+                assert_true(mj_mst_put(t, ops[i].path, &ops[i].cid, NULL) >= 0);
+        mj_mst_root(t, &again);
+        assert_memory_equal(again.bytes, c.data.bytes, MJ_CID_LEN);
+        mj_mst_free(t);
+        last = c.data;
+        memcpy(rev, c.rev.ptr, 13);
+        n++;
+    }
+    assert_int_equal(n, 6);
+    mj_pubkey_free(key);
+    free(b.v);
+    cJSON_Delete(all);
+}
+
 static void sign_parse_verify(void **state)
 {
     (void)state;
@@ -185,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_frames),
+        cmocka_unit_test(recorded_chain),
         cmocka_unit_test(sign_parse_verify),
         cmocka_unit_test(info_and_error),
     };
