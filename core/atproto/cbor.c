@@ -143,6 +143,52 @@ static int walk(struct mj_cbor *c, unsigned depth, bool order)
 
 int mj_cbor_skip(struct mj_cbor *c) { return walk(c, 0, false); }
 
+/* Only lengths and counts matter to step over what is known to be sound; `left` is how many items
+ * are still to come at all levels together. */
+int mj_cbor_skip_checked(struct mj_cbor *c)
+{
+    for (uint64_t left = 1; left; left--) {
+        unsigned major;
+        uint64_t arg;
+        int err = mj__cbor_head(&c->p, c->end, &major, &arg);
+        if (err)
+            return err;
+        switch (major) {
+        case MJ__BYTES:
+        case MJ__TEXT:
+            if (arg > (size_t)(c->end - c->p))
+                return MJ_ETRUNC;
+            c->p += arg;
+            break;
+        case MJ__ARRAY:
+        case MJ__MAP:
+            if (arg > (size_t)(c->end - c->p))
+                return MJ_ETRUNC;
+            left += major == MJ__MAP ? 2 * arg : arg;
+            break;
+        case MJ__TAG:
+            left++;
+            break;
+        default:
+            break;
+        }
+    }
+    return 0;
+}
+
+/* Key of a checked map: its bytes, without looking at them. */
+static int next_key(struct mj_cbor *c, struct mj_span *key)
+{
+    unsigned major;
+    uint64_t len;
+    if (mj__cbor_head(&c->p, c->end, &major, &len) || major != MJ__TEXT ||
+        len > (size_t)(c->end - c->p))
+        return MJ_ETYPE;
+    *key = mj_span(c->p, (size_t)len);
+    c->p += len;
+    return 0;
+}
+
 int mj_cbor_check(struct mj_span in)
 {
     struct mj_cbor c = mj_cbor(in);
@@ -153,20 +199,21 @@ int mj_cbor_check(struct mj_span in)
 int mj_cbor_map_get(struct mj_span map, struct mj_span key, struct mj_span *value)
 {
     struct mj_cbor c = mj_cbor(map);
-    struct mj_cbor_head h, k;
+    struct mj_cbor_head h;
+    struct mj_span k;
     if (mj_cbor_next(&c, &h) || h.type != MJ_CBOR_MAP)
         return MJ_ETYPE;
     for (uint64_t i = 0; i < h.n; i++) {
-        if (mj_cbor_next(&c, &k) || k.type != MJ_CBOR_TEXT)
+        if (next_key(&c, &k))
             return MJ_ETYPE;
-        int cmp = mj__cbor_key_cmp(k.s, key);
+        int cmp = mj__cbor_key_cmp(k, key);
         if (cmp == 0) {
             *value = mj_span(c.p, (size_t)(c.end - c.p));
             return 0;
         }
         if (cmp > 0) /* keys ascend: it cannot come any more */
             return MJ_ENOENT;
-        if (mj_cbor_skip(&c))
+        if (mj_cbor_skip_checked(&c))
             return MJ_ETYPE;
     }
     return MJ_ENOENT;

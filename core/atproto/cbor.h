@@ -50,6 +50,9 @@ int mj_cbor_next(struct mj_cbor *c, struct mj_cbor_head *out);
 /* Steps over one whole item, children included; every rule but key order. Same errors,
  * MJ_EKEYTYPE and MJ_EDEPTH. */
 int mj_cbor_skip(struct mj_cbor *c);
+/* The same over an item that has been checked: looks at heads only, so several times quicker. Stays
+ * within the input whatever that holds. */
+int mj_cbor_skip_checked(struct mj_cbor *c);
 /* Walks the input as exactly one item and applies every rule, key order included; no trailing
  * bytes. 0 or the first error. */
 int mj_cbor_check(struct mj_span in);

@@ -57,7 +57,7 @@ static int locate(struct mj_span container, const struct mj_step *step, struct s
             out->to = out->from;
             return 0;
         }
-        if ((err = mj_cbor_skip(&c)))
+        if ((err = mj_cbor_skip_checked(&c)))
             return err;
         if (order == 0) {
             out->to = c.p;
@@ -79,7 +79,7 @@ static unsigned depth_of(struct mj_cbor *c, unsigned limit)
     if (head.type != MJ_CBOR_ARRAY && head.type != MJ_CBOR_MAP)
         return 0;
     for (uint64_t i = 0; i < head.n; i++) {
-        if (head.type == MJ_CBOR_MAP && mj_cbor_skip(c))
+        if (head.type == MJ_CBOR_MAP && mj_cbor_skip_checked(c))
             return deepest + 1;
         unsigned d = depth_of(c, limit - 1);
         if (d > deepest)

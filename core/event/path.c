@@ -79,7 +79,7 @@ int mj_path_step(struct mj_span in, const struct mj_step *step, struct mj_span *
     if (!step->index || step->index > head.n)
         return MJ_ENOENT;
     for (uint32_t i = 1; i < step->index; i++)
-        if ((err = mj_cbor_skip(&c)))
+        if ((err = mj_cbor_skip_checked(&c)))
             return err;
     *value = mj_span(c.p, (size_t)(c.end - c.p));
     return 0;
@@ -99,7 +99,7 @@ int mj_path_find(struct mj_span root, const struct mj_path *path, struct mj_span
 struct mj_span mj_cbor_item(struct mj_span in)
 {
     struct mj_cbor c = mj_cbor(in);
-    if (mj_cbor_skip(&c))
+    if (mj_cbor_skip_checked(&c))
         return mj_span(in.ptr, 0);
     return mj_span(in.ptr, (size_t)(c.p - in.ptr));
 }

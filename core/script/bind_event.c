@@ -142,7 +142,7 @@ static void append_texts(lua_State *L, struct mj_span item)
         return;
     for (uint64_t left = head.n; left; left--) {
         struct mj_cbor at = c;
-        if (mj_cbor_skip(&c) || mj_cbor_next(&at, &head))
+        if (mj_cbor_skip_checked(&c) || mj_cbor_next(&at, &head))
             return;
         if (head.type != MJ_CBOR_TEXT)
             continue;

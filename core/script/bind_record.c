@@ -247,7 +247,7 @@ static uint64_t refind(lua_State *L, struct mj_cbor *c)
     if (head.type == MJ_CBOR_ARRAY) {
         uint64_t done = (uint64_t)lua_tonumber(L, lua_upvalueindex(UP_LAST));
         for (uint64_t i = 0; i < done && i < head.n; i++)
-            mj_cbor_skip(c);
+            mj_cbor_skip_checked(c);
         return head.n > done ? head.n - done : 0;
     }
     if (head.type != MJ_CBOR_MAP)
@@ -262,7 +262,7 @@ static uint64_t refind(lua_State *L, struct mj_cbor *c)
             *c = before;
             break;
         }
-        mj_cbor_skip(c);
+        mj_cbor_skip_checked(c);
     }
     return head.n;
 }
@@ -307,7 +307,7 @@ static bool next_item(lua_State *L)
         path.steps[path.count++] = step;
     }
     struct mj_span value = mj_span(c.p, (size_t)(c.end - c.p));
-    mj_cbor_skip(&c);
+    mj_cbor_skip_checked(&c);
     lua_pushnumber(L, (lua_Number)(c.p - item.ptr));
     lua_replace(L, lua_upvalueindex(UP_OFFSET));
     lua_pushnumber(L, (lua_Number)(left - 1));
