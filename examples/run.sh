@@ -10,7 +10,7 @@ script=$2
 source=${3-}
 logs=build/run
 mkdir -p "$logs"
-rm -f "$logs"/*.log
+for log in network router; do : >"$logs/$log.log"; done
 
 network=
 router=
@@ -25,11 +25,11 @@ stop() {
 trap stop EXIT
 trap 'stop; echo; echo "stopped."; exit 0' INT TERM HUP
 
-# address LOG PID: the ws:// URL that a server announces once it listens.
-address() {
+# announced LOG PID TEXT: the first URL behind TEXT that a server writes to its log.
+announced() {
     tries=0
     while :; do
-        url=$(sed -n 's|.*listening on \(ws://[^ "]*\).*|\1|p' "$1" | head -n 1)
+        url=$(sed -n "s|^$3 \([^ ]*\).*|\1|p" "$1" | head -n 1)
         [ -z "$url" ] || break
         tries=$((tries + 1))
         if [ "$tries" -gt 100 ] || ! kill -0 "$2" 2>/dev/null; then
@@ -43,10 +43,10 @@ address() {
 
 # setsid keeps Ctrl-C from the servers: the reader stops first, then they do, in order.
 if [ -z "$source" ]; then
-    setsid "$moonjet" simulate --listen 127.0.0.1:0 --accounts 50 --rate 10 --seed 1 \
+    setsid "$moonjet" simulate --listen 127.0.0.1:0 --accounts 50 --rate 50 --seed 1 \
         2>"$logs/network.log" >/dev/null &
     network=$!
-    address "$logs/network.log" "$network"
+    announced "$logs/network.log" "$network" 'listening on'
     source=$url
     echo "network     $source (simulated; its log is $logs/network.log)"
 else
@@ -55,8 +55,13 @@ fi
 setsid "$moonjet" run "$script" --source "$source" --listen 127.0.0.1:0 \
     --metrics-listen 127.0.0.1:0 2>"$logs/router.log" >/dev/null &
 router=$!
-address "$logs/router.log" "$router"
-echo "router      $script (its log is $logs/router.log)"
+announced "$logs/router.log" "$router" 'metrics on'
+echo "router      $script (its log is $logs/router.log; metrics: $url)"
+announced "$logs/router.log" "$router" 'listening on'
+echo "main        $url (everything, unless the script says otherwise)"
+# What the script drew is more to look at than what it left alone.
+drawn=$(sed -n 's|^stream \([^ ]*\)|\1|p' "$logs/router.log" | head -n 1)
+url=${drawn:-$url}
 echo "subscriber  $url; Ctrl-C stops everything"
 echo
 
