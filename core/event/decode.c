@@ -291,7 +291,7 @@ static const uint8_t *take_op(struct pass *s, const uint8_t *p, struct op *op)
         if (!(p = take_key(s, p, &key)))
             return NULL;
         bit = IS(key, "path") ? PATH : IS(key, "action") ? ACTION : IS(key, "cid") ? CID : 0;
-        if (seen & bit)
+        if (MJ_UNLIKELY(seen & bit))
             return fail(s, MJ_EKEYDUP);
         seen |= bit;
         if (bit == PATH) {
@@ -606,7 +606,8 @@ static int check_op(struct mj_decoder *d, const struct op *op, struct mj_event *
     ev->record = op->block;
     if (op->action == MJ_OP_DELETE)
         return op->cid.len ? MJ_EOPCID : 0;
-    if (!mj_cid_is_structural(op->cid))
+    /* Tag 42 holds nothing but valid CIDs; the codec is all that is left to ask. */
+    if (op->cid.len == 0 || op->cid.ptr[1] != 0x71)
         return MJ_EOPCID;
     if (!op->block.ptr)
         return MJ_EBLOCK;
@@ -633,6 +634,9 @@ static int emit_commit(struct mj_decoder *d, const struct payload *p, struct mj_
         return MJ_EDUPPATH;
     if ((err = find_blocks(d, p)))
         return err;
+    /* Two operations may name one block. Together they get no more bytes than a frame without
+     * sharing could bring, or a small frame would make a lot of work and output. */
+    size_t left = MJ_BLOCKS_MAX;
     for (unsigned i = 0; i < d->nops; i++) {
         struct mj_event ev = {.kind = MJ_KIND_COMMIT,
                               .seq = p->seq,
@@ -640,13 +644,14 @@ static int emit_commit(struct mj_decoder *d, const struct payload *p, struct mj_
                               .time = p->time,
                               .rev = p->rev,
                               .plain = true};
-        int reason = check_op(d, &d->ops[i], &ev);
+        int reason = d->ops[i].block.len > left ? MJ_ELIMIT : check_op(d, &d->ops[i], &ev);
         if (reason) {
             out->dropped++;
             if (d->on_drop)
                 d->on_drop(d->drop_ctx, reason, d->ops[i].path);
             continue;
         }
+        left -= ev.record.len;
         out->events++;
         if ((err = fn(ctx, &ev)) < 0)
             return err;

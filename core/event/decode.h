@@ -46,7 +46,8 @@ struct mj_decoder;
  * return stops the frame and becomes mj_decode()'s result. */
 typedef int (*mj_event_fn)(void *ctx, struct mj_event *ev);
 /* Called once per dropped operation with the reason: MJ_EACTION, MJ_EPATH, MJ_EOPCID, MJ_EBLOCK,
- * MJ_ELIMIT (record too long) or MJ_EHASH. `path` is as it came: any text, maybe empty. */
+ * MJ_ELIMIT (record too long, or operations that name one block add up to more than
+ * MJ_BLOCKS_MAX) or MJ_EHASH. `path` is as it came: any text, maybe empty. */
 typedef void (*mj_drop_fn)(void *ctx, int reason, struct mj_span path);
 
 struct mj_decoder *mj_decoder_new(void);

@@ -15,8 +15,9 @@ const char *mj_op_name(enum mj_op op)
     return (size_t)op < MJ_COUNT(names) ? names[op] : "";
 }
 
-/* One value with its children; `shape` tells what kind of map it was. */
-static int check(struct mj_cbor *c, unsigned depth, enum mj__shape *shape)
+/* One value with its children; `shape` tells what kind of map it was, `weight` is what the maps may
+ * still weigh. */
+static int check(struct mj_cbor *c, unsigned depth, enum mj__shape *shape, size_t *weight)
 {
     struct mj_cbor_head h, key;
     enum mj__shape ignored;
@@ -45,8 +46,14 @@ static int check(struct mj_cbor *c, unsigned depth, enum mj__shape *shape)
                 (err = mj__shape_key(&map, i, key.s, c->p, c->end)))
                 return err;
         }
-        if ((err = check(c, depth + 1, &ignored)))
+        if ((err = check(c, depth + 1, &ignored, weight)))
             return err;
+    }
+    size_t size = (size_t)(c->p - map.first);
+    if (h.type == MJ_CBOR_MAP) {
+        if (size > *weight)
+            return MJ_EDEPTH;
+        *weight -= size;
     }
     *shape = map.shape;
     return 0;
@@ -56,8 +63,9 @@ int mj_record_check(struct mj_span record)
 {
     struct mj_cbor c = mj_cbor(record);
     enum mj__shape shape = MJ__PLAIN;
+    size_t weight = mj__weight_max(record.len);
     bool map = record.len && record.ptr[0] >> 5 == MJ__MAP;
-    int err = check(&c, 0, &shape);
+    int err = check(&c, 0, &shape, &weight);
     if (err)
         return err;
     if (c.p != c.end)

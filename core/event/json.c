@@ -209,6 +209,7 @@ struct pass {
     const uint8_t *end;   /* of the input */
     int err;              /* valid once something has returned NULL */
     enum mj__shape shape; /* of the map printed last */
+    size_t weight;        /* what the maps may still weigh */
 };
 
 static const uint8_t *fail(struct pass *s, int err)
@@ -325,6 +326,10 @@ static inline const uint8_t *entries(struct pass *s, const uint8_t *p, unsigned 
         last_key = e[i].key;
     }
     s->shape = map.shape;
+    size_t size = (size_t)(p - map.first);
+    if (MJ_UNLIKELY(size > s->weight))
+        return fail(s, MJ_EDEPTH);
+    s->weight -= size;
     if (!sorted || map.shape == MJ__BLOB) {
         err = arrange(o, at, e, (uint32_t)count, map.shape == MJ__BLOB);
         if (err)
@@ -412,7 +417,7 @@ int mj__out_value(struct mj__out *o, struct mj_span in, bool record)
 {
     if (in.len == 0)
         return MJ_ETRUNC;
-    struct pass s = {.out = *o, .end = in.ptr + in.len};
+    struct pass s = {.out = *o, .end = in.ptr + in.len, .weight = mj__weight_max(in.len)};
     if (record && in.ptr[0] >> 5 != MJ__MAP)
         return MJ_ERECORD;
     if (in.len > INPUT_MAX)

@@ -12,6 +12,12 @@
 #define MJ__CONTAINER_MAX 131072 /* items of an array, pairs of a map */
 #define MJ__KEY_MAX       8192   /* bytes of a map key */
 
+/* What maps weigh: the bytes of each map with all it holds, added up over all maps of an item.
+ * Putting printed entries in order copies each level once more, so a large record whose bytes lie
+ * under a hundred maps would cost a hundred times its size. A record may weigh sixteen times its
+ * size (its bytes lie under sixteen maps on average), and every small one may do as it likes. */
+static inline size_t mj__weight_max(size_t size) { return 16 * size + (256u << 10); }
+
 enum mj__shape { MJ__PLAIN, MJ__BLOB, MJ__LEGACY_BLOB, MJ__LINK_MAP, MJ__BYTES_MAP };
 
 /* A map while it is being walked. */

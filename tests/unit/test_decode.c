@@ -606,6 +606,13 @@ static void test_blocks_limit(void **state)
                        {"create", "a.b.c/2", {less, 2000000 - MJ_RECORD_MAX - 400}, PLAIN}};
     assert_int_equal(COMMIT(.ops = ops, .nops = 2), 0);
     assert_int_equal(seen.events, 2);
+    /* Sharing a block does not get around that. */
+    struct op shared[] = {{"create", "a.b.c/1", {big, MJ_RECORD_MAX}, PLAIN},
+                          {"create", "a.b.c/2", {big, MJ_RECORD_MAX}, NO_BLOCK},
+                          {"create", "a.b.c/3", record, PLAIN}};
+    assert_int_equal(COMMIT(.ops = shared, .nops = 3), 0);
+    assert_int_equal(seen.events, 2);
+    assert_int_equal(seen.reasons[0], MJ_ELIMIT);
     ops[1].block.len += 400;
     assert_int_equal(COMMIT(.ops = ops, .nops = 2), MJ_ELIMIT);
     free(big);

@@ -214,6 +214,10 @@ static void test_refused(void **state)
          "a1 6162 a4 63726566 d82a582500" RAW_HEX " 6473697a65 01 652474797065 64626c6f62"
          "686d696d6554797065 f6",
          MJ_ERECORD},
+        {"17 blob with a fifth field behind",
+         "a1 6162 a5 63726566 d82a582500" RAW_HEX " 6473697a65 01 652474797065 64626c6f62"
+         "686d696d6554797065 6178 697a7a7a7a7a7a7a7a7a 01",
+         MJ_ERECORD},
         {"17 blob with a fifth field",
          "a1 6162 a5 6161 01 63726566 d82a582500" RAW_HEX " 6473697a65 01 652474797065 64626c6f62"
          "686d696d6554797065 6178",
@@ -326,6 +330,20 @@ static void test_limits(void **state)
             assert_int_equal(print(mj_buf_span(&b), &json),
                              depth > MJ_CBOR_DEPTH_MAX ? MJ_EDEPTH : 0);
         }
+    }
+    /* A large record may not lie under many maps: each level is copied once more to be sorted. */
+    for (unsigned maps = 8; maps <= 64; maps += 56) {
+        b.len = 0;
+        for (unsigned i = 0; i < maps; i++)
+            mj_buf_puts(&b, "\xa2\x61y");
+        char *long_text = calloc(1, 100000);
+        memset(long_text, 't', 100000);
+        mj_cbor_put_text(&b, mj_span(long_text, 100000));
+        free(long_text);
+        for (unsigned i = 0; i < maps; i++)
+            mj_buf_puts(&b, "\x62xx\xf6");
+        assert_int_equal(print(mj_buf_span(&b), &json), maps > 16 ? MJ_EDEPTH : 0);
+        assert_int_equal(mj_record_check(mj_buf_span(&b)), maps > 16 ? MJ_EDEPTH : 0);
     }
     /* Keys. */
     for (size_t key = 8192; key <= 8193; key++) {
