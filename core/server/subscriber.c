@@ -510,10 +510,14 @@ void mj__sub_adopt(struct mj_sub *sub, int fd, struct mj_span key, const char *a
     struct mj_server *s = sub->server;
     sub->fd = fd;
     sub->peer = peer_metrics(address);
-    int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &s->cfg.sndbuf, sizeof s->cfg.sndbuf);
-    /* Finds peers that vanished while nothing is sent to them, as before a hello. */
+    /* Finds peers that vanished while nothing is sent to them, as before a hello, in two minutes.
+     */
+    int one = 1, idle = 60, interval = 15, probes = 4;
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
     char request[256];
     int n = snprintf(request, sizeof request,
                      "GET / HTTP/1.1\r\nHost: moonjet\r\nUpgrade: websocket\r\n"

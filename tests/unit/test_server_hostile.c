@@ -99,7 +99,7 @@ static void torn_frames(void **state)
 static void stalled(void **state)
 {
     (void)state;
-    jet_start(&jet, (struct mj_server_cfg){.stall_seconds = 1, .sndbuf = 16384}, 64 * MiB);
+    jet_start(&jet, (struct mj_server_cfg){.stall_seconds = 2, .sndbuf = 16384}, 64 * MiB);
     int64_t before = ended("stalled");
     struct wsclient *deaf = jet_connect(&jet, "/subscribe");
     struct wsclient *slow = jet_connect(&jet, "/subscribe");
@@ -112,10 +112,10 @@ static void stalled(void **state)
     mj_tail_publish(jet.tail);
     for (uint64_t n = 1; n <= total; n++)
         assert_int_equal(jet_read(well), n);
-    /* The slow one takes 30 KB/s: it is read for three seconds, and not cut. */
+    /* The slow one takes 30 KB/s: it is read for four seconds, and not cut. */
     uint8_t sink[1500];
     int64_t start = mj_mono_us();
-    while (mj_mono_us() - start < 3000000) {
+    while (mj_mono_us() - start < 4000000) {
         assert_true(recv(slow->fd, sink, sizeof sink, 0) > 0);
         usleep(50000);
     }
