@@ -104,7 +104,7 @@ static void same_as_luajit(void **state)
     prepare(vm->L);
     rng_state = 88172645463325252u;
     unsigned matched = 0;
-    for (int i = 0; i < 60000; i++) {
+    for (int i = 0; i < 20000; i++) {
         char s[24], p[64];
         size_t slen = rng(sizeof s - 1), plen = 0;
         for (size_t k = 0; k < slen; k++)
@@ -126,7 +126,7 @@ static void same_as_luajit(void **state)
                      (int)slen, s, (int)plen, p, r, init, want, got);
         matched += strncmp(got, "find=ok|nil", 11) != 0 && strncmp(got, "find=error", 10) != 0;
     }
-    assert_in_range(matched, 10000, 50000);
+    assert_in_range(matched, 3000, 17000);
     lua_close(stock);
 }
 

@@ -1,4 +1,7 @@
 /* Scripts end to end: Lua source and events in, entries of the tail out. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "unit/script_fixture.h"
 
 static int setup(void **state)
@@ -101,6 +104,118 @@ static void an_error_costs_one_event_in_one_flow(void **state)
                      1);
 }
 
+static void where_takes_a_match(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "local all = jet.from '*'\n"
+                    "all:where { op = 'create', collection = jet.no 'app.bsky.feed.like' }"
+                    ":to(jet.stream 'yes')\n"
+                    "all:where(jet.no '#commit'):to(jet.stream 'no')\n");
+    fixture_post(f, "x");
+    assert_int_equal(fixture_count(f, "yes"), 1);
+    assert_int_equal(fixture_count(f, "no"), 0);
+}
+
+static void entries_say_what_they_hold(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.from '*:create':to(jet.stream 'a')\n"
+                    "jet.from '*':map(function(d) d.record.x = 1 return d end):to(jet.stream 'b')");
+    fixture_post(f, "x");
+    mj_router_flush(f->router);
+    mj_tail_view_refresh(&f->view);
+    struct mj_run run;
+    assert_true(mj_tail_view_run(&f->view, f->next, &run));
+    assert_int_equal(run.count, 2);
+    const struct mj_entry *first = &run.entries[0], *second = &run.entries[1];
+    int a = mj_streams_find(f->streams, MJ_SPAN("a")),
+        b = mj_streams_find(f->streams, MJ_SPAN("b"));
+    assert_int_equal(first->streams, 1 << MJ_STREAM_MAIN | 1 << a);
+    assert_int_equal(second->streams, 1 << b);
+    assert_true(second->time_us > first->time_us);
+    assert_int_equal(first->upstream_seq, second->upstream_seq);
+    assert_int_equal(first->collection, mj_collection_id(MJ_SPAN("app.bsky.feed.post")));
+    assert_true(first->did_hash == second->did_hash && first->op == MJ_OP_CREATE);
+    /* The time in the text is the entry's own. */
+    char want[40];
+    snprintf(want, sizeof want, "\"time_us\":%lld", (long long)second->time_us);
+    struct mj_span json = mj_run_json(&run, 1);
+    assert_non_null(memmem(json.ptr, json.len, want, strlen(want)));
+}
+
+static void node_metrics(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.from '*':as 'm-from'\n"
+                    "  :where(function(ev) return ev.text == 'yes' end):as 'm-where'\n"
+                    "  :to(jet.stream 'x'):as 'm-to'\n");
+    for (int i = 0; i < 5; i++)
+        fixture_post(f, i % 2 ? "yes" : "no");
+    static const struct {
+        const char *node, *family;
+        int64_t n;
+    } want[] = {
+        {"m-from", "moonjet_node_events_in_total", 5},
+        {"m-from", "moonjet_node_events_out_total", 5},
+        {"m-where", "moonjet_node_events_in_total", 5},
+        {"m-where", "moonjet_node_events_out_total", 2},
+        {"m-where", "moonjet_node_events_dropped_total", 3},
+        {"m-where", "moonjet_node_errors_total", 0},
+        {"m-to", "moonjet_node_events_in_total", 2},
+    };
+    for (size_t i = 0; i < MJ_COUNT(want); i++)
+        assert_int_equal(mj_metric_get(mj_metric(want[i].family, MJ_COUNTER, "",
+                                                 "script=\"s1.lua\",node=\"%s\"", want[i].node)),
+                         want[i].n);
+}
+
+static void print_writes_lines(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.from '*':to(jet.print(), jet.stream 's')\n");
+    char path[128];
+    snprintf(path, sizeof path, "%s/out", f->dir);
+    fflush(stdout);
+    int saved = dup(1), fd = open(path, O_CREAT | O_RDWR, 0600);
+    dup2(fd, 1);
+    fixture_post(f, "one");
+    fixture_post(f, "two");
+    mj_router_flush(f->router);
+    dup2(saved, 1);
+    close(saved);
+    MJ_AUTO_BUF text = {0};
+    mj_buf_reserve(&text, 65536);
+    ssize_t n = pread(fd, text.ptr, 65536, 0);
+    close(fd);
+    assert_true(n > 0);
+    text.len = (size_t)n;
+    assert_string_equal(mj_buf_cstr(&text), fixture_take(f, "s"));
+}
+
+static void graphs_are_shown(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "local f = jet.from { op = 'create', collection = 'a.b.c' }\n"
+                    "f:map(print)\n"
+                    "f:to(jet.stream 's', jet.print())\n"
+                    "jet.main():tap(print):as 'look'\n");
+    MJ_AUTO_BUF out = {0};
+    const struct mj_graph *g = mj_scripts_graph(f->scripts, 0);
+    mj_graph_print(g, &out);
+    assert_holds(mj_buf_cstr(&out), "from#1 { collection = \"a.b.c\", op = \"create\" }");
+    assert_holds(mj_buf_cstr(&out), "s1.lua:2");
+    assert_holds(mj_buf_cstr(&out), "stream#1 → /stream/s/subscribe");
+    assert_holds(mj_buf_cstr(&out), "    look");
+    out.len = 0;
+    mj_graph_print_json(g, &out);
+    assert_holds(mj_buf_cstr(&out), "{\"name\":\"map#1\",\"type\":\"map\",\"file\":\"s1.lua\","
+                                    "\"line\":2,\"parent\":0}");
+    assert_holds(mj_buf_cstr(&out), "\"stream\":\"s\"");
+    out.len = 0;
+    assert_int_equal(mj_graph_warn(g, &out), 1);
+    assert_holds(mj_buf_cstr(&out), "s1.lua:2: what passes map#1 ends nowhere");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +224,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(streams_share_an_unedited_event, setup, teardown),
         cmocka_unit_test_setup_teardown(main_is_one_line_through_all_scripts, setup, teardown),
         cmocka_unit_test_setup_teardown(an_error_costs_one_event_in_one_flow, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_takes_a_match, setup, teardown),
+        cmocka_unit_test_setup_teardown(entries_say_what_they_hold, setup, teardown),
+        cmocka_unit_test_setup_teardown(node_metrics, setup, teardown),
+        cmocka_unit_test_setup_teardown(print_writes_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(graphs_are_shown, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
