@@ -1,88 +1,122 @@
 #include "source/peek.h"
 
-#include "atproto/cbor.h"
 #include "base/err.h"
 
-/* The header: a map of `op` and `t`, in either order, foreign keys ignored. */
-static int header(struct mj_cbor *c, struct mj_peek *out)
+struct item {
+    unsigned major;
+    uint64_t arg;
+};
+
+/* One head, bounds checked and nothing else. False at the end or for what CBOR reserves. */
+static inline bool head(const uint8_t **p, const uint8_t *end, struct item *out)
 {
-    struct mj_cbor_head map, key, value;
-    int err = mj_cbor_next(c, &map);
-    if (err || map.type != MJ_CBOR_MAP)
-        return err ? err : MJ_EFRAME;
-    for (uint64_t i = 0; i < map.n; i++) {
-        if ((err = mj_cbor_next(c, &key)))
-            return err;
-        if (key.type != MJ_CBOR_TEXT)
-            return MJ_EFRAME;
-        bool op = mj_span_is(key.s, "op"), t = mj_span_is(key.s, "t");
-        if (!op && !t) {
-            if ((err = mj_cbor_skip(c)))
-                return err;
-            continue;
+    if (*p == end)
+        return false;
+    unsigned info = **p & 31;
+    out->major = *(*p)++ >> 5;
+    out->arg = info;
+    if (info < 24)
+        return true;
+    size_t n = (size_t)1 << (info - 24);
+    if (info > 27 || (size_t)(end - *p) < n)
+        return false;
+    out->arg = 0;
+    for (size_t i = 0; i < n; i++)
+        out->arg = out->arg << 8 | *(*p)++;
+    return true;
+}
+
+/* Steps over one item with all it holds. Counting what is still to come instead of recursing
+ * needs no depth limit: each item takes a byte, so the walk ends. */
+static bool skip(const uint8_t **p, const uint8_t *end)
+{
+    struct item it;
+    for (uint64_t left = 1; left; left--) {
+        if (!head(p, end, &it))
+            return false;
+        size_t room = (size_t)(end - *p);
+        if (it.major == 2 || it.major == 3) {
+            if (it.arg > room)
+                return false;
+            *p += it.arg;
+        } else if (it.major == 4 || it.major == 5) {
+            if (it.arg > room) /* every child takes a byte at least */
+                return false;
+            left += it.major == 4 ? it.arg : 2 * it.arg;
+        } else if (it.major == 6) {
+            left++;
         }
-        if ((err = mj_cbor_next(c, &value)))
-            return err;
-        if (value.type != (op ? MJ_CBOR_INT : MJ_CBOR_TEXT))
-            return MJ_EFRAME;
-        if (op)
-            out->op = value.i;
-        else
-            out->t = value.s;
     }
-    return 0;
+    return true;
+}
+
+static bool text(const uint8_t **p, const uint8_t *end, struct mj_span *out)
+{
+    struct item it;
+    if (!head(p, end, &it) || it.major != 3 || it.arg > (size_t)(end - *p))
+        return false;
+    *out = mj_span(*p, (size_t)it.arg);
+    *p += it.arg;
+    return true;
+}
+
+static bool integer(const uint8_t **p, const uint8_t *end, int64_t *out)
+{
+    struct item it;
+    if (!head(p, end, &it) || it.major > 1 || it.arg > INT64_MAX)
+        return false;
+    *out = it.major ? -1 - (int64_t)it.arg : (int64_t)it.arg;
+    return true;
+}
+
+/* The header: a map of `op` and `t`, in either order, foreign keys ignored. */
+static bool header(const uint8_t **p, const uint8_t *end, struct mj_peek *out)
+{
+    struct item map;
+    if (!head(p, end, &map) || map.major != 5)
+        return false;
+    for (uint64_t i = 0; i < map.arg; i++) {
+        struct mj_span key;
+        if (!text(p, end, &key))
+            return false;
+        bool good = mj_span_eq(key, MJ_SPAN("op"))  ? integer(p, end, &out->op)
+                    : mj_span_eq(key, MJ_SPAN("t")) ? text(p, end, &out->t)
+                                                    : skip(p, end);
+        if (!good)
+            return false;
+    }
+    return true;
 }
 
 int mj_peek(struct mj_span frame, bool want_time, struct mj_peek *out)
 {
     *out = (struct mj_peek){0};
-    struct mj_cbor c = mj_cbor(frame);
-    int err = header(&c, out);
-    if (err)
-        return err;
-    out->payload = mj_span(c.p, (size_t)(c.end - c.p));
-    struct mj_cbor_head map, key, value;
-    if ((err = mj_cbor_next(&c, &map)))
-        return err;
-    if (map.type != MJ_CBOR_MAP)
+    if (!frame.len)
         return MJ_EFRAME;
-    for (uint64_t i = 0; i < map.n; i++) {
-        if ((err = mj_cbor_next(&c, &key)))
-            return err;
-        if (key.type != MJ_CBOR_TEXT)
+    const uint8_t *p = frame.ptr, *end = frame.ptr + frame.len;
+    if (!header(&p, end, out))
+        return MJ_EFRAME;
+    out->payload = mj_span(p, (size_t)(end - p));
+    struct item map;
+    if (!head(&p, end, &map) || map.major != 5)
+        return MJ_EFRAME;
+    for (uint64_t i = 0; i < map.arg; i++) {
+        struct mj_span key;
+        if (!text(&p, end, &key))
             return MJ_EFRAME;
-        const uint8_t *at = c.p;
-        if (mj_span_is(key.s, "seq")) {
-            if ((err = mj_cbor_next(&c, &value)))
-                return err;
-            if (value.type != MJ_CBOR_INT || value.i < 0)
+        if (mj_span_eq(key, MJ_SPAN("seq"))) {
+            const uint8_t *at = p;
+            if (!integer(&p, end, &out->seq) || out->seq < 0)
                 return MJ_EFRAME;
-            out->seq = value.i;
-            out->seq_at = mj_span(at, (size_t)(c.p - at));
+            out->seq_at = mj_span(at, (size_t)(p - at));
             if (!want_time)
                 return 0;
-        } else if (want_time && mj_span_is(key.s, "time")) {
-            if ((err = mj_cbor_next(&c, &value)))
-                return err;
-            if (value.type != MJ_CBOR_TEXT)
+        } else if (want_time && mj_span_eq(key, MJ_SPAN("time"))) {
+            if (!text(&p, end, &out->time))
                 return MJ_EFRAME;
-            out->time = value.s;
-        } else if ((err = mj_cbor_skip(&c))) {
-            return err;
+        } else if (!skip(&p, end)) {
+            return MJ_EFRAME;
         }
     }
-    return c.p == c.end ? 0 : MJ_EFRAME;
-}
-
-void mj_peek_reseq(struct mj_span frame, const struct mj_peek *peek, int64_t seq,
-                   struct mj_buf *out)
-{
-    if (!peek->seq_at.len) {
-        mj_buf_put(out, frame.ptr, frame.len);
-        return;
-    }
-    const uint8_t *behind = peek->seq_at.ptr + peek->seq_at.len;
-    mj_buf_put(out, frame.ptr, (size_t)(peek->seq_at.ptr - frame.ptr));
-    mj_cbor_put_int(out, seq);
-    mj_buf_put(out, behind, (size_t)(frame.ptr + frame.len - behind));
+    return p == end ? 0 : MJ_EFRAME;
 }

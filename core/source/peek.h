@@ -1,6 +1,7 @@
 /* A look at a frame without decoding it: what kind it is and where its seq stands. Costs a few
  * dozen nanoseconds because commits carry `ops` and `seq` before their blocks. For whoever passes
- * frames on (record, replay) or must know the seq first (the firehose client). */
+ * frames on (replay) or must know the seq first (the firehose client). It finds its way by the
+ * structure alone; whether a frame is good is for the decoder to say. */
 #pragma once
 
 #include "event/decode.h"
@@ -14,10 +15,6 @@ struct mj_peek {
     struct mj_span time;    /* empty when absent or not reached; see mj_peek() */
 };
 
-/* 0, or MJ_EFRAME / the CBOR error. Stops at the payload's seq when `want_time` is false, so what
- * follows it is not looked at; otherwise walks the whole payload. */
+/* 0, or MJ_EFRAME. Stops at the payload's seq when `want_time` is false, so what follows it is not
+ * looked at; otherwise walks the whole payload, which must be the rest of the frame. */
 int mj_peek(struct mj_span frame, bool want_time, struct mj_peek *out);
-/* Appends the frame with another seq; the integer may take more or fewer bytes than before.
- * Frames without one are appended unchanged. */
-void mj_peek_reseq(struct mj_span frame, const struct mj_peek *peek, int64_t seq,
-                   struct mj_buf *out);
