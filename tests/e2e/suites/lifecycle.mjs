@@ -33,6 +33,30 @@ export default async function suite() {
     }
   })
 
+  await test('lifecycle: a restart goes on where the last run ended', async (t) => {
+    const { frames, lines } = corpus()
+    const half = frames.length >> 1
+    const r = await relay(t, frames.slice(0, half))
+    const data = path.join(t.dir(), 'data')
+    const got = []
+    const source = await gate(t, r.url) // the same URL both times: a cursor belongs to a URL
+    source.open()
+    for (const part of [0, 1]) {
+      const m = await Moonjet.run(t, { source: source.url, data })
+      if (part) r.push(...frames.slice(half))
+      await m.metricAtLeast('moonjet_frames_total', part ? frames.length - half : half)
+      const c = await clients.plain(t, `${m.url}/subscribe?cursor=0`)
+      const want = lines.filter((l) => frames.slice(0, half).some((f) => sameEvent(l, f)) === !part).length
+      await c.count(want)
+      await m.finish()
+      await c.closed
+      got.push(...c.raw)
+    }
+    assert.deepEqual(got.map(mask), lines.map(mask))
+    assertRising(got, 'over the restart')
+    assert.deepEqual(r.requests.map((q) => q.cursor), [null, parse(frames[half - 1]).seq])
+  })
+
   await test('lifecycle: a source lost anywhere, even inside a frame, costs and repeats nothing', async (t) => {
     const { frames, lines } = corpus()
     const size = capture(frames).length
