@@ -3,7 +3,9 @@
 import { WebSocketServer } from 'ws'
 import { parse } from './frames.mjs'
 
-export async function relay(t, frames, { port = 0 } = {}) {
+//
+// With `inclusive` it repeats the frame of the cursor itself, which the specification allows.
+export async function relay(t, frames, { port = 0, inclusive = false } = {}) {
   const r = { requests: [], frames: [], sockets: new Set() }
   const wss = new WebSocketServer({ port, host: '127.0.0.1', perMessageDeflate: false })
   await new Promise((ok) => wss.once('listening', ok))
@@ -26,7 +28,7 @@ export async function relay(t, frames, { port = 0 } = {}) {
     ws.on('error', () => {})
     ws.on('close', () => r.sockets.delete(ws))
     for (const { frame, seq } of r.frames)
-      if (cursor === null || seq === undefined || seq > Number(cursor)) ws.send(frame)
+      if (cursor === null || seq === undefined || seq > Number(cursor) - inclusive) ws.send(frame)
     r.sockets.add(ws)
   })
   r.port = wss.address().port

@@ -60,7 +60,7 @@ export default async function suite() {
   await test('lifecycle: a source lost anywhere, even inside a frame, costs and repeats nothing', async (t) => {
     const { frames, lines } = corpus()
     const size = capture(frames).length
-    const r = await relay(t, frames)
+    const r = await relay(t, frames, { inclusive: true })
     for (const share of [0.05, 0.4, 0.77]) {
       const g = await gate(t, r.url)
       const m = await Moonjet.run(t, { source: g.url })
