@@ -22,7 +22,7 @@ export default async function suite() {
       clients.atcute(t, m.url),
       clients.python(t, `${m.url}/subscribe`),
       clients.chromium(t, `${m.url}/subscribe`),
-      //clients.tail(t, `${m.url}/subscribe`),
+      clients.tail(t, `${m.url}/subscribe`),
     ])
     const posts = await clients.skyware(t, `${m.url}/subscribe`, { wantedCollections: ['app.bsky.feed.post', FENCE] })
     const updated = await clients.skyware(t, `${m.url}/subscribe`)

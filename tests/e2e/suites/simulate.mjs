@@ -14,19 +14,19 @@ export default async function suite() {
   await test('simulate: @atproto/sync verifies 3,000 events without an error', async (t) => {
     const s = await simulate(t, '--accounts', '30', '--rate', '1500', '--frames', '3300', '--seed', '7')
     const ref = reference(t, s.url, s.http)
-    await ref.until(() => ref.errors.length || ref.keys.length >= 3000, '3,000 events', 60_000)
+    await ref.until(() => ref.errors.length || ref.keys.length >= 3000, '3,000 events', 150_000)
     assert.deepEqual(ref.errors, [])
     for (const what of [' create ', ' update ', ' delete ', ' identity ', ' account '])
       assert.ok(ref.keys.some((k) => k.includes(what)), `no "${what.trim()}" among them`)
     await ref.stop()
     await s.finish()
-  }, { seconds: 90 })
+  }, { seconds: 180 })
 
   await test('simulate: the same seed is the same network', async (t) => {
     const first = async (seed) => {
       const s = await simulate(t, '--accounts', '5', '--rate', '500', '--seed', seed)
       const ref = reference(t, s.url, s.http)
-      await ref.until(() => ref.keys.length >= 200, '200 events')
+      await ref.until(() => ref.keys.length >= 200, '200 events', 60_000)
       await ref.stop()
       await s.finish()
       return ref.keys.slice(0, 200).map((k) => k.split(' ').slice(0, 2).join(' '))
@@ -34,7 +34,7 @@ export default async function suite() {
     const [a, b, c] = [await first('3'), await first('3'), await first('4')]
     assert.deepEqual(a, b)
     assert.notDeepEqual(a, c)
-  })
+  }, { seconds: 120 })
 
   await test('simulate: → moonjet run → clients get what the verifier saw', async (t) => {
     const s = await simulate(t, '--accounts', '20', '--rate', '800', '--seed', '1')
@@ -43,10 +43,10 @@ export default async function suite() {
     const [ws, sky] = [await clients.plain(t, `${m.url}/subscribe`), await clients.skyware(t, `${m.url}/subscribe`)]
     const ref = reference(t, s.url, s.http)
     g.open()
-    await Promise.all([ws.count(2000, 60_000), sky.count(2000, 60_000)])
+    await Promise.all([ws.count(2000, 90_000), sky.count(2000, 90_000)])
     const got = ws.events.slice(0, 2000).map(key)
     const last = got.at(-1)
-    await ref.until(() => ref.keys.includes(last), 'the last event', 60_000)
+    await ref.until(() => ref.keys.includes(last), 'the last event', 90_000)
     assert.deepEqual(ref.errors, [])
     const start = ref.keys.indexOf(got[0])
     assert.ok(start >= 0, `the verifier does not know ${got[0]}`)
@@ -56,5 +56,5 @@ export default async function suite() {
     await ref.stop()
     await m.finish()
     await s.finish()
-  }, { seconds: 90 })
+  }, { seconds: 180 })
 }
