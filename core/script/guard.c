@@ -20,7 +20,7 @@ struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */
     _Atomic int64_t calls;    /* begun so far */
     _Atomic int tid;          /* kernel thread of the running call */
-    lua_State *L;             /* of the running call; its thread only */
+    lua_State *_Atomic L;     /* of the running call */
     int64_t budget;
     bool stopped; /* the hook has raised */
     pthread_t watchdog;
@@ -84,18 +84,33 @@ void mj_guard_check(lua_State *L)
         stop_call(L);
 }
 
+/* Off and on again: should the VM have been about to rewrite its own dispatch table when the signal
+ * came, it may have undone the last attempt, and only a change is written. */
+static void interrupt(struct mj_guard *g)
+{
+    lua_State *L = atomic_load_explicit(&g->L, memory_order_relaxed);
+    lua_sethook(L, NULL, 0, 0);
+    arm(L);
+}
+
 static void on_signal(int signal)
 {
     (void)signal;
     int saved = errno;
-    struct mj_guard *g = current;
-    if (overdue(g)) {
-        /* Off and on again: should the VM have been about to rewrite its own dispatch table when
-         * the signal came, it may have undone the last attempt, and only a change is written. */
-        lua_sethook(g->L, NULL, 0, 0);
-        arm(g->L);
-    }
+    if (overdue(current))
+        interrupt(current);
     errno = saved;
+}
+
+static void send_signal(struct mj_guard *g)
+{
+#ifdef __SANITIZE_THREAD__
+    /* ThreadSanitizer holds signals back until the thread calls something it intercepts, which an
+     * endless loop does not. Its builds take the risk of setting the hook from here. */
+    interrupt(g);
+#else
+    syscall(SYS_tgkill, getpid(), atomic_load_explicit(&g->tid, memory_order_relaxed), SIGURG);
+#endif
 }
 
 static void *watch(void *arg)
@@ -108,8 +123,7 @@ static void *watch(void *arg)
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
         if (deadline && now >= deadline)
-            syscall(SYS_tgkill, getpid(), atomic_load_explicit(&g->tid, memory_order_relaxed),
-                    SIGURG);
+            send_signal(g);
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
         seen = calls;
         struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
@@ -173,7 +187,7 @@ void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t bu
     static _Thread_local int tid;
     if (MJ_UNLIKELY(!tid))
         tid = (int)syscall(SYS_gettid);
-    g->L = L;
+    atomic_store_explicit(&g->L, L, memory_order_relaxed);
     g->budget = budget_ns;
     g->stopped = false;
     current = g;

@@ -146,10 +146,10 @@ static void put(lua_State *L, struct mj_vm *vm, int index, unsigned depth);
 
 static void put_text(lua_State *L, struct mj_vm *vm, struct mj_span text)
 {
-    if (!mj_utf8_valid(text))
-        luaL_error(L, "text is not valid UTF-8 (cut in the middle of a character?)");
     if (text.len > MJ_PATCH_RECORD_MAX || vm->value.len > MJ_PATCH_RECORD_MAX)
         luaL_error(L, "the value is too large for a record");
+    if (!mj_utf8_valid(text))
+        luaL_error(L, "text is not valid UTF-8 (cut in the middle of a character?)");
     mj_cbor_put_text(&vm->value, text);
 }
 

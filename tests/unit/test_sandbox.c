@@ -196,6 +196,7 @@ static void runaways(void **state)
     }
     assert_int_equal(counter("moonjet_script_stopped_total", "script=\"s1.lua\"") - stopped,
                      MJ_COUNT(endless));
+    f->cfg.declare_us = 0; /* the default */
     fixture_refuse(f, "while true do end", "s2.lua:1: stopped after 500 ms");
 }
 
@@ -230,7 +231,6 @@ static void bombs(void **state)
                          "  return true\n"
                          "end):to(jet.stream 'bomb')\n");
     f->cfg.memory = 4 << 20;
-    f->cfg.call_us = 20000000; /* it is memory that must run out */
     fixture_load(f, mj_buf_cstr(&source));
     for (size_t i = 1; i <= MJ_COUNT(bombs); i++) {
         char text[8];
