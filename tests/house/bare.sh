@@ -89,6 +89,7 @@ events() { sed '1,/Ctrl-C stops everything/d' "$log/run.log" | grep -c . || true
 running() { [ "$(awk '{ print $3 }' "/proc/$1/stat" 2>/dev/null || echo Z)" != Z ]; }
 
 try_run() {
+    : >"$log/run.log"
     # A group of its own, as a terminal gives to what is typed in it: Ctrl-C goes to all of it. A
     # shell without a terminal starts what is in the background with SIGINT ignored; undone here.
     setsid chroot "$root" /usr/bin/env -i --default-signal=INT HOME=/root LC_ALL=C.UTF-8 \
