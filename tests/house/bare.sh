@@ -96,7 +96,7 @@ try_run() {
         PATH=/usr/sbin:/usr/bin:/sbin:/bin make -C /moonjet run >"$log/run.log" 2>&1 </dev/null &
     group=$!
     waited=0
-    while [ "$(events)" -lt 20 ]; do
+    while [ "$(events)" -lt 5 ]; do
         if [ "$waited" -ge 900 ] || ! running "$group"; then
             echo "bare: make run printed no events"
             kill -s TERM -- "-$group" 2>/dev/null || true
