@@ -61,7 +61,7 @@ static inline int mj__cbor_link(const uint8_t **p, const uint8_t *end, const uin
     /* 58 25 00 01 (55|71) 12 20: one form only, so one comparison of seven bytes. */
     if (MJ_UNLIKELY(end - *p < 39 || mj__be32(*p) != 0x58250001 ||
                     ((*p)[4] != 0x71 && (*p)[4] != 0x55) || mj__be16(*p + 5) != 0x1220)) {
-        *cid = NULL;
+        *cid = *p; /* not used, but not wild either */
         return mj__cbor_link_error(*p, end);
     }
     *cid = *p + 3;
