@@ -133,21 +133,27 @@ static void push_text(lua_State *L, struct mj_vm *vm)
     lua_pushlstring(L, head.s.len ? (const char *)head.s.ptr : "", head.s.len);
 }
 
+/* Opens the array at `item`: *c is at its first item. Returns how many there are, 0 for anything
+ * else. Walking on from item to item keeps this linear, however long strangers make their lists. */
+static uint64_t open_list(struct mj_span item, struct mj_cbor *c)
+{
+    struct mj_cbor_head head;
+    *c = mj_cbor(item);
+    return mj_cbor_next(c, &head) == 0 && head.type == MJ_CBOR_ARRAY ? head.n : 0;
+}
+
 /* Appends the texts of the array at `item` to the table at the top of the stack. */
 static void append_texts(lua_State *L, struct mj_span item)
 {
-    struct mj_cbor c = mj_cbor(item);
+    struct mj_cbor c;
     struct mj_cbor_head head;
-    if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_ARRAY)
-        return;
-    for (uint64_t left = head.n; left; left--) {
+    int n = (int)lua_objlen(L, -1);
+    for (uint64_t left = open_list(item, &c); left; left--, mj_cbor_skip_checked(&c)) {
         struct mj_cbor at = c;
-        if (mj_cbor_skip_checked(&c) || mj_cbor_next(&at, &head))
-            return;
-        if (head.type != MJ_CBOR_TEXT)
+        if (mj_cbor_next(&at, &head) || head.type != MJ_CBOR_TEXT)
             continue;
         lua_pushlstring(L, (const char *)head.s.ptr, head.s.len);
-        lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+        lua_rawseti(L, -2, ++n);
     }
 }
 
@@ -402,32 +408,42 @@ static int event_json(lua_State *L)
 
 /* Rich text. A facet's features say what a stretch of the text is; mentions, links and tags differ
  * in their type and in the key that holds what is meant. */
+static struct mj_span rest_of(const struct mj_cbor *c)
+{
+    return mj_span(c->p, (size_t)(c->end - c->p));
+}
+
+/* The text under the key of the map at `map`. */
+static bool text_at(struct mj_span map, struct mj_span key, struct mj_span *text)
+{
+    struct mj_cbor_head head;
+    struct mj_span value;
+    if (mj_cbor_map_get(map, key, &value))
+        return false;
+    struct mj_cbor c = mj_cbor(value);
+    if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT)
+        return false;
+    *text = head.s;
+    return true;
+}
+
 static void append_features(lua_State *L, const struct mj_vm *vm, struct mj_span type,
                             struct mj_span key)
 {
-    struct mj_span facets, item, feature, value;
+    struct mj_span facets, features, text;
     if (!top_level(vm, MJ_SPAN("facets"), &facets))
         return;
-    static const struct mj_step features = {{(const uint8_t *)"features", 8}, 0};
-    for (struct mj_step i = {.index = 1}; !mj_path_step(facets, &i, &item); i.index++) {
-        struct mj_span list;
-        if (mj_path_step(item, &features, &list))
+    int found = 0;
+    struct mj_cbor facet, feature;
+    for (uint64_t n = open_list(facets, &facet); n; n--, mj_cbor_skip_checked(&facet)) {
+        if (mj_cbor_map_get(rest_of(&facet), MJ_SPAN("features"), &features))
             continue;
-        for (struct mj_step k = {.index = 1}; !mj_path_step(list, &k, &feature); k.index++) {
-            struct mj_cbor_head head;
-            struct mj_cbor c;
-            if (mj_cbor_map_get(feature, MJ_SPAN("$type"), &value))
+        for (uint64_t k = open_list(features, &feature); k; k--, mj_cbor_skip_checked(&feature)) {
+            if (!text_at(rest_of(&feature), MJ_SPAN("$type"), &text) || !mj_span_eq(text, type) ||
+                !text_at(rest_of(&feature), key, &text))
                 continue;
-            c = mj_cbor(value);
-            if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT || !mj_span_eq(head.s, type))
-                continue;
-            if (mj_cbor_map_get(feature, key, &value))
-                continue;
-            c = mj_cbor(value);
-            if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT)
-                continue;
-            lua_pushlstring(L, (const char *)head.s.ptr, head.s.len);
-            lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+            lua_pushlstring(L, (const char *)text.ptr, text.len);
+            lua_rawseti(L, -2, ++found);
         }
     }
 }

@@ -105,6 +105,9 @@ static void push_tree(lua_State *L, struct mj_vm *vm, struct mj_cbor *c)
     next_head(L, c, &head);
     if (push_scalar(L, vm, &head))
         return;
+    /* A record can hold a million of these, and no hook looks in here. */
+    if (++vm->tables % 1024 == 0)
+        mj_guard_check(L);
     bool is_array = head.type == MJ_CBOR_ARRAY;
     int n = head.n < 1024 ? (int)head.n : 1024;
     lua_createtable(L, is_array ? n : 0, is_array ? 0 : n);

@@ -175,6 +175,43 @@ static void rich_text(void **state)
              "0");
 }
 
+/* What strangers may send: a list of 200,000 facets. Quadratic code would take minutes. */
+static void long_lists(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 200000 };
+    f->cfg.memory = 512 << 20;
+    fixture_load(f, "jet.from '*':where(function(ev)\n"
+                    "  local n, last = 0, nil\n"
+                    "  for _ in ev:tags() do n = n + 1 end\n"
+                    "  for v in ev:each 'facets' do n, last = n + 1, v end\n"
+                    "  for _ in pairs(ev.record.facets) do n = n + 1 end\n"
+                    "  return n == 3 * 200000 and last.features and #ev:table 'facets' == 200000\n"
+                    "end):as 'long':to(jet.stream 'long')\n");
+    f->record.len = 0;
+    mj_cbor_put_map(&f->record, 1);
+    put_text(&f->record, "facets");
+    mj_cbor_put_array(&f->record, N);
+    for (int i = 0; i < N; i++) {
+        mj_cbor_put_map(&f->record, 1);
+        put_text(&f->record, "features");
+        mj_cbor_put_array(&f->record, 1);
+        mj_cbor_put_map(&f->record, 2);
+        put_text(&f->record, "tag");
+        put_text(&f->record, "t");
+        put_text(&f->record, "$type");
+        put_text(&f->record, "app.bsky.richtext.facet#tag");
+    }
+    struct mj_event ev =
+        fixture_commit(f, "app.bsky.feed.post", MJ_OP_CREATE, mj_buf_span(&f->record));
+    ev.record_checked = true; /* the limits on sizes are for others to test */
+    assert_int_equal(mj_router_event(f->router, &ev), 0);
+    mj_router_flush(f->router);
+    struct mj_metric *passed = mj_metric("moonjet_node_events_out_total", MJ_COUNTER, "",
+                                         "script=\"s1.lua\",node=\"long\"");
+    assert_int_equal(mj_metric_get(passed), 1);
+}
+
 static void read_only_where_it_should_be(void **state)
 {
     check(state, "fails('edit the draft in a :map', function() ev.record.text = 'x' end)\n"
@@ -443,14 +480,23 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(scalars),          T(records),
-        T(walking),          T(get_and_has),
-        T(exact_integers),   T(tables_and_json),
-        T(rich_text),        T(read_only_where_it_should_be),
-        T(other_kinds),      T(handles_end_with_the_call),
-        T(drafts),           T(drafts_while_walking),
-        T(round_trips),      T(refused_edits),
-        T(what_map_returns), T(branches_do_not_share_edits),
+        T(scalars),
+        T(records),
+        T(walking),
+        T(get_and_has),
+        T(exact_integers),
+        T(tables_and_json),
+        T(rich_text),
+        T(long_lists),
+        T(read_only_where_it_should_be),
+        T(other_kinds),
+        T(handles_end_with_the_call),
+        T(drafts),
+        T(drafts_while_walking),
+        T(round_trips),
+        T(refused_edits),
+        T(what_map_returns),
+        T(branches_do_not_share_edits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
