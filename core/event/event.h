@@ -3,7 +3,7 @@
  *
  * Built by event/decode.c, read by flows and encoders. It is only valid during the callback that
  * hands it over; whoever needs it longer copies. Nobody changes it: a flow's edits are a patch
- * list beside it (event/patch.h). */
+ * beside it (event/patch.h). */
 #pragma once
 
 #include "atproto/cid.h"

@@ -395,11 +395,8 @@ static int event_json(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     const struct mj_event *ev = check_event(L, vm);
-    struct mj_event edited = *ev;
-    if (vm->patch)
-        mj_patch_event(vm->patch, ev, &edited);
     vm->scratch.len = 0;
-    int err = mj_jetstream_encode(&edited, NULL, &vm->scratch);
+    int err = mj_jetstream_encode(ev, vm->patch, &vm->scratch);
     if (err)
         return luaL_error(L, "the event cannot be written as JSON: %s", mj_strerror(err));
     lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
