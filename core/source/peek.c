@@ -106,7 +106,7 @@ int mj_peek(struct mj_span frame, bool want_time, struct mj_peek *out)
             return MJ_EFRAME;
         if (mj_span_eq(key, MJ_SPAN("seq"))) {
             const uint8_t *at = p;
-            if (!integer(&p, end, &out->seq) || out->seq < 0)
+            if (out->seq_at.len || !integer(&p, end, &out->seq) || out->seq < 0)
                 return MJ_EFRAME;
             out->seq_at = mj_span(at, (size_t)(p - at));
             if (!want_time)

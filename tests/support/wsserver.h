@@ -23,8 +23,8 @@ struct visit {
     char request[4096];
     size_t request_len;
     int64_t at_us;
-    int close_code; /* the client's */
-    int pings;      /* the client's, all masked and empty */
+    int close_code;   /* the client's */
+    atomic_int pings; /* the client's, all masked and empty */
     struct mj_ws_reader reader;
     uint8_t rx[4096];
 };
