@@ -35,7 +35,7 @@ class Client {
     this.#watchers.forEach((w) => w())
   }
   // Resolves once `probe(client)` is truthy.
-  until(probe, what, ms = 20_000) {
+  until(probe, what, ms = 30_000) {
     return new Promise((resolve, reject) => {
       const look = () => {
         const v = probe(this)

@@ -7,7 +7,7 @@ import { IdResolver, MemoryCache } from '@atproto/identity'
 export function reference(t, service, plcUrl, { cursor = 0 } = {}) {
   const r = { keys: [], events: [], errors: [] }
   const waiting = new Set()
-  const idResolver = new IdResolver({ plcUrl, fetch: globalThis.fetch, didCache: new MemoryCache() })
+  const idResolver = new IdResolver({ plcUrl, timeout: 30_000, fetch: globalThis.fetch, didCache: new MemoryCache() })
   const say = (e) => {
     if (e.event === 'sync') return null
     if (e.event === 'identity') return `${e.did} identity ${e.seq}`
@@ -28,7 +28,7 @@ export function reference(t, service, plcUrl, { cursor = 0 } = {}) {
       waiting.forEach((w) => w())
     },
   })
-  r.until = (probe, what, ms = 30_000) => new Promise((resolve, reject) => {
+  r.until = (probe, what, ms = 60_000) => new Promise((resolve, reject) => {
     const look = () => {
       const v = probe()
       if (!v) return
