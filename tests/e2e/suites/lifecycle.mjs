@@ -9,7 +9,7 @@ import { corpus } from '../lib/corpus.mjs'
 import { gate } from '../lib/gate.mjs'
 import { Moonjet, command, sum } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
-import { eventually, test } from '../lib/harness.mjs'
+import { here, test } from '../lib/harness.mjs'
 
 const PATH = '/xrpc/com.atproto.sync.subscribeRepos'
 const anywhere = ['--listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0']
@@ -232,6 +232,30 @@ export default async function suite() {
     const lost = await command(t, ['run', '/nonexistent/script.lua', '--source', 'ws://127.0.0.1:1', ...anywhere, '--data', path.join(t.dir(), 'd')])
     assert.equal(lost.code, 1)
     assert.match(lost.err, /nonexistent/)
+  })
+
+  await test('lifecycle: run is the default command, and the original server\'s variables are understood', async (t) => {
+    const { frames, lines } = corpus()
+    const r = await relay(t, frames)
+    const script = path.join(here, 'scripts/every.lua')
+    const data = path.join(t.dir(), 'data')
+    const variables = {
+      JETSTREAM_WS_URL: r.url, JETSTREAM_LISTEN_ADDR: '127.0.0.1:0', JETSTREAM_METRICS_LISTEN_ADDR: '127.0.0.1:0',
+      JETSTREAM_DATA_DIR: data,
+    }
+    const ways = [
+      [['--source', r.url, ...anywhere], {}, 'subscribe'],
+      [[script, '--source', r.url, ...anywhere], {}, 'stream/every/subscribe'],
+      [[], variables, 'subscribe'],
+    ]
+    for (const [args, env, where] of ways) {
+      const m = await Moonjet.start(t, args, { metrics: true, env, cwd: t.dir() })
+      const c = await clients.plain(t, `${m.url}/${where}?cursor=0`)
+      await c.count(lines.length)
+      assert.deepEqual(c.raw.map(mask), lines.map(mask))
+      await m.finish()
+    }
+    assert.ok(fs.existsSync(data), 'JETSTREAM_DATA_DIR was used')
   })
 
   await test('lifecycle: a port that is taken is said, with exit 1', async (t) => {
