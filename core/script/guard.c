@@ -15,6 +15,7 @@
 #define TICK_BUSY_NS INT64_C(10000000) /* between looks while scripts run */
 #define TICK_IDLE_NS INT64_C(50000000)
 #define COUNT_SLOW   10000 /* instructions between looks at the clock, without hook checks */
+#define GRACE_NS     INT64_C(10000000) /* of CPU, past the deadline */
 
 struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */
@@ -22,6 +23,7 @@ struct mj_guard {
     _Atomic int tid;          /* kernel thread of the running call */
     lua_State *_Atomic L;     /* of the running call */
     int64_t budget;
+    int64_t late; /* CPU clock when the call was first seen past its deadline; 0 = not yet */
     bool stopped; /* the hook has raised */
     pthread_t watchdog;
     pthread_mutex_t lock;
@@ -39,12 +41,23 @@ int64_t mj_guard_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool overdue(const struct mj_guard *g)
+/* Past its deadline, and still computing: a thread that the system held back is late, too, but a
+ * busy machine is not the script's fault. So the call must have spent some CPU of its own since it
+ * was first seen late. (That clock is a system call, too dear to read at the start of every call.)
+ * On the call's own thread only. */
+static bool overdue(struct mj_guard *g)
 {
     if (!g)
         return false;
     int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
-    return deadline && mj_guard_now() >= deadline;
+    if (!deadline || mj_guard_now() < deadline)
+        return false;
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    int64_t cpu = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    if (!g->late)
+        g->late = cpu;
+    return g->stopped || cpu - g->late >= GRACE_NS;
 }
 
 static void on_hook(lua_State *L, lua_Debug *ar);
@@ -190,6 +203,7 @@ void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t bu
     atomic_store_explicit(&g->L, L, memory_order_relaxed);
     g->budget = budget_ns;
     g->stopped = false;
+    g->late = 0;
     current = g;
     atomic_store_explicit(&g->tid, tid, memory_order_relaxed);
     atomic_store_explicit(&g->calls, g->calls + 1, memory_order_relaxed);

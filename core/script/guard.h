@@ -9,6 +9,9 @@
  *              │ deadline passes: signal ▶ hook after the next instruction ▶ error
  *              │ pcall swallows it: the hook is still there and raises again
  *
+ * Past the deadline a call is stopped once it has spent another 10 ms of CPU: a thread that a busy
+ * machine held back is late without having done anything wrong.
+ *
  * One guard per set of scripts; one call at a time; the thread may differ from call to call. */
 #pragma once
 
