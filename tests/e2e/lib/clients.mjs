@@ -113,7 +113,7 @@ export async function python(t, url) {
   const child = new Child(t, PYTHON, [path.join(here, 'lib/client.py'), url])
   followLines(child, c)
   await child.until(() => child.err.includes('OPEN') || child.err.includes('ModuleNotFound'), 'connection')
-  if (child.err.includes('ModuleNotFound')) skip('no python3-websockets')
+  if (child.err.includes('ModuleNotFound')) skip('no python3-websockets', 'MOONJET_REQUIRE_E2E')
   child.until(() => /CLOSE (\d+)/.exec(child.err), 'close', 600_000).then((m) => c.close_({ code: Number(m[1]) }), () => {})
   return c
 }
@@ -136,7 +136,7 @@ function followLines(child, client) {
 
 let browser
 export async function chromium(t, url) {
-  if (!fs.existsSync(CHROMIUM)) skip('no chromium')
+  if (!fs.existsSync(CHROMIUM)) skip('no chromium', 'MOONJET_REQUIRE_E2E')
   const { chromium: engine } = await import('playwright-core')
   browser = await engine.launch({
     executablePath: CHROMIUM,

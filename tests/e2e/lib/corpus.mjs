@@ -1,6 +1,5 @@
 // The recorded corpus beside the project: relay frames, the lines a production Jetstream sent for
 // them, and the DID documents of their accounts.
-import assert from 'node:assert/strict'
 import fs from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
@@ -11,10 +10,7 @@ import { key } from './events.mjs'
 const dir = path.join(root, '../shared/data/corpus')
 
 export function corpus() {
-  if (!fs.existsSync(dir)) {
-    assert.notEqual(process.env.MOONJET_REQUIRE_SHARED, '1', `MOONJET_REQUIRE_SHARED=1, but there is no ${dir}`)
-    skip('no corpus beside the project')
-  }
+  if (!fs.existsSync(dir)) skip('no corpus beside the project', 'MOONJET_REQUIRE_SHARED')
   const lines = fs.readFileSync(path.join(dir, 'expected_v1.jsonl'), 'utf8').split('\n').filter(Boolean)
   const docs = JSON.parse(fs.readFileSync(path.join(dir, 'did_docs.json'), 'utf8'))
   return {

@@ -10,9 +10,9 @@ export const root = path.resolve(import.meta.dirname, '../../..')
 export const here = path.resolve(import.meta.dirname, '..')
 
 class Skip extends Error {}
-// Ends the running test as skipped; with MOONJET_REQUIRE_E2E=1 that is a failure.
-export function skip(why) {
-  throw new Skip(why)
+// Ends the running test as skipped; when the environment variable `required` is 1, as failed.
+export function skip(why, required) {
+  throw process.env[required] === '1' ? new Error(`${required}=1, but: ${why}`) : new Skip(why)
 }
 
 export const results = { passed: 0, failed: 0, skipped: 0 }
@@ -49,13 +49,12 @@ export async function test(name, fn, { seconds = 60 } = {}) {
     await Promise.race([fn(t), limit])
     results.passed++
   } catch (e) {
-    if (e instanceof Skip && process.env.MOONJET_REQUIRE_E2E !== '1') {
-      verdict = 'ok # SKIP'
-      why = e.message
+    if (e instanceof Skip) {
+      why = ` # SKIP ${e.message}`
       results.skipped++
     } else {
       verdict = 'not ok'
-      why = e instanceof Skip ? `required, but: ${e.message}` : told(e)
+      why = told(e)
       results.failed++
     }
   } finally {
@@ -63,7 +62,7 @@ export async function test(name, fn, { seconds = 60 } = {}) {
   }
   const n = results.passed + results.failed + results.skipped
   const s = ((performance.now() - started) / 1000).toFixed(1)
-  console.log(`${verdict} ${n} - ${name} (${s} s)${verdict === 'ok # SKIP' ? `: ${why}` : ''}`)
+  console.log(`${verdict} ${n} - ${name} (${s} s)${verdict === 'ok' ? why : ''}`)
   if (verdict === 'not ok') {
     console.log(indent(why))
     for (const note of t.notes) console.log(indent(note()))
