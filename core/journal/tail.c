@@ -33,6 +33,7 @@ struct mj_tail {
     struct mj_chunk *open; /* borrowed from the list's end, NULL before the first entry */
     uint64_t next_seq;
     int64_t last_time;
+    int64_t now; /* clock at the first event since the last flush; 0 = not read yet */
     uint64_t pending_bytes; /* of JSON appended but not published */
     struct mj_metric *events, *bytes;
 
@@ -113,8 +114,9 @@ void mj_tail_free(struct mj_tail *t)
 
 int64_t mj_tail_next_time(struct mj_tail *t)
 {
-    int64_t now = mj_now_us();
-    return now > t->last_time ? now : t->last_time + 1;
+    if (!t->now)
+        t->now = mj_now_us();
+    return t->now > t->last_time ? t->now : t->last_time + 1;
 }
 
 /* Under the lock: drops what the budget no longer holds, once the open chunk is full, too. */
@@ -197,6 +199,7 @@ int mj_tail_append(struct mj_tail *t, struct mj_entry *e, struct mj_span json)
 void mj_tail_publish(struct mj_tail *t)
 {
     uint64_t before = atomic_load_explicit(&t->published, memory_order_relaxed);
+    t->now = 0;
     if (before == t->next_seq)
         return;
     atomic_store_explicit(&t->published, t->next_seq, memory_order_release);

@@ -47,7 +47,8 @@ struct mj_tail;
 struct mj_tail *mj_tail_new(size_t budget);
 void mj_tail_free(struct mj_tail *t); /* after the last view is gone */
 
-/* Writer side. The next time_us to use: max(now, last + 1). */
+/* Writer side. The next time_us to use: max(now, last + 1). The clock is read once per flush: what
+ * becomes visible together is stamped together, a microsecond apart. */
 int64_t mj_tail_next_time(struct mj_tail *t);
 /* Appends the event's JSON for the streams in the mask. e->seq, offset, len, head are filled in
  * by the tail; the rest by the caller. 0, MJ_ENOMEM, MJ_ELIMIT (json above 1 GiB), or MJ_EINVAL
