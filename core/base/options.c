@@ -88,13 +88,29 @@ static int set(const struct mj_option *o, void *cfg, const char *value)
     return MJ_EINVAL;
 }
 
+/* The lists taken from the environment. Options borrow from them until the process ends, as they
+ * do from argv, so they are kept here and never freed. */
+struct env_list {
+    struct env_list *next; /* owned */
+    char text[];
+};
+static struct env_list *env_lists;
+
+static char *keep(const char *value)
+{
+    size_t size = strlen(value) + 1;
+    struct env_list *list = mj_alloc(sizeof *list + size);
+    list->next = env_lists;
+    env_lists = list;
+    return memcpy(list->text, value, size);
+}
+
 static int set_env(const struct mj_option *o, void *cfg, const char *variable, const char *value)
 {
     int r = 0;
     if (o->type == MJ_OPT_LIST) {
-        char *copy = mj_strdup(value); /* lives as long as the process, as argv does */
         char *save = NULL;
-        for (char *p = strtok_r(copy, ",", &save); p && !r; p = strtok_r(NULL, ",", &save))
+        for (char *p = strtok_r(keep(value), ",", &save); p && !r; p = strtok_r(NULL, ",", &save))
             r = set(o, cfg, p);
     } else {
         r = set(o, cfg, value);
