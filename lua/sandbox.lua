@@ -64,6 +64,9 @@ local function unwrap(ok, ...)
 end
 
 function env.coroutine.wrap(f)
+  if type(f) ~= "function" then
+    error("coroutine.wrap wants a function, not " .. type(f), 2)
+  end
   local co = create(f)
   return function(...)
     host.check_stack()
@@ -111,6 +114,9 @@ local function finish(handler, ok, ...)
 end
 
 function env.xpcall(f, handler, ...)
+  if type(handler) ~= "function" then
+    error("xpcall wants a function as its second argument, not " .. type(handler), 2)
+  end
   return finish(handler, pcall(f, ...))
 end
 
@@ -153,7 +159,11 @@ local function logger(level)
   local log = host.log
   return function(text, ...)
     if select("#", ...) > 0 then
-      text = format(text, ...)
+      local ok, result = pcall(format, text, ...)
+      if not ok then
+        error(format("jet.log.%s: %s", level, (tostring(result):gsub(" to '%?'", ""))), 2)
+      end
+      text = result
     end
     log(level, tostring(text))
   end

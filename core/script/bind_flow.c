@@ -35,18 +35,22 @@ static struct flow *check_flow(lua_State *L, const char *what)
     return f;
 }
 
+/* Raises when the graph is full: asked before a match is compiled, which nobody would own then. */
+static void need_room(lua_State *L)
+{
+    if (mj_vm_of(L)->graph->count >= MJ_NODES_MAX)
+        luaL_error(L, "the script draws more than %d nodes", MJ_NODES_MAX);
+}
+
 static struct mj_node *add_node(lua_State *L, enum mj_node_type type, struct mj_node *parent)
 {
     struct mj_vm *vm = mj_vm_of(L);
     lua_Debug at = {.currentline = 0};
+    need_room(L);
     if (lua_getstack(L, 1, &at))
         lua_getinfo(L, "Sl", &at);
     struct mj_node *n = mj_graph_add(vm->graph, type, parent, at.short_src,
                                      at.currentline > 0 ? (unsigned)at.currentline : 0);
-    if (!n) {
-        luaL_error(L, "the script draws more than %d nodes", MJ_NODES_MAX);
-        return NULL; /* never reached */
-    }
     n->ctx = vm;
     return n;
 }
@@ -89,6 +93,7 @@ static int jet_from(lua_State *L)
     char *text;
     mj_need_declare(L, "jet.from");
     luaL_checkany(L, 1);
+    need_room(L);
     take_match(L, 1, &match, &text);
     struct mj_node *n = add_node(L, MJ_NODE_FROM, NULL);
     n->match = match;
@@ -115,9 +120,12 @@ static int add_function(lua_State *L, const char *what, enum mj_node_type type)
     struct flow *f = check_flow(L, what);
     if (lua_type(L, 2) != LUA_TFUNCTION)
         return luaL_error(L, "%s wants a function", what);
-    struct mj_node *n = add_node(L, type, f->at);
+    /* The reference first: taking it may run out of memory, which the script may catch, and a node
+     * without its function must not stay behind. */
     lua_pushvalue(L, 2);
-    n->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct mj_node *n = add_node(L, type, f->at);
+    n->ref = ref;
     n->fn = mj_script_run_node;
     push_after(L, f, n);
     return 1;
@@ -133,6 +141,7 @@ static int flow_where(lua_State *L)
         return luaL_error(L, "where wants a function or a match");
     struct mj_match *match;
     char *text;
+    need_room(L);
     take_match(L, 2, &match, &text);
     struct mj_node *n = add_node(L, MJ_NODE_WHERE, f->at);
     n->match = match;

@@ -72,11 +72,26 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
+/* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
+ * lua/sandbox.lua, which is no place a script's author can look at. */
+static void push_where(lua_State *L)
+{
+    lua_Debug at;
+    for (int level = 0; lua_getstack(L, level, &at); level++) {
+        lua_getinfo(L, "Sl", &at);
+        if (at.currentline > 0 && strcmp(at.short_src, "moonjet") != 0) {
+            lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "");
+}
+
 static void stop_call(lua_State *L)
 {
     current->stopped = true;
     arm(L); /* before raising: pcall in the script must not get away */
-    luaL_where(L, 0);
+    push_where(L);
     lua_pushfstring(L, "stopped after %d ms", (int)(current->budget / 1000000));
     lua_concat(L, 2);
     lua_error(L);

@@ -200,6 +200,30 @@ static void runaways(void **state)
     fixture_refuse(f, "while true do end", "s2.lua:1: stopped after 500 ms");
 }
 
+/* Whatever raises, in C or in lua/sandbox.lua: the author reads a line of the script. */
+static void errors_name_a_line_of_the_script(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *source, *expected;
+    } wrong[] = {
+        {"jet.log.info('%d', 'x')", ".lua:2: jet.log.info: bad argument #2 (number expected"},
+        {"coroutine.wrap(3)", ".lua:2: coroutine.wrap wants a function, not number"},
+        {"xpcall(error, nil)", ".lua:2: xpcall wants a function as its second argument, not nil"},
+        {"pairs(nil)", ".lua:2: bad argument #1 to 'pairs'"},
+        {"('x'):find(nil)", ".lua:2: bad argument #1 to 'find'"},
+        {"local x = (('a'):rep(5000)):find(('.-'):rep(20) .. 'b')", ".lua:2: stopped after"},
+        {"coroutine.wrap(function() while true do end end)()", ".lua:2: stopped after"},
+        {"for i = 1, 1001 do jet.from '*' end", ".lua:2: the script draws more than 1000 nodes"},
+    };
+    for (size_t i = 0; i < MJ_COUNT(wrong); i++) {
+        MJ_AUTO_BUF source = {0};
+        mj_buf_printf(&source, "-- the first line is in order\n%s", wrong[i].source);
+        f->cfg.declare_us = strstr(wrong[i].expected, "stopped") ? 100000 : 20000000;
+        fixture_refuse(f, mj_buf_cstr(&source), wrong[i].expected);
+    }
+}
+
 static void bombs(void **state)
 {
     struct fixture *f = *state;
@@ -350,6 +374,7 @@ int main(void)
         T(declarations_that_do_not_load),
         T(modules),
         T(runaways),
+        T(errors_name_a_line_of_the_script),
         T(bombs),
         T(scripts_do_not_see_each_other),
         T(configuration),
