@@ -12,7 +12,8 @@
 #include "source/wsc.h"
 
 #define TAG        "firehose"
-#define BAD_FRAMES 8 /* in a row: this connection is damaged */
+#define BAD_FRAMES 8    /* in a row: this connection is damaged */
+#define REPEATS    1000 /* in a row: worth a word */
 
 enum reason {
     NETWORK,
@@ -53,6 +54,8 @@ struct mj_firehose {
     int64_t last_seq;    /* of the stream, 0 = not known: gaps are counted from it */
     unsigned attempts;   /* in a row without a processed event */
     unsigned bad_frames; /* in a row */
+    unsigned repeats;    /* in a row */
+    struct mj_log_gate info_gate;
 
     /* the batch under way */
     int64_t batch_frames, batch_bytes, batch_cursor;
@@ -201,14 +204,18 @@ static void on_error_frame(struct mj_firehose *f, const struct mj_frame *frame)
           "the server says %s (%s)", name, message);
 }
 
+/* How much of a server's text a log line has room for. */
+static int shown(struct mj_span text) { return text.len > 190 ? 190 : (int)text.len; }
+
 static void on_info(struct mj_firehose *f, const struct mj_frame *frame)
 {
     bool outdated = mj_span_is(frame->name, "OutdatedCursor");
     if (outdated)
         mj_metric_add(f->m.history_lost, 1);
-    mj_log(outdated ? MJ_LOG_WARN : MJ_LOG_INFO, TAG, "%s: %.*s: %.*s%s", f->cfg.url,
-           (int)frame->name.len, (const char *)frame->name.ptr, (int)frame->message.len,
-           (const char *)frame->message.ptr, outdated ? " (history lost)" : "");
+    mj_log_limited(&f->info_gate, 2, outdated ? MJ_LOG_WARN : MJ_LOG_INFO, TAG, "%s: %.*s: %.*s%s",
+                   f->cfg.url, shown(frame->name), (const char *)frame->name.ptr,
+                   shown(frame->message), (const char *)frame->message.ptr,
+                   outdated ? " (history lost)" : "");
 }
 
 /* The frame's own encoding is broken, not just something it carries. */
@@ -225,8 +232,15 @@ static void on_frame(void *ctx, struct mj_span frame)
     if (seq && seq <= f->cursor) {
         mj_metric_add(f->m.repeated, 1);
         f->bad_frames = 0;
+        if (++f->repeats == REPEATS)
+            mj_log(MJ_LOG_WARN, TAG,
+                   "%s: %d frames in a row at or below seq %" PRId64 ", the newest at %" PRId64
+                   ": all are dropped as repeats. If the server has begun to count anew, restart "
+                   "with --cursor 0",
+                   f->cfg.url, REPEATS, f->cursor, seq);
         return;
     }
+    f->repeats = 0;
     struct mj_frame out = {0};
     int err = f->cfg.frame(f->cfg.ctx, frame, &out);
     if (seq) {

@@ -193,6 +193,52 @@ static void test_info_unknown_gap(void **state)
     rig_close(&r);
 }
 
+static void serve_talkative(struct visit *v)
+{
+    static char name[5000];
+    accept_upgrade(v);
+    memset(name, 'n', sizeof name - 1);
+    for (int i = 0; i < 100; i++)
+        say_named(v, "#info", "name", name);
+    say_events(v, 1, 10);
+    for (int i = 0; i < 100; i++)
+        say_events(v, 1, 10);
+    say_events(v, 11, 11);
+    listen_out(v, true);
+}
+
+static bool done_11_events(struct rig *r) { return r->events >= 11; }
+
+/* A server can neither fill the disk with what it says, nor have everything dropped unnoticed. */
+static void test_log_of_a_talkative_server(void **state)
+{
+    (void)state;
+    struct rig r;
+    static char text[1 << 20];
+    FILE *log = tmpfile();
+    assert_non_null(log);
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    dup2(fileno(log), STDERR_FILENO);
+    mj_log_setup(MJ_LOG_INFO, false);
+    rig_open(&r, serve_talkative, -1);
+    rig_run(&r, done_11_events);
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(log);
+    size_t n = fread(text, 1, sizeof text - 1, log);
+    text[n] = '\0';
+    fclose(log);
+    expect_events(&r, 1, 11);
+    assert_int_equal(mj_metric_get(r.f->m.types[MJ_FRAME_INFO]), 100);
+    assert_int_equal(mj_metric_get(r.f->m.repeated), 1000);
+    assert_non_null(strstr(text, "nnnnn"));
+    assert_in_range(n, 1, 100000);
+    assert_non_null(strstr(text, "1000 frames in a row at or below seq 10, the newest at 10"));
+    rig_close(&r);
+}
+
 static void serve_damaged(struct visit *v)
 {
     accept_upgrade(v);
@@ -467,14 +513,22 @@ int main(void)
 {
     mj_log_setup(getenv("TEST_LOG") ? MJ_LOG_DEBUG : MJ_LOG_ERROR + 1, false);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drop_and_resume),  cmocka_unit_test(test_byte_by_byte),
-        cmocka_unit_test(test_future_cursor),    cmocka_unit_test(test_error_frames),
-        cmocka_unit_test(test_info_unknown_gap), cmocka_unit_test(test_damaged_frames),
-        cmocka_unit_test(test_silence),          cmocka_unit_test(test_handshake_timeout),
-        cmocka_unit_test(test_forbidden),        cmocka_unit_test(test_largest_frame),
-        cmocka_unit_test(test_statuses),         cmocka_unit_test(test_attempts),
+        cmocka_unit_test(test_drop_and_resume),
+        cmocka_unit_test(test_byte_by_byte),
+        cmocka_unit_test(test_future_cursor),
+        cmocka_unit_test(test_error_frames),
+        cmocka_unit_test(test_log_of_a_talkative_server),
+        cmocka_unit_test(test_info_unknown_gap),
+        cmocka_unit_test(test_damaged_frames),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_handshake_timeout),
+        cmocka_unit_test(test_forbidden),
+        cmocka_unit_test(test_largest_frame),
+        cmocka_unit_test(test_statuses),
+        cmocka_unit_test(test_attempts),
 
-        cmocka_unit_test(test_nobody_listens),   cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_urls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
