@@ -33,7 +33,7 @@ struct mj_tail {
     struct mj_chunk *open; /* borrowed from the list's end, NULL before the first entry */
     uint64_t next_seq;
     int64_t last_time;
-    int64_t now; /* clock at the first event since the last flush; 0 = not read yet */
+    int64_t now;            /* clock at the first event since the last flush; 0 = not read yet */
     uint64_t pending_bytes; /* of JSON appended but not published */
     struct mj_metric *events, *bytes;
 
