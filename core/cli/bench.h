@@ -33,6 +33,16 @@ struct mj_bench {
 
 enum mj_bench_goal { MJ_GOAL_NONE, MJ_GOAL_AT_LEAST, MJ_GOAL_AT_MOST };
 
+/* A measurement is the best of so many short rounds, taken in turns with its yardstick: what the
+ * machine does besides only ever adds. */
+#define MJ_BENCH_ROUNDS 20
+
+/* CPU nanoseconds of one round. */
+static inline int64_t mj_bench_round(const struct mj_bench *b)
+{
+    return (int64_t)(b->seconds * 1e9 / MJ_BENCH_ROUNDS);
+}
+
 /* Reports one figure. `key` is the JSON name. yardstick: "" for none. */
 void mj_bench_report(struct mj_bench *b, const char *key, double value, const char *unit,
                      const char *yardstick, enum mj_bench_goal sense, double goal);

@@ -94,13 +94,13 @@ void mj_bench_decode(struct mj_bench *b)
     libcbor_pass(b->in);
     double ours = 0, theirs = 0;
     uint64_t allocations = 0, events_counted = 0;
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < MJ_BENCH_ROUNDS; round++) {
         uint64_t before = mj_bench_allocations();
         int64_t start = mj_bench_cpu_ns(), spent;
         size_t events = 0;
         do
             events += mj_bench_decode_pass(d, b->in, &json);
-        while ((spent = mj_bench_cpu_ns() - start) < (int64_t)(b->seconds * 2e8));
+        while ((spent = mj_bench_cpu_ns() - start) < mj_bench_round(b));
         allocations += mj_bench_allocations() - before;
         events_counted += events;
         double rate = (double)events * 1e9 / (double)spent;
@@ -109,7 +109,7 @@ void mj_bench_decode(struct mj_bench *b)
         events = 0;
         do
             events += libcbor_pass(b->in);
-        while ((spent = mj_bench_cpu_ns() - start) < (int64_t)(b->seconds * 2e8));
+        while ((spent = mj_bench_cpu_ns() - start) < mj_bench_round(b));
         rate = (double)events * 1e9 / (double)spent;
         theirs = rate > theirs ? rate : theirs;
     }
