@@ -67,6 +67,9 @@ static int replay_main(const struct mj_command *cmd, int argc, char **argv)
     struct mj_relay_feed feed = mj_replay_feed(replay);
     struct mj_relay_cfg relay_cfg = {.listen = cfg.listen, .feed = &feed};
     struct mj_relay *relay;
+    if (mj_replay_torn(replay))
+        fprintf(stderr, "moonjet replay: %s ends inside frame %zu; serving those before it\n",
+                what.path, mj_replay_frames(replay) + 1);
     err = mj_relay_start(&relay_cfg, &relay);
     if (err) {
         fprintf(stderr, "moonjet replay: cannot listen on %s: %s\n", cfg.listen, strerror(errno));

@@ -24,6 +24,7 @@ struct mj_replay {
     int64_t low_seq, high_seq, pass_us;
     int64_t started_us;  /* of the clock; 0 = no client yet */
     uint64_t high_water; /* the furthest position any client was given */
+    bool torn;           /* the capture ended inside a frame */
 };
 
 static void add(struct mj_replay *r, struct mj_span frame)
@@ -72,7 +73,9 @@ int mj_replay_open(const struct mj_replay_cfg *cfg, struct mj_replay **out)
         add(r, frame);
     mj_capture_close(c);
     r->started_us = 0;
-    if (!err)
+    /* A recorder that was killed leaves half a frame; what lies before it is whole. */
+    r->torn = err == MJ_ETRUNC && r->count;
+    if (!err || r->torn)
         err = !r->count ? MJ_ENOENT : cfg->loop && !r->high_seq ? MJ_EINVAL : 0;
     if (err) {
         mj_replay_close(r);
@@ -96,6 +99,7 @@ void mj_replay_close(struct mj_replay *r)
 
 size_t mj_replay_frames(const struct mj_replay *r) { return r->count; }
 size_t mj_replay_bytes(const struct mj_replay *r) { return r->image.len; }
+bool mj_replay_torn(const struct mj_replay *r) { return r->torn; }
 
 static bool paced(const struct mj_replay *r) { return r->cfg.own_pace || r->cfg.rate > 0; }
 

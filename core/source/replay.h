@@ -20,7 +20,8 @@ struct mj_replay_cfg {
 
 struct mj_replay;
 
-/* Loads the capture into memory. 0; or an error of mj_capture_next(), MJ_ENOENT when there is no
+/* Loads the capture into memory. 0; or an error of mj_capture_next() (but a tear behind whole
+ * frames is none, see mj_replay_torn()), MJ_ENOENT when there is no
  * frame in it, MJ_EINVAL for rate with own_pace or loop without any seq. */
 int mj_replay_open(const struct mj_replay_cfg *cfg, struct mj_replay **out);
 /* After the relay has stopped. NULL is fine. */
@@ -28,4 +29,6 @@ void mj_replay_close(struct mj_replay *r);
 size_t mj_replay_frames(const struct mj_replay *r);
 /* Bytes of all frames. */
 size_t mj_replay_bytes(const struct mj_replay *r);
+/* The capture ended inside a frame; those before it are served. */
+bool mj_replay_torn(const struct mj_replay *r);
 struct mj_relay_feed mj_replay_feed(struct mj_replay *r);

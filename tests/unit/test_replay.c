@@ -326,7 +326,15 @@ static void test_open_refused(void **state)
     assert_int_equal(mj_replay_open(&cfg, &r), MJ_EINVAL); /* no seq to raise */
     cfg.loop = false;
     assert_int_equal(mj_replay_open(&cfg, &r), 0); /* damaged frames are served, too */
+    assert_false(mj_replay_torn(r));
     mj_replay_close(r);
+    write_file(MJ_SPAN("\x01\x00\x00\x00\xff\x02\x00\x00\x00\xff"));
+    assert_int_equal(mj_replay_open(&cfg, &r), 0); /* what lies before the tear */
+    assert_true(mj_replay_torn(r));
+    assert_int_equal(mj_replay_frames(r), 1);
+    mj_replay_close(r);
+    write_file(MJ_SPAN("\x02\x00\x00\x00\xff")); /* nothing lies before it */
+    assert_int_equal(mj_replay_open(&cfg, &r), MJ_ETRUNC);
     cfg.path = "/nonexistent/file";
     assert_int_equal(mj_replay_open(&cfg, &r), MJ_EIO);
 }
