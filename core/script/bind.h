@@ -34,16 +34,17 @@ const struct mj_event *mj_current_event(lua_State *L, struct mj_vm *vm);
 /* Pushes the collection's name without hashing it anew each time. */
 void mj_push_collection(lua_State *L, struct mj_vm *vm, struct mj_span name);
 
-/* bind_record.c: a proxy for the container at `item` (within the current record). `parent` is the
- * stack index of the proxy it was reached from, 0 for the record itself; `step` how. */
+/* bind_record.c: a proxy for the container at `item` (within the current record), which `path`
+ * leads to. */
 void mj_push_proxy(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path);
 /* The bytes a proxy (or the record) at the index stands for, from its first byte to the end of the
  * record; {NULL, 0} when the value is something else [raises when it is stale]. */
 struct mj_span mj_proxy_span(lua_State *L, struct mj_vm *vm, int index);
 /* The path of the proxy or record at the index; for drafts [raises]. */
+void mj_proxy_path(lua_State *L, struct mj_vm *vm, int index, struct mj_path *out);
 /* Sets (or with nil at `value` removes) what the path names in the draft [raises]. */
 void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_path *path, int value);
-void mj_proxy_path(lua_State *L, struct mj_vm *vm, int index, struct mj_path *out);
+/* The record of the event in progress, as edited so far. */
 struct mj_span mj_current_record(const struct mj_vm *vm);
 /* An iterator over the items of the array at `item`; ends at once for anything else. */
 int mj_push_each(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path);
@@ -55,5 +56,7 @@ void mj_push_value(lua_State *L, struct mj_vm *vm, struct mj_span item, const st
 void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item);
 /* The Lua value as one CBOR item in vm->value [raises]. Borrowed until the next call. */
 struct mj_span mj_to_cbor(lua_State *L, struct mj_vm *vm, int index);
+/* True when the value has the metatable that jet.array, jet.object, jet.no … give. */
+bool mj_made_by(lua_State *L, int index, enum mj_slot slot);
 /* Pushes an integer's exact decimal text. */
 void mj_push_int64(lua_State *L, int64_t v);

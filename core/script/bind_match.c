@@ -21,16 +21,6 @@ struct ctx {
     unsigned depth;
 };
 
-static bool is_made_by(lua_State *L, int index, enum mj_slot slot)
-{
-    if (!lua_getmetatable(L, index))
-        return false;
-    mj_vm_push_slot(L, slot);
-    bool same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 2);
-    return same;
-}
-
 static struct mj_span to_span(lua_State *L, int index)
 {
     size_t len = 0;
@@ -135,7 +125,7 @@ static int read_values(struct ctx *c, int index, struct values *v)
     if (++c->depth > NESTING_MAX || !lua_checkstack(L, 4))
         return fail(c, "the match is nested too deeply");
     int err = 0;
-    if (is_made_by(L, index, MJ_SLOT_PREFIX)) {
+    if (mj_made_by(L, index, MJ_SLOT_PREFIX)) {
         lua_rawgeti(L, index, 1);
         struct mj_span prefix = to_span(L, -1);
         mj_buf_puts(c->shown, "prefix ");
@@ -147,7 +137,7 @@ static int read_values(struct ctx *c, int index, struct values *v)
             mj_match_add(v->any, mj_match_prefix(v->field, prefix));
         }
         lua_pop(L, 1);
-    } else if (is_made_by(L, index, MJ_SLOT_NO)) {
+    } else if (mj_made_by(L, index, MJ_SLOT_NO)) {
         struct values inner;
         values_init(&inner, v);
         mj_buf_puts(c->shown, "no ");
@@ -283,20 +273,20 @@ static int read_match(struct ctx *c, int index, struct mj_match **out)
     if (++c->depth > NESTING_MAX || !lua_checkstack(L, 6))
         return fail(c, "the match is nested too deeply");
     struct mj_match *m;
-    if (is_made_by(L, index, MJ_SLOT_NO)) {
+    if (mj_made_by(L, index, MJ_SLOT_NO)) {
         struct mj_match *inner = NULL;
         mj_buf_puts(c->shown, "no ");
         lua_rawgeti(L, index, 1);
         err = read_match(c, lua_gettop(L), &inner);
         lua_pop(L, 1);
         m = inner ? mj_match_not(inner) : NULL;
-    } else if (is_made_by(L, index, MJ_SLOT_PREFIX)) {
+    } else if (mj_made_by(L, index, MJ_SLOT_PREFIX)) {
         m = NULL;
         err = fail(c, "jet.prefix goes behind a key: { did = jet.prefix \"did:web:\" }");
     } else if (lua_objlen(L, index) && has_text_key(L, index)) {
         m = NULL;
         err = fail(c, MIXED);
-    } else if (is_made_by(L, index, MJ_SLOT_ANY) || lua_objlen(L, index)) {
+    } else if (mj_made_by(L, index, MJ_SLOT_ANY) || lua_objlen(L, index)) {
         m = mj_match_or();
         err = read_alternatives(c, index, m);
     } else {

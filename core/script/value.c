@@ -237,7 +237,7 @@ static void put_map(lua_State *L, struct mj_vm *vm, int index, unsigned depth)
     vm->keys.len = base;
 }
 
-static bool has_metatable(lua_State *L, int index, enum mj_slot slot)
+bool mj_made_by(lua_State *L, int index, enum mj_slot slot)
 {
     if (!lua_getmetatable(L, index))
         return false;
@@ -278,11 +278,11 @@ static void put_table(lua_State *L, struct mj_vm *vm, int index, unsigned depth)
         if (done)
             return;
     }
-    if (numbers || has_metatable(L, index, MJ_SLOT_ARRAY)) {
+    if (numbers || mj_made_by(L, index, MJ_SLOT_ARRAY)) {
         if (texts)
             luaL_error(L, "jet.array holds a key that is text");
         put_array(L, vm, index, n, depth + 1);
-    } else if (texts || has_metatable(L, index, MJ_SLOT_OBJECT)) {
+    } else if (texts || mj_made_by(L, index, MJ_SLOT_OBJECT)) {
         put_map(L, vm, index, depth + 1);
     } else {
         luaL_error(L, "an empty table is neither a list nor a map: write jet.array{} or "
