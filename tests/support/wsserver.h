@@ -33,6 +33,7 @@ struct server {
     int listen_fd, port;
     pthread_t thread;
     atomic_bool stop;
+    bool joined;
     SSL_CTX *tls; /* borrowed; NULL for plain */
     void (*serve)(struct visit *v);
     atomic_int visits;
@@ -158,11 +159,19 @@ static inline struct server *server_start(void (*serve)(struct visit *v), SSL_CT
     return s;
 }
 
-static inline void server_stop(struct server *s)
+/* No visit is under way any more: what they noted may be read. */
+static inline void server_join(struct server *s)
 {
     atomic_store(&s->stop, true);
     shutdown(s->listen_fd, SHUT_RDWR); /* wakes accept() */
     pthread_join(s->thread, NULL);
+    s->joined = true;
+}
+
+static inline void server_stop(struct server *s)
+{
+    if (!s->joined)
+        server_join(s);
     close(s->listen_fd);
     free(s);
 }

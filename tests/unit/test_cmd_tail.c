@@ -84,6 +84,7 @@ static void test_resume(void **state)
                     "did:plc:a b", "--count", "10",           "--max-size",      "4K"};
     MJ_AUTO_BUF out = {0};
     assert_int_equal(run_tail(MJ_COUNT(argv), argv, &out), MJ_EXIT_OK);
+    server_join(s);
     expect_lines(&out, 101, 110);
     assert_non_null(strstr(s->v[0].request,
                            "GET /subscribe?cursor=0&x=1&wantedCollections=app.bsky.feed.*"
@@ -102,6 +103,7 @@ static void test_explicit_cursor(void **state)
     char *argv[] = {"tail", url, "--cursor", "101", "--count", "5"};
     MJ_AUTO_BUF out = {0};
     assert_int_equal(run_tail(MJ_COUNT(argv), argv, &out), MJ_EXIT_OK);
+    server_join(s);
     expect_lines(&out, 101, 105); /* the first one of a given cursor is printed */
     assert_int_equal(s->v[0].close_code, 1003);
     for (int i = 0; i < 2; i++)
@@ -118,6 +120,7 @@ static void test_refused_by_server(void **state)
     char *argv[] = {"tail", url};
     MJ_AUTO_BUF out = {0};
     assert_int_equal(run_tail(2, argv, &out), MJ_EXIT_FAILED);
+    server_join(s);
     assert_int_equal(out.len, 0);
     assert_int_equal(atomic_load(&s->visits), 1); /* asking again would not help */
     char *nonsense[] = {"tail", "example.com"};
