@@ -153,6 +153,8 @@ uint64_t mj__load_compare(const struct mj__load_log *whole, const struct mj__loa
         else
             unlike++;
     }
+    for (; j < part->len && part->times[j] <= to; j++)
+        unlike++;
     return unlike;
 }
 

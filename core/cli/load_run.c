@@ -1,78 +1,21 @@
-/* The run of a load test: one thread, one epoll, sockets that are read into one buffer. A
- * subscriber costs a few hundred bytes; what is received is checked in place and forgotten. */
+/* The course of a load test: one thread, one epoll, opening, measuring, and the sum at the end. */
 #include <errno.h>
 #include <math.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "atproto/syntax.h"
 #include "base/clock.h"
-#include "base/dictionary.h"
 #include "base/err.h"
-#include "base/hash.h"
-#include "base/ws.h"
-#include "cli/load.h"
-#include "source/conn.h"
+#include "cli/load_run.h"
 #include "source/dial.h"
 
-#define RX_BYTES      (256u << 10)
-#define MESSAGE_BYTES (16u << 20) /* a record of 1 MB, escaped as badly as JSON can be */
-#define HEAD_BYTES    (16u << 10)
-#define OUT_BYTES     (2u << 20) /* a request may carry thousands of DIDs */
-#define HANDSHAKE_US  INT64_C(15000000)
-#define SCOUT_US      INT64_C(30000000)
-#define TICK_US       100000
-#define BATCH         256 /* epoll events, and connects, in a row */
-#define STALLED_RCV   4096
-
-enum state { IDLE, CONNECTING, TLS, UPGRADING, OPEN, ENDED };
-
-struct sub {
-    struct mj_conn conn;
-    int fd; /* owned; -1 = none */
-    enum state state;
-    bool zstd, stalled, resuming; /* resuming: the server repeats the event of the cursor */
-    uint32_t class;
-    uint32_t polled;             /* epoll's events as registered */
-    int64_t since_us, opened_us; /* monotonic, of the attempt; wall clock */
-    char key[25];
-    struct mj_buf head, out; /* owned: the response; not yet written */
-    struct mj_ws_reader reader;
-    struct mj__load_place place;
-    uint64_t events, window_events;
-};
-
-struct run {
-    const struct mj__load_cfg *cfg;
-    struct mj__load_class *classes;
-    size_t class_count, weights;
-    struct mj__load_result *result;
-    struct sub *subs; /* owned; the stalled ones come last */
-    size_t count, opened, next, pending, reached;
-    struct sockaddr_storage to;
-    socklen_t to_len;
-    struct ssl_ctx_st *tls;       /* owned; NULL for plain */
-    struct mj_zmessage *zmessage; /* owned; NULL without a dictionary */
-    uint8_t *rx;                  /* owned, RX_BYTES */
-    int epoll;
-    int64_t start_us, window_us, shown_us; /* monotonic; window_us 0: not begun */
-    double window_cpu;
-    uint64_t shown_events, shown_bytes;
-    bool scouting;
-    int64_t scout_end_us;
-    size_t churn_at, churn_done;
-    /* The scout's DIDs: a set of hashes, and the texts one behind the other. */
-    uint64_t *did_set;
-    size_t did_cap, did_count, did_want;
-    struct mj_buf did_texts;
-};
+#define SCOUT_US INT64_C(30000000)
+#define TICK_US  100000
+#define BATCH    256 /* epoll events, and connects, in a row */
 
 static volatile sig_atomic_t signalled;
 
@@ -90,397 +33,10 @@ static double cpu_seconds(void)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static struct mj__load_class *class_of(struct run *r, const struct sub *s)
-{
-    return &r->classes[s->class];
-}
-
-/* ---- the end of a connection ---- */
-
-static void release(struct run *r, struct sub *s)
-{
-    if (s->state == CONNECTING || s->state == TLS || s->state == UPGRADING)
-        r->pending--;
-    if (s->state == OPEN)
-        r->opened--;
-    mj_conn_close(&s->conn);
-    if (s->fd >= 0)
-        close(s->fd);
-    s->fd = -1;
-    mj_buf_deinit(&s->head);
-    mj_buf_deinit(&s->out);
-    mj_ws_reader_deinit(&s->reader);
-    s->state = ENDED;
-}
-
-/* An end that we did not ask for. */
-static void end(struct run *r, struct sub *s, int code, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void end(struct run *r, struct sub *s, int code, const char *fmt, ...)
-{
-    struct mj__load_result *out = r->result;
-    char why[sizeof out->ends[0].why];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(why, sizeof why, fmt, ap);
-    va_end(ap);
-    bool was_open = s->state == OPEN;
-    release(r, s);
-    if (s->stalled && was_open) { /* what it is there for */
-        out->stalled_cut++;
-        return;
-    }
-    out->refused += !was_open;
-    size_t i = 0;
-    while (i < out->end_count &&
-           (out->ends[i].code != code || (!code && strcmp(out->ends[i].why, why))))
-        i++;
-    if (i == MJ__LOAD_ENDS)
-        i--; /* the last line holds all further kinds */
-    if (i == out->end_count) {
-        out->ends[i] = (struct mj__load_end){.code = code};
-        memcpy(out->ends[i].why, why, sizeof why);
-        out->end_count++;
-    }
-    out->ends[i].count++;
-}
-
-/* ---- output ---- */
-
-static void poll_for(struct run *r, struct sub *s, uint32_t events)
-{
-    if (s->polled == events)
-        return;
-    struct epoll_event e = {.events = events, .data.ptr = s};
-    epoll_ctl(r->epoll, s->polled ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, s->fd, &e);
-    s->polled = events;
-}
-
-static void poll_again(struct run *r, struct sub *s)
-{
-    bool deaf = s->stalled && s->state == OPEN;
-    bool write = s->state == CONNECTING || s->out.len || s->conn.wants_write;
-    poll_for(r, s, (deaf ? 0 : EPOLLIN) | EPOLLRDHUP | (write ? EPOLLOUT : 0));
-}
-
-/* False when the connection ended over it. */
-static bool flush_out(struct run *r, struct sub *s)
-{
-    while (s->out.len) {
-        int64_t n = mj_conn_write(&s->conn, s->out.ptr, s->out.len);
-        if (n < 0) {
-            end(r, s, 0, "%s", s->conn.why);
-            return false;
-        }
-        if (n == 0)
-            break;
-        mj_buf_shift(&s->out, (size_t)n);
-    }
-    if (s->out.len > OUT_BYTES) {
-        end(r, s, 0, "the server does not read");
-        return false;
-    }
-    if (!s->out.len)
-        mj_buf_deinit(&s->out);
-    return true;
-}
-
-static void put_control(struct sub *s, enum mj_ws_opcode op, struct mj_span payload)
-{
-    static const uint8_t mask[4] = {0x6d, 0x6f, 0x6f, 0x6e}; /* nothing depends on a load test's */
-    uint8_t head[MJ_WS_HEAD_MAX];
-    mj_buf_put(&s->out, head, mj_ws_head_masked(head, op, payload.len, mask));
-    mj_buf_put(&s->out, payload.ptr, payload.len);
-    mj_ws_mask(s->out.ptr + s->out.len - payload.len, payload.len, mask, 0);
-}
-
-/* Says goodbye if there is room for it. */
-static void put_close(struct sub *s, int code)
-{
-    uint8_t payload[2] = {(uint8_t)(code >> 8), (uint8_t)code};
-    put_control(s, MJ_WS_CLOSE, mj_span(payload, 2));
-    mj_conn_write(&s->conn, s->out.ptr, s->out.len);
-}
-
-/* ---- opening ---- */
-
-static void put_request(struct run *r, struct sub *s)
-{
-    const struct mj_url *u = &r->cfg->url;
-    const struct mj__load_class *class = class_of(r, s);
-    bool v6 = strchr(u->host, ':');
-    mj_buf_printf(&s->out, "GET %s", u->has_path ? "" : "/subscribe");
-    mj_buf_puts(&s->out, u->has_path ? u->path : strchr(u->path, '?') ? u->path + 1 : "");
-    size_t from = s->out.len;
-    bool query = strchr(u->path, '?');
-    if (*class->query)
-        mj_buf_printf(&s->out, "%c%s", query ? '&' : '?', class->query);
-    query = query || s->out.len > from;
-    from = s->out.len;
-    if (s->zstd && !class->zstd)
-        mj_buf_printf(&s->out, "%ccompress=true", query ? '&' : '?');
-    query = query || s->out.len > from;
-    if (s->resuming)
-        mj_buf_printf(&s->out, "%ccursor=%lld", query ? '&' : '?', (long long)s->place.last);
-    else if (r->cfg->cursor)
-        mj_buf_printf(&s->out, "%ccursor=%s", query ? '&' : '?', r->cfg->cursor);
-    mj_ws_new_key(s->key);
-    mj_buf_printf(&s->out,
-                  " HTTP/1.1\r\nHost: %s%s%s:%d\r\nUser-Agent: moonjet-load/" MOONJET_VERSION
-                  "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                  "Sec-WebSocket-Key: %s\r\n\r\n",
-                  v6 ? "[" : "", u->host, v6 ? "]" : "", u->port, s->key);
-}
-
-static void connect_sub(struct run *r, struct sub *s)
-{
-    s->conn.fd = -1;
-    s->conn.wants_write = false;
-    s->polled = 0;
-    s->state = CONNECTING;
-    s->since_us = mj_mono_us();
-    r->pending++;
-    s->fd = socket(r->to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (s->fd < 0) {
-        end(r, s, 0, "socket: %s", strerror(errno));
-        return;
-    }
-    int one = 1, small = STALLED_RCV;
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (s->stalled) /* so that it fills, and the server's side after it, with few bytes */
-        setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    if (connect(s->fd, (struct sockaddr *)&r->to, r->to_len) && errno != EINPROGRESS) {
-        end(r, s, 0, "cannot connect: %s", strerror(errno));
-        return;
-    }
-    poll_again(r, s);
-}
-
-static void on_connected(struct run *r, struct sub *s)
-{
-    int failed = 0;
-    socklen_t len = sizeof failed;
-    if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &failed, &len) || failed) {
-        end(r, s, 0, "cannot connect: %s", strerror(failed ? failed : errno));
-        return;
-    }
-    s->state = TLS;
-    if (mj_conn_open(&s->conn, s->fd, r->tls, r->cfg->url.host))
-        end(r, s, 0, "%s", s->conn.why);
-}
-
-static void step_tls(struct run *r, struct sub *s)
-{
-    int done = mj_conn_handshake(&s->conn);
-    if (done < 0) {
-        end(r, s, 0, "%s", s->conn.why);
-    } else if (done > 0) {
-        s->state = UPGRADING;
-        put_request(r, s);
-        flush_out(r, s);
-    }
-}
-
-/* ---- events ---- */
-
-/* Takes a DID for a filter to come; true once there are enough. */
-static bool scout(struct run *r, struct mj_span did, uint64_t hash)
-{
-    size_t at = (size_t)(hash & (r->did_cap - 1));
-    for (; r->did_set[at]; at = (at + 1) & (r->did_cap - 1))
-        if (r->did_set[at] == hash)
-            return false;
-    r->did_set[at] = hash ? hash : 1;
-    mj_buf_put(&r->did_texts, did.ptr, did.len);
-    mj_buf_putc(&r->did_texts, '\n');
-    return ++r->did_count >= r->did_want;
-}
-
-static void stop_scouting(struct run *r);
-
-/* Everything that is counted of an event, however it was checked. */
-static void count_event(struct run *r, struct sub *s, int64_t time_us, int64_t now_us)
-{
-    r->result->events++;
-    if (++s->events == r->cfg->events)
-        r->reached++;
-    /* A replayed event says nothing about latency. */
-    if (time_us >= s->opened_us)
-        mj__load_measure(&r->result->latency, now_us - time_us);
-}
-
-/* packed: hash of the message it came in, 0 for plain text. */
-static void on_event(struct run *r, struct sub *s, struct mj_span json, uint64_t packed,
-                     int64_t now_us)
-{
-    struct mj__load_class *class = class_of(r, s);
-    struct mj__load_result *out = r->result;
-    struct mj__load_event e = mj__load_event(json);
-    bool again = s->resuming && e.time_us == s->place.last;
-    s->resuming = false;
-    if (!e.time_us || again) {
-        out->malformed += !again;
-        return;
-    }
-    const struct mj__load_filter *f = &class->filter;
-    bool filtered = f->did_count || f->collections.len;
-    uint64_t hash = filtered || class->log.want_dids ? mj_hash(e.did) : 0;
-    if (filtered && !mj__load_passes(f, hash, json))
-        out->wrong++;
-    if (mj__load_full(&class->log)) {
-        for (size_t i = 0; i < r->count; i++)
-            if (r->subs[i].class == s->class)
-                out->missing += mj__load_settle(&class->log, &r->subs[i].place);
-        mj__load_trim(&class->log);
-    }
-    enum mj__load_order order = mj__load_note(&class->log, &s->place, e.time_us, hash);
-    out->duplicates += order == MJ__LOAD_DUPLICATE;
-    out->disorder += order == MJ__LOAD_DISORDER;
-    if (packed)
-        mj__load_remember(&class->log, &s->place, packed);
-    count_event(r, s, e.time_us, now_us);
-    int64_t made = r->cfg->stamp ? mj__load_stamp(json) : 0;
-    if (made && made >= s->opened_us)
-        mj__load_measure(&out->stamped, now_us - made);
-    if (r->scouting && s == &r->subs[0] && mj_did_valid(e.did) && scout(r, e.did, hash))
-        stop_scouting(r);
-}
-
-/* A server compresses an event once, so nearly all that arrives is known by its bytes, and is not
- * unpacked again. */
-static void on_packed(struct run *r, struct sub *s, struct mj_span message, int64_t now_us)
-{
-    struct mj__load_log *log = &class_of(r, s)->log;
-    uint64_t hash = mj_hash(message);
-    int64_t known = s->resuming || r->cfg->stamp ? 0 : mj__load_known(log, &s->place, hash);
-    struct mj_span json;
-    if (known) {
-        mj__load_note(log, &s->place, known, 0);
-        count_event(r, s, known, now_us);
-    } else if (r->zmessage && !mj_zmessage_decode(r->zmessage, message, &json)) {
-        on_event(r, s, json, hash, now_us);
-    } else {
-        r->result->malformed++;
-    }
-}
-
-static void on_message(struct run *r, struct sub *s, const struct mj_ws_msg *m, int64_t now_us)
-{
-    switch (m->op) {
-    case MJ_WS_TEXT:
-        r->result->messages++;
-        on_event(r, s, m->payload, 0, now_us);
-        break;
-    case MJ_WS_BINARY:
-        r->result->messages++;
-        on_packed(r, s, m->payload, now_us);
-        break;
-    case MJ_WS_PING:
-        put_control(s, MJ_WS_PONG, m->payload);
-        flush_out(r, s);
-        break;
-    case MJ_WS_CLOSE: {
-        int code = mj_ws_close_code(m->payload);
-        size_t n = m->payload.len > 2 ? m->payload.len - 2 : 0;
-        put_close(s, code == 1005 ? 1000 : code);
-        end(r, s, code, "%.*s", (int)n, n ? (const char *)m->payload.ptr + 2 : "");
-        break;
-    }
-    default:
-        break;
-    }
-}
-
-static void on_bytes(struct run *r, struct sub *s, uint8_t *p, size_t n)
-{
-    struct mj_ws_msg m;
-    int got = 0;
-    int64_t now_us = mj_now_us();
-    mj_ws_reader_feed(&s->reader, p, n);
-    while (s->state == OPEN && (got = mj_ws_reader_next(&s->reader, &m)) > 0)
-        on_message(r, s, &m, now_us);
-    if (s->state == OPEN && got < 0) {
-        r->result->malformed++;
-        put_close(s, s->reader.close_code);
-        end(r, s, 0, "not a WebSocket frame we may accept");
-    }
-}
-
-static void on_head(struct run *r, struct sub *s, const uint8_t *p, size_t n)
-{
-    struct mj_http_head h;
-    char accept[29];
-    mj_buf_put(&s->head, p, n);
-    int size = mj_http_parse_response(mj_buf_span(&s->head), &h);
-    if (size == MJ_EAGAIN && s->head.len < HEAD_BYTES)
-        return;
-    mj_ws_accept(mj_str(s->key), accept);
-    if (size < 0) {
-        end(r, s, 0, "the answer is not HTTP");
-    } else if (h.status != 101) {
-        size_t rest = s->head.len - (size_t)size, line = 0;
-        const char *body = (const char *)s->head.ptr + size;
-        while (line < rest && line < 60 && (uint8_t)body[line] >= 0x20)
-            line++;
-        end(r, s, h.status, "%.*s", (int)line, body);
-    } else if (!mj_span_is(mj_http_header(&h, "sec-websocket-accept"), accept)) {
-        end(r, s, 0, "the upgrade was not answered as asked");
-    } else {
-        struct mj_buf head = s->head; /* the messages may end the connection, which frees it */
-        s->head = (struct mj_buf){0};
-        s->state = OPEN;
-        s->opened_us = mj_now_us();
-        r->pending--;
-        r->opened++;
-        r->result->opened++;
-        mj_ws_reader_init(&s->reader, false, MESSAGE_BYTES);
-        if (!s->stalled)
-            on_bytes(r, s, head.ptr + size, head.len - (size_t)size);
-        mj_buf_deinit(&head);
-    }
-}
-
-static void on_readable(struct run *r, struct sub *s)
-{
-    do {
-        int64_t n = mj_conn_read(&s->conn, r->rx, s->state == OPEN ? RX_BYTES : HEAD_BYTES);
-        if (n == 0)
-            return;
-        if (n < 0) {
-            end(r, s, 0, "%s", n == MJ_ECLOSED ? "the server ended the connection" : s->conn.why);
-            return;
-        }
-        r->result->bytes += (uint64_t)n;
-        if (s->state == UPGRADING)
-            on_head(r, s, r->rx, (size_t)n);
-        else
-            on_bytes(r, s, r->rx, (size_t)n);
-    } while (s->state >= UPGRADING && s->state <= OPEN && mj_conn_pending(&s->conn));
-}
-
-static void on_ready(struct run *r, struct sub *s, uint32_t events)
-{
-    if (s->state == CONNECTING)
-        on_connected(r, s);
-    if (s->state == TLS)
-        step_tls(r, s);
-    else if ((s->state == UPGRADING || s->state == OPEN) && events & EPOLLOUT && !flush_out(r, s))
-        return;
-    if (s->state == OPEN && s->stalled) {
-        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-            end(r, s, 0, "cut");
-    } else if ((s->state == UPGRADING || s->state == OPEN) && events & ~(uint32_t)EPOLLOUT) {
-        on_readable(r, s);
-    }
-    if (s->state != ENDED)
-        poll_again(r, s);
-}
-
 /* ---- the course of a run ---- */
 
 /* Makes the filters out of what the scout saw; if it saw too little, as many as that gives. */
-static void stop_scouting(struct run *r)
+static void stop_scouting(struct mj__load_run *r)
 {
     size_t each = r->cfg->filter_dids, n = r->did_count / each;
     const char *at = mj_buf_cstr(&r->did_texts);
@@ -503,7 +59,7 @@ static void stop_scouting(struct run *r)
     r->start_us = mj_mono_us(); /* the others' ramp begins now */
 }
 
-static uint32_t class_for(const struct run *r, size_t i)
+static uint32_t class_for(const struct mj__load_run *r, size_t i)
 {
     if (r->cfg->filters) {
         size_t n = r->result->scouted;
@@ -515,7 +71,7 @@ static uint32_t class_for(const struct run *r, size_t i)
     return (uint32_t)k;
 }
 
-static void open_due(struct run *r, int64_t now)
+static void open_due(struct mj__load_run *r, int64_t now)
 {
     size_t due = r->count;
     if (r->scouting)
@@ -524,18 +80,18 @@ static void open_due(struct run *r, int64_t now)
         due =
             1 + (size_t)((double)r->count * (double)(now - r->start_us) / (double)r->cfg->ramp_us);
     for (int i = 0; i < BATCH && r->next < due && r->next < r->count; i++) {
-        struct sub *s = &r->subs[r->next];
+        struct mj__load_sub *s = &r->subs[r->next];
         s->class = class_for(r, r->next);
         s->stalled = r->next >= r->count - r->cfg->stalled;
         /* Spread evenly over all, not the first so many. */
         size_t p = r->cfg->zstd_percent;
-        s->zstd = class_of(r, s)->zstd || (r->next + 1) * p / 100 > r->next * p / 100;
+        s->zstd = mj__load_class_of(r, s)->zstd || (r->next + 1) * p / 100 > r->next * p / 100;
         r->next++;
-        connect_sub(r, s);
+        mj__load_connect(r, s);
     }
 }
 
-static void begin_window(struct run *r, int64_t now)
+static void begin_window(struct mj__load_run *r, int64_t now)
 {
     r->window_us = now;
     r->window_cpu = cpu_seconds();
@@ -548,29 +104,29 @@ static void begin_window(struct run *r, int64_t now)
 }
 
 /* One leaves, half of them without a word, and comes back where it was. */
-static void churn(struct run *r, int64_t now)
+static void churn(struct mj__load_run *r, int64_t now)
 {
     size_t due = (size_t)((double)(now - r->window_us) / 1e6 * (double)r->cfg->churn);
     size_t from = r->cfg->filters ? 1 : 0, n = r->count - r->cfg->stalled;
     for (int i = 0; i < BATCH && r->churn_done < due && n > from; i++, r->churn_done++) {
-        struct sub *s = &r->subs[from + r->churn_at++ % (n - from)];
-        if (s->state != OPEN)
+        struct mj__load_sub *s = &r->subs[from + r->churn_at++ % (n - from)];
+        if (s->state != LOAD_OPEN)
             continue;
         struct linger reset = {.l_onoff = 1};
         if (r->churn_done & 1) {
             setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
             s->conn.fd = -1; /* not shut down first, which would be a goodbye */
         } else {
-            put_close(s, 1000);
+            mj__load_goodbye(s, 1000);
         }
-        release(r, s);
+        mj__load_release(r, s);
         r->result->churned++;
         s->resuming = s->place.last;
-        connect_sub(r, s);
+        mj__load_connect(r, s);
     }
 }
 
-static void show(struct run *r, int64_t now)
+static void show(struct mj__load_run *r, int64_t now)
 {
     const struct mj__load_result *o = r->result;
     double s = (double)(now - r->shown_us) / 1e6;
@@ -591,17 +147,18 @@ static void show(struct run *r, int64_t now)
     r->shown_bytes = o->bytes;
 }
 
-static void drop_late(struct run *r, int64_t now)
+static void drop_late(struct mj__load_run *r, int64_t now)
 {
     for (size_t i = 0; i < r->next && r->pending; i++) {
-        struct sub *s = &r->subs[i];
-        if (s->state != IDLE && s->state != OPEN && s->state != ENDED &&
-            now - s->since_us > HANDSHAKE_US)
-            end(r, s, 0, "no connection after %d s", (int)(HANDSHAKE_US / 1000000));
+        struct mj__load_sub *s = &r->subs[i];
+        if (s->state != LOAD_IDLE && s->state != LOAD_OPEN && s->state != LOAD_ENDED &&
+            now - s->since_us > LOAD_HANDSHAKE_US)
+            mj__load_end_sub(r, s, 0, "no connection after %d s",
+                             (int)(LOAD_HANDSHAKE_US / 1000000));
     }
 }
 
-static bool is_over(const struct run *r, int64_t now)
+static bool is_over(const struct mj__load_run *r, int64_t now)
 {
     const struct mj__load_cfg *c = r->cfg;
     size_t live = r->count - c->stalled;
@@ -612,13 +169,14 @@ static bool is_over(const struct run *r, int64_t now)
     return r->next == r->count && !r->pending && !r->opened; /* nobody is left */
 }
 
-static void serve(struct run *r)
+static void serve(struct mj__load_run *r)
 {
     struct epoll_event ready[BATCH];
     int64_t late_us = 0;
     while (!signalled) {
         int64_t now = mj_mono_us();
-        if (r->scouting && (now > r->scout_end_us || (r->next && r->subs[0].state == ENDED)))
+        if (r->scouting && (r->did_count == r->did_want || now > r->scout_end_us ||
+                            (r->next && r->subs[0].state == LOAD_ENDED)))
             stop_scouting(r);
         open_due(r, now);
         if (!r->window_us && r->next == r->count && !r->pending)
@@ -636,11 +194,11 @@ static void serve(struct run *r)
         bool busy = r->next < r->count && !r->scouting;
         int n = epoll_wait(r->epoll, ready, BATCH, busy ? 1 : TICK_US / 1000);
         for (int i = 0; i < n; i++)
-            on_ready(r, ready[i].data.ptr, ready[i].events);
+            mj__load_ready(r, ready[i].data.ptr, ready[i].events);
     }
 }
 
-static void conclude(struct run *r)
+static void conclude(struct mj__load_run *r)
 {
     struct mj__load_result *o = r->result;
     int64_t now = mj_mono_us();
@@ -658,18 +216,18 @@ static void conclude(struct run *r)
     /* Equal are the subscribers of the largest class; those that were there all the time count. */
     size_t *members = mj_calloc(r->class_count, sizeof *members), largest = 0;
     for (size_t i = 0; i < r->count - r->cfg->stalled; i++)
-        members[r->subs[i].class] += r->subs[i].state == OPEN;
+        members[r->subs[i].class] += r->subs[i].state == LOAD_OPEN;
     for (size_t k = 0; k < r->class_count; k++)
         largest = members[k] > members[largest] ? k : largest;
     free(members);
     double sum = 0, squares = 0;
     for (size_t i = 0; i < r->count; i++) {
-        struct sub *s = &r->subs[i];
-        o->stalled_open += s->stalled && s->state == OPEN;
+        struct mj__load_sub *s = &r->subs[i];
+        o->stalled_open += s->stalled && s->state == LOAD_OPEN;
         if (s->stalled)
             continue;
-        o->missing += mj__load_settle(&class_of(r, s)->log, &s->place);
-        if (s->state != OPEN || s->class != largest)
+        o->missing += mj__load_settle(&mj__load_class_of(r, s)->log, &s->place);
+        if (s->state != LOAD_OPEN || s->class != largest)
             continue;
         uint64_t n = s->events - s->window_events;
         o->fewest = !o->equal || n < o->fewest ? n : o->fewest;
@@ -682,9 +240,11 @@ static void conclude(struct run *r)
         o->mean = sum / (double)o->equal;
         o->deviation = sqrt(fmax(0, squares / (double)o->equal - o->mean * o->mean));
     }
-    if (o->most >= 20 && !r->cfg->cursor) /* a replay is as fast as each one reads */
+    /* A replay is as fast as each one reads; and where all got what was asked for, all were fed. */
+    bool live = !r->cfg->cursor && !(r->cfg->events && r->reached >= r->count - r->cfg->stalled);
+    if (live && o->most >= 20 && o->seconds >= 1)
         for (size_t i = 0; i < r->count; i++)
-            o->starved += !r->subs[i].stalled && r->subs[i].state == OPEN &&
+            o->starved += !r->subs[i].stalled && r->subs[i].state == LOAD_OPEN &&
                           r->subs[i].class == largest &&
                           r->subs[i].events - r->subs[i].window_events < o->most / 2;
     for (size_t k = 0; k < r->class_count; k++) {
@@ -706,7 +266,7 @@ bool mj__load_passed(const struct mj__load_result *r)
 /* ---- preparations ---- */
 
 /* Finds an address that answers; everybody then connects to it. */
-static bool resolve(struct run *r)
+static bool resolve(struct mj__load_run *r)
 {
     const struct mj_url *u = &r->cfg->url;
     struct mj_dialed d;
@@ -747,7 +307,7 @@ static bool allow_descriptors(size_t n)
     return false;
 }
 
-static void prepare(struct run *r)
+static void prepare(struct mj__load_run *r)
 {
     const struct mj__load_cfg *c = r->cfg;
     for (size_t k = 0; k < r->class_count; k++) {
@@ -769,12 +329,12 @@ static void prepare(struct run *r)
 int mj__load_run(const struct mj__load_cfg *cfg, struct mj__load_class *classes, size_t count,
                  struct mj__load_result *out)
 {
-    struct run r = {.cfg = cfg,
-                    .classes = classes,
-                    .class_count = count,
-                    .result = out,
-                    .count = cfg->subscribers + cfg->stalled,
-                    .epoll = -1};
+    struct mj__load_run r = {.cfg = cfg,
+                             .classes = classes,
+                             .class_count = count,
+                             .result = out,
+                             .count = cfg->subscribers + cfg->stalled,
+                             .epoll = -1};
     int status = MJ_EXIT_FAILED;
     *out = (struct mj__load_result){0};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
@@ -784,9 +344,9 @@ int mj__load_run(const struct mj__load_cfg *cfg, struct mj__load_class *classes,
     r.subs = mj_calloc(r.count, sizeof *r.subs);
     for (size_t i = 0; i < r.count; i++)
         r.subs[i].fd = r.subs[i].conn.fd = -1;
-    r.rx = mj_alloc(RX_BYTES);
+    r.rx = mj_alloc(LOAD_RX_BYTES);
     if (cfg->dictionary.len)
-        r.zmessage = mj_zmessage_new(cfg->dictionary, MESSAGE_BYTES);
+        r.zmessage = mj_zmessage_new(cfg->dictionary, LOAD_MESSAGE_MAX);
     r.tls = cfg->url.tls ? mj_conn_tls_new() : NULL;
     r.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (r.epoll >= 0 && (r.tls || !cfg->url.tls) && allow_descriptors(r.count) && resolve(&r)) {
@@ -800,10 +360,10 @@ int mj__load_run(const struct mj__load_cfg *cfg, struct mj__load_class *classes,
         status = 0;
     }
     for (size_t i = 0; i < r.count; i++) {
-        if (r.subs[i].state == OPEN)
-            put_close(&r.subs[i], 1000);
-        if (r.subs[i].state != IDLE && r.subs[i].state != ENDED)
-            release(&r, &r.subs[i]);
+        if (r.subs[i].state == LOAD_OPEN)
+            mj__load_goodbye(&r.subs[i], 1000);
+        if (r.subs[i].state != LOAD_IDLE && r.subs[i].state != LOAD_ENDED)
+            mj__load_release(&r, &r.subs[i]);
     }
     if (r.epoll >= 0)
         close(r.epoll);
