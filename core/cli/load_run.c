@@ -164,7 +164,7 @@ static bool is_over(const struct mj__load_run *r, int64_t now)
     size_t live = r->count - c->stalled;
     if (r->window_us && c->duration_us && now - r->window_us >= c->duration_us)
         return true;
-    if (c->events && r->reached >= live)
+    if (r->window_us && c->events && r->reached >= live)
         return true;
     return r->next == r->count && !r->pending && !r->opened; /* nobody is left */
 }
