@@ -132,7 +132,7 @@ struct mj_journal {
     uint64_t next_seq;
     int64_t last_time;
     int64_t now;            /* clock at the first event since the last publish; 0: not read yet */
-    uint64_t pending_bytes; /* of JSON appended but not published */
+    uint64_t pending, pending_bytes; /* events appended but not published, and their JSON */
     struct mj_buf staged;   /* frames not handed to the kernel yet; empty in memory */
     struct mj_entry *staged_entries; /* owned, staged_cap of them */
     size_t staged_count, staged_cap;

@@ -198,8 +198,7 @@ static bool must_roll(const struct mj_journal *j, int64_t time_us, size_t need)
     if (!s || s->data_cap - s->used < need || s->n == s->entry_cap ||
         time_us - s->base_us > (int64_t)UINT32_MAX)
         return true;
-    if (!j->cfg.dir ||
-        s->first_seq + s->n != atomic_load_explicit(&j->published, memory_order_relaxed))
+    if (!j->cfg.dir || j->pending)
         return false;
     return s->used >= j->cfg.segment_bytes || mj_mono_us() - j->segment_us > j->segment_age_us;
 }
@@ -259,6 +258,7 @@ int mj_journal_append(struct mj_journal *j, const struct mj_append *a, struct mj
     s->used += (uint32_t)need;
     s->last_us = j->last_time = a->time_us;
     j->next_seq++;
+    j->pending++;
     j->pending_bytes += json.len;
     return MJ_UNLIKELY(j->staged.len >= STAGE_BYTES) ? write_out(j, MJ_MARK_MORE, UINT32_MAX, 0)
                                                      : 0;
@@ -285,11 +285,10 @@ static int mark_idle(struct mj_journal *j, bool now)
 
 int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
 {
-    uint64_t before = atomic_load_explicit(&j->published, memory_order_relaxed);
     bool moved = source >= 0 && source < MJ_SOURCES_MAX && j->cursors[source] != upstream_seq;
     int err = 0;
     j->now = 0;
-    if (before == j->next_seq) {
+    if (!j->pending) {
         if (moved) {
             j->cursors[source] = upstream_seq;
             j->cursors_dirty |= UINT64_C(1) << source;
@@ -313,9 +312,9 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
     if (source >= 0)
         j->cursors_dirty &= ~(UINT64_C(1) << source);
     atomic_store_explicit(&j->published, j->next_seq, memory_order_release);
-    mj_metric_add(j->events, (int64_t)(j->next_seq - before));
+    mj_metric_add(j->events, (int64_t)j->pending);
     mj_metric_add(j->bytes, (int64_t)j->pending_bytes);
-    j->pending_bytes = 0;
+    j->pending = j->pending_bytes = 0;
     pthread_mutex_lock(&j->lock);
     if (j->wake)
         j->wake(j->wake_ctx);
@@ -515,12 +514,11 @@ void mj_journal_close(struct mj_journal *j)
         return;
     mj__keeper_stop(j);
     if (j->cfg.dir && !j->read_only && !atomic_load(&j->failed)) {
-        uint64_t end = atomic_load(&j->published);
         /* What was appended but never published leaves no trace. */
-        if (end == j->next_seq)
+        if (!j->pending)
             mark_idle(j, true);
-        if (mj__sync(j, end) == 0)
-            mj__reserve(j, end, true);
+        if (mj_journal_sync(j) == 0)
+            mj__reserve(j, j->next_seq - j->pending, true);
     }
     journal_free(j);
 }

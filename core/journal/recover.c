@@ -165,7 +165,8 @@ static void check_marks(struct recovery *r, struct plain *p)
         return;
     p->durable = p->marks[n - 1].durable;
     size_t i = n;
-    while (i && p->s->first_seq + p->marks[i - 1].count > p->durable)
+    while (i && (!mark_is_whole(p, i - 1) ||
+                 p->s->first_seq + p->marks[i - 1].count > p->durable))
         i--;
     while (i < n && mark_is_whole(p, i) && batch_holds(r, p, i))
         i++;
@@ -182,8 +183,7 @@ static int read_marks(struct recovery *r, struct plain *p)
                   memcmp(p->head.magic, MJ_MARKS_MAGIC, sizeof p->head.magic) != 0 ||
                   p->head.first_seq != p->s->first_seq ||
                   p->head.hash != XXH3_64bits(&p->head, offsetof(struct mj_marks_head, hash));
-    if (p->headless)
-        return 0;
+    /* Without its head it counts for nothing, but its marks tell whether that is a loss. */
     p->count = st.st_size > MJ_MARKS_AT ? (size_t)(st.st_size - MJ_MARKS_AT) / sizeof *p->marks : 0;
     size_t size = p->count * sizeof *p->marks;
     p->marks = malloc(size + 1);
@@ -434,7 +434,7 @@ static void go_on(struct mj_journal *j)
         j->last_time += j->cfg.sync_us + 1000000; /* what was lost had times, too */
     if (!j->count)
         j->floor = j->next_seq;
-    atomic_store(&j->published, j->read_only ? next : j->next_seq);
+    atomic_store(&j->published, next);
     atomic_store(&j->durable, 1); /* what was found is synced before anything is added */
 }
 
