@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cli/dictionary.h"
+#include "journal/journal.h"
 
 #define LINE_BYTES (16u << 20) /* a record of 1 MB, escaped as badly as JSON can be */
 /* libzstd advises a hundred times the dictionary's size to train from. */
@@ -146,6 +147,36 @@ static int read_jsonl(const struct cfg *c, struct sampler *s, struct mj_buf *err
     return err;
 }
 
+/* The newest events of a router's journal, which may be running meanwhile. */
+static int read_journal(const struct cfg *c, struct sampler *s, struct mj_buf *error)
+{
+    MJ_AUTO_BUF dir = {0};
+    mj_buf_printf(&dir, "%s/journal", c->data);
+    struct mj_journal_cfg cfg = {.dir = mj_buf_cstr(&dir), .read_only = true};
+    struct mj_journal *journal;
+    int err = mj_journal_open(&cfg, &journal, error);
+    if (err)
+        return err;
+    struct mj_view view;
+    struct mj_run run;
+    mj_view_init(&view, journal);
+    uint64_t most = (uint64_t)c->events;
+    uint64_t seq = view.end - view.floor > most ? view.end - most : view.floor;
+    int64_t of = (int64_t)(view.end - seq);
+    while (mj_view_run(&view, seq, &run)) {
+        seq = run.seq + run.count;
+        if (mj_view_load(&view, &run))
+            continue; /* damaged, which the journal has said; the others will do */
+        for (size_t i = 0; i < run.count; i++) {
+            sampler_add(s, mj_run_json(&run, i));
+            show_progress(s, of);
+        }
+    }
+    mj_view_deinit(&view);
+    mj_journal_close(journal);
+    return 0;
+}
+
 /* Bytes of all events, each compressed by itself, as a server sends them. */
 static size_t packed_bytes(const struct samples *s, struct mj_span dictionary)
 {
@@ -263,8 +294,9 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
         return r;
     if (!c.out || !*c.out)
         return usage("where to? --out FILE");
-    if (!c.jsonl || !*c.jsonl)
-        return usage("from what? --jsonl FILE");
+    bool lines = c.jsonl && *c.jsonl;
+    if (!lines && !(c.data && *c.data))
+        return usage("from what? --data DIR, or --jsonl FILE");
     if (c.size < 1024 || c.size > MJ_DICTIONARY_BYTES)
         return usage("--size is 1K to 16M");
     if (c.id < 0 || c.id > UINT32_MAX || c.events < SAMPLES_MIN)
@@ -279,7 +311,7 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
                         .every = 1,
                         .tell = isatty(STDERR_FILENO)};
     MJ_AUTO_BUF error = {0};
-    int err = read_jsonl(&c, &s, &error);
+    int err = lines ? read_jsonl(&c, &s, &error) : read_journal(&c, &s, &error);
     if (s.tell)
         fprintf(stderr, "\r\033[K");
     if (!err && s.kept.count < SAMPLES_MIN) {
@@ -300,8 +332,11 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
 #define AT(field) offsetof(struct cfg, field)
 
 static const struct mj_option options[] = {
+    {"data", MJ_OPT_STR, AT(data), "DIR",
+     "train from the newest events of this router's journal; it may be running",
+     .env = "JETSTREAM_DATA_DIR"},
     {"jsonl", MJ_OPT_STR, AT(jsonl), "FILE",
-     "train from a file of events, one JSON object per line; - = stdin"},
+     "train from a file instead: one event per line; - = stdin"},
     {"out", MJ_OPT_STR, AT(out), "FILE", "where to write the dictionary"},
     {"size", MJ_OPT_SIZE, AT(size), "BYTES", "of the dictionary, at most", .def = "64K"},
     {"id", MJ_OPT_INT, AT(id), "N", "its id; a random one if absent"},

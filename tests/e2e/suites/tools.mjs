@@ -21,7 +21,9 @@ async function load(t, m, ...args) {
 export default async function suite() {
   await test('load: every subscriber of a real router gets everything, in order, live and from a cursor', async (t) => {
     const s = await network(t, 400)
-    const m = await Moonjet.run(t, { source: s.url })
+    const dir = t.dir()
+    const data = path.join(dir, 'data')
+    const m = await Moonjet.run(t, { source: s.url, data })
     const live = await load(t, m, '--subscribers', '60', '--events', '400', '--stall', '3', '--stamp')
     assert.ok(live.passed, JSON.stringify(live))
     assert.equal(live.connected, 63)
@@ -33,6 +35,10 @@ export default async function suite() {
     assert.ok(replay.passed, JSON.stringify(replay))
     const delivered = sum(await m.metrics(), 'jetstream_events_delivered_total')
     assert.ok(delivered >= live.events + replay.events, `${delivered} delivered`)
+    // Its journal trains a dictionary while it runs.
+    const trained = await command(t, ['dictionary', 'train', '--data', data, '--out', path.join(dir, 'dict'), '--size', '8K'])
+    assert.equal(trained.code, 0, trained.err)
+    assert.match(trained.out, /judged by \d+ events/)
     await m.finish()
     await s.finish()
   }, { seconds: 120 })
