@@ -26,7 +26,7 @@
 #define EVENT_BYTES_MAX  (64u << 10) /* longer ones have nothing in common with others */
 #define LEVEL            1           /* what the server compresses with */
 
-struct cfg {
+struct train_cfg {
     const char *data, *jsonl, *out;
     int64_t size, id, events;
 };
@@ -107,7 +107,7 @@ static void show_progress(struct sampler *s, int64_t of)
         fprintf(stderr, "\rreading: %llu events \033[K", (unsigned long long)s->seen);
 }
 
-static int read_jsonl(const struct cfg *c, struct sampler *s, struct mj_buf *error)
+static int read_jsonl(const struct train_cfg *c, struct sampler *s, struct mj_buf *error)
 {
     bool is_stdin = strcmp(c->jsonl, "-") == 0;
     FILE *f = is_stdin ? stdin : fopen(c->jsonl, "re");
@@ -148,7 +148,7 @@ static int read_jsonl(const struct cfg *c, struct sampler *s, struct mj_buf *err
 }
 
 /* The newest events of a router's journal, which may be running meanwhile. */
-static int read_journal(const struct cfg *c, struct sampler *s, struct mj_buf *error)
+static int read_journal(const struct train_cfg *c, struct sampler *s, struct mj_buf *error)
 {
     MJ_AUTO_BUF dir = {0};
     mj_buf_printf(&dir, "%s/journal", c->data);
@@ -204,7 +204,7 @@ static void print_ratio(const char *what, size_t plain, size_t packed, size_t ev
            packed ? (double)plain / (double)packed : 0);
 }
 
-static void judge(const struct cfg *c, const struct samples *s, struct mj_span fresh)
+static void judge(const struct train_cfg *c, const struct samples *s, struct mj_span fresh)
 {
     struct mj_dictionary now;
     MJ_AUTO_BUF error = {0};
@@ -221,7 +221,8 @@ static void judge(const struct cfg *c, const struct samples *s, struct mj_span f
     print_ratio("  after, with the new one", plain, packed_bytes(s, fresh), n);
 }
 
-static int train(const struct cfg *c, const struct samples *all, bool tell, struct mj_buf *error)
+static int train(const struct train_cfg *c, const struct samples *all, bool tell,
+                 struct mj_buf *error)
 {
     struct samples train = {0}, rest = {0};
     MJ_AUTO_BUF dict = {0};
@@ -287,7 +288,7 @@ static int usage(const char *what)
 
 static int train_main(const struct mj_command *cmd, int argc, char **argv)
 {
-    struct cfg c = {0};
+    struct train_cfg c = {0};
     struct mj_strings pos;
     int r = mj_options_parse(cmd, argc, argv, &c, &pos);
     if (r)
@@ -329,9 +330,9 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
     return err ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 }
 
-#define AT(field) offsetof(struct cfg, field)
+#define AT(field) offsetof(struct train_cfg, field)
 
-static const struct mj_option options[] = {
+static const struct mj_option train_options[] = {
     {"data", MJ_OPT_STR, AT(data), "DIR",
      "train from the newest events of this router's journal; it may be running",
      .env = "JETSTREAM_DATA_DIR"},
@@ -349,6 +350,6 @@ const struct mj_command mj__dictionary_train = {
     .summary = "Make a zstd dictionary from events, and say what it is worth.",
     .details = "The events are sampled evenly; nine of ten train, one of ten judges. Clients need\n"
                "the very same file, so Jetstream's clients cannot use what is trained here.",
-    .options = options,
+    .options = train_options,
     .main = train_main,
 };
