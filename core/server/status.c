@@ -40,7 +40,7 @@ static void put_subscribers(struct mj_server *s, struct mj_buf *json)
     for (size_t i = 0; i < n; i++) {
         mj_buf_puts(json, i ? ",{\"name\":" : "{\"name\":");
         mj_buf_put_json(json, mj_str(mj_streams_name(s->cfg.streams, i)));
-        mj_buf_printf(json, ",\"subscribers\":%zu}", by_stream[i]);
+        mj_buf_printf(json, ",\"subscribers\":%zu}", by_stream[mj_streams_bit(s->cfg.streams, i)]);
     }
     mj_buf_printf(json,
                   "],\"subscribers\":{\"total\":%zu,\"text\":%zu,\"zstd\":%zu,\"live\":%zu,"

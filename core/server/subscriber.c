@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/err.h"
 #include "server/internal.h"
 
 #define SECOND INT64_C(1000000)

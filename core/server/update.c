@@ -2,6 +2,7 @@
 
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/http.h"
 #include "base/json.h"
@@ -77,31 +78,6 @@ static bool is_true(const struct scalars *s, enum scalar i)
     return mj_span_is(mj_buf_span(&s->value[i]), "true");
 }
 
-/* "30s", "5m", "1h": one second to one hour. */
-static int duration(struct mj_span text, int64_t *us)
-{
-    int64_t n, unit;
-    if (text.len < 2 || text.len > 8 || text.ptr[0] < '0' || text.ptr[0] > '9')
-        return MJ_ESYNTAX;
-    switch (text.ptr[text.len - 1]) {
-    case 's':
-        unit = 1;
-        break;
-    case 'm':
-        unit = 60;
-        break;
-    case 'h':
-        unit = 3600;
-        break;
-    default:
-        return MJ_ESYNTAX;
-    }
-    if (mj_span_i64(mj_span(text.ptr, text.len - 1), &n))
-        return MJ_ESYNTAX;
-    *us = n * unit * 1000000;
-    return *us < MJ_HEARTBEAT_MIN_US || *us > MJ_HEARTBEAT_MAX_US ? MJ_ELIMIT : 0;
-}
-
 /* Our own parameters: nothing here can refuse what v1 clients send. */
 static int read_extensions(struct mj_span query, const struct scalars *s,
                            struct mj_subscribe_query *out, struct mj_buf *error)
@@ -121,7 +97,8 @@ static int read_extensions(struct mj_span query, const struct scalars *s,
     }
     if (s->seen[HEARTBEAT]) {
         struct mj_span text = mj_buf_span(&s->value[HEARTBEAT]);
-        if (duration(text, &out->heartbeat_us)) {
+        if (mj_duration_us(text, &out->heartbeat_us) || out->heartbeat_us < MJ_HEARTBEAT_MIN_US ||
+            out->heartbeat_us > MJ_HEARTBEAT_MAX_US) {
             mj_buf_puts(error, OPTIONS ": invalid heartbeat: ");
             mj_buf_put(error, text.ptr, text.len);
             mj_buf_puts(error, "; it is 1s to 1h, such as 30s or 5m");
