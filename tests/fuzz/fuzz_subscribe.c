@@ -9,11 +9,9 @@
 
 static void ask(struct mj_filter *f)
 {
-    static const struct mj_span json[] = {
-        {(const uint8_t *)"", 0},
-        {(const uint8_t *)"{\"did\":\"did:web:a.example\",\"time_us\":1,\"kind\":\"commit\","
-                          "\"commit\":{\"collection\":\"com.example.a\"}}",
-         89}};
+    const struct mj_span json[] = {
+        MJ_SPAN(""), MJ_SPAN("{\"did\":\"did:web:a.example\",\"time_us\":1,\"kind\":\"commit\","
+                             "\"commit\":{\"collection\":\"com.example.a\"}}")};
     for (unsigned i = 0; i < 16; i++) {
         struct mj_entry e = {.collection = MJ_COLLECTION_OTHER,
                              .kind = (uint8_t)(i / 4),
