@@ -164,6 +164,12 @@ static void cursors(void **state)
         if (mj_cursor_position(&v, cases[i].cursor, now) != cases[i].seq)
             fail_msg("cursor %lld: %llu", (long long)cases[i].cursor,
                      (unsigned long long)mj_cursor_position(&v, cases[i].cursor, now));
+    /* After the clock was set back, what time_us there is lies in its future. */
+    const int64_t back = newest - INT64_C(10500000);
+    assert_int_equal(mj_cursor_position(&v, newest - 1000000, back), 99);
+    assert_int_equal(mj_cursor_position(&v, newest, back), 100);
+    assert_int_equal(mj_cursor_position(&v, newest + 1, back), 101);
+    assert_int_equal(mj_cursor_position(&v, newest * 1000, back), 101);
     mj_view_deinit(&v);
     mj_journal_close(t);
 }
