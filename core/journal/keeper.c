@@ -81,7 +81,7 @@ int mj__sync(struct mj_journal *j, uint64_t upto)
     int err = 0;
     if (atomic_load_explicit(&j->failed, memory_order_relaxed))
         err = MJ_EIO;
-    else if (upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
+    else
         err = sync_round(j, upto);
     if (j->km) {
         mj_metric_add(j->km->syncs, 1);
@@ -293,7 +293,8 @@ static bool is_stopping(struct mj_journal *j)
 static void keep_up(struct mj_journal *j)
 {
     uint64_t end = atomic_load_explicit(&j->published, memory_order_acquire);
-    if (j->cfg.sync_us > 0 && mj_mono_us() - j->km->synced_us >= j->cfg.sync_us)
+    if (j->cfg.sync_us > 0 && end > atomic_load_explicit(&j->durable, memory_order_relaxed) &&
+        mj_mono_us() - j->km->synced_us >= j->cfg.sync_us)
         mj__sync(j, end);
     if (end + MJ_RESERVE / 2 > atomic_load_explicit(&j->ceiling, memory_order_acquire) &&
         !atomic_load(&j->failed))
@@ -357,7 +358,7 @@ int mj__keeper_start(struct mj_journal *j)
 {
     j->km = make_metrics();
     j->dir_dirty = true;
-    int err = mj__sync(j, j->next_seq);
+    int err = mj__sync(j, atomic_load(&j->published));
     if (!err)
         err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
     if (!err && pthread_create(&j->keeper, NULL, keep, j)) {
