@@ -338,7 +338,7 @@ static int find_run(struct reading *at)
         r->count = 0;
         struct mj_run found;
         if (!mj_view_run(&s->view, at->pos, &found))
-            break;
+            return 0; /* never, and if so the next view has it */
         if (found.seq > at->pos) {
             at->pos = found.seq;
             skip(at);
@@ -438,6 +438,10 @@ void mj__feed_turn(struct mj_sub *sub)
         }
         if (s->batch->frames && !send_batch(sub, s->batch))
             return;
+        if (at.pos == sub->position) {
+            mj__feed_move(sub, MJ_SUB_PARKED);
+            return;
+        }
         sub->position = at.pos;
     }
     lws_callback_on_writable(sub->wsi);
@@ -529,10 +533,8 @@ bool mj__feed_round(struct mj_server *s)
         s->live_end = v->end;
     while (s->live_end < v->end && bytes < ROUND_BYTES) {
         struct mj_run r;
-        if (!mj_view_run(v, s->live_end, &r)) {
-            s->live_end = v->end;
-            break;
-        }
+        if (!mj_view_run(v, s->live_end, &r))
+            break; /* never, and if so the next view has it */
         if (mj_view_load(v, &r)) {
             all_behind(s);
             s->live_end = v->end;
@@ -551,7 +553,7 @@ bool mj__feed_round(struct mj_server *s)
     }
     if (s->parked)
         on_park(s->loop, &s->park, 0);
-    return s->live_end < v->end;
+    return bytes >= ROUND_BYTES && s->live_end < v->end;
 }
 
 int mj__feed_init(struct mj_server *s)
