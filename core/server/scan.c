@@ -15,14 +15,19 @@ static void extend(struct mj_window *w, struct mj_class *class, const struct mj_
                    uint64_t end)
 {
     struct mj_run r;
-    while (w->to < end && mj_view_run(v, w->to, &r) && r.seq < end) {
+    while (w->to < end) {
+        if (!mj_view_run(v, w->to, &r))
+            return; /* never */
+        if (r.seq >= end) {
+            w->to = end; /* seqs are missing up to there */
+            return;
+        }
         size_t n = r.count < end - r.seq ? r.count : (size_t)(end - r.seq);
         if (!r.summary || mj_filter_may_any(class->filter, v->journal, class->stream, r.summary))
             mj_filter_scan(class->filter, v->journal, class->stream, r.entries, n, w->bits,
                            (size_t)(r.seq - w->first));
         w->to = r.seq + n;
     }
-    w->to = end; /* seqs may be missing at the end */
 }
 
 const struct mj_window *mj_scan(struct mj_scans *s, struct mj_class *class, const struct mj_view *v,
