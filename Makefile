@@ -84,8 +84,9 @@ bare-debian:  ## BARE_TARGETS typed as a newcomer would, in a bare Debian 12 (ro
 	@sh tests/house/bare.sh build/bare $(BARE_TARGETS)
 
 .PHONY: setup
-setup:  ## install what a build needs from the distribution's packages
+setup:  ## what a build needs from the distribution's packages, and Jetstream's zstd dictionary
 	$(setup) $(PACKAGES)
+	@sh cmake/dictionary.sh build/zstd_dictionary
 
 .PHONY: setup-e2e
 setup-e2e:
