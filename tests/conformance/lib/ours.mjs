@@ -1,0 +1,49 @@
+// Starts Moonjet for a run of ours: a stub relay with the world of lib/world.mjs, and the process.
+import { corpus } from '../../e2e/lib/corpus.mjs'
+import { root } from '../../e2e/lib/harness.mjs'
+import { Moonjet, binary, command } from '../../e2e/lib/moonjet.mjs'
+import { relay } from '../../e2e/lib/relay.mjs'
+import fs from 'node:fs'
+import path from 'node:path'
+import * as world from './world.mjs'
+import { OurSite } from './site.mjs'
+
+export const dictionaryFile = process.env.DICTIONARY
+  ?? [path.join(root, '../shared/data/zstd/legacy_subscribe.zdict')].find((f) => fs.existsSync(f))
+
+// The options this build knows, by its own help.
+let help
+export async function knows(t, option) {
+  help ??= (await command(t, ['run', '--help'])).out
+  return new RegExp(`--${option}\\b`).test(help)
+}
+
+// A Moonjet over a source, with the dictionary where it takes one.
+export async function moonjet(t, source, { args = [], data } = {}) {
+  const zstd = dictionaryFile && await knows(t, 'zstd-dictionary') ? ['--zstd-dictionary', dictionaryFile] : []
+  return Moonjet.run(t, { source: source.url, args: [...zstd, ...args], data })
+}
+
+export async function start(t) {
+  const source = await world.source(t)
+  const m = await moonjet(t, source)
+  const history = world.history()
+  await source.feed(history)
+  return site(t, { source, moonjet: m, expected: world.visible(history) })
+}
+
+// A site over a running one; `url` where subscribers connect, when that is a proxy.
+export function site(t, { source, moonjet: m, expected, url }) {
+  return new OurSite(`${url ?? m.url}/subscribe`, {
+    world, source, moonjet: m, expected, corpus, knows: (o) => knows(t, o),
+    dictionary: dictionaryFile && fs.readFileSync(dictionaryFile), metrics: m.metricsUrl,
+    // A second Moonjet, for checks that stop it, load it or want other options. `frames`: its source
+    // is a relay of these; otherwise one that can be fed.
+    another: async (u, frames, options) => {
+      const r = frames ? await relay(u, frames) : await world.source(u)
+      const n = await moonjet(u, r, options)
+      return { site: site(u, { source: r, moonjet: n }), source: r, moonjet: n }
+    },
+  })
+}
+export { binary }
