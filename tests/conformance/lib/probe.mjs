@@ -92,7 +92,7 @@ export function dial(url) {
 }
 
 export class Probe {
-  messages = [] // { op, data, text }: whole data messages
+  messages = [] // { op, data, text }: whole data messages, unless a `sink(message)` takes them
   control = [] // { op, payload }: pings, pongs and closes
   problems = []
   body = Buffer.alloc(0) // of an answer that is no upgrade
@@ -202,7 +202,8 @@ export class Probe {
       }
     }
     this.#partial = null
-    this.messages.push(m)
+    if (this.sink) this.sink(m)
+    else this.messages.push(m)
   }
 
   #finish(how) {

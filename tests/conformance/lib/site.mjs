@@ -85,10 +85,11 @@ export class OurSite extends Site {
     await this.feed(this.world.round(`${this.source.fences}x${++this.#rounds}`))
     return this.fence(probes, who)
   }
-  // Every line a replay with this query gives, and what the control has of the same span.
+  // Every line a replay with this query and a while of live after it give, and what the control has
+  // of the same span.
   async collect(t, query, who, options) {
     const p = await this.subscribe(t, ['cursor=0', query].filter(Boolean).join('&'), options)
-    const end = await this.fence([p], who)
+    const end = await this.stir([p], who)
     const got = p.messages.map((m) => this.decode(m)).filter((l) => time(l) < end)
     return { p, got, all: this.between(0, end - 1) }
   }
