@@ -49,7 +49,7 @@ check(4, 'a delete has neither record nor cid', async (s) => {
 check(5, 'the corpus of production frames: byte-equal but for time_us', async (s, t) => {
   if (!s.ours) skip('needs the recorded frames as the source')
   const { frames, lines } = s.corpus()
-  const { site } = await s.another(t, frames)
+  const { site } = await s.another(t, { frames })
   const p = await site.subscribe(t, 'cursor=0')
   await p.until((x) => x.messages.length >= lines.length, `${lines.length} events`, 30_000)
   wantLines('lines', p.lines.map(mask), lines.map(mask))

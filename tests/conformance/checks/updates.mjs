@@ -13,8 +13,11 @@ async function live(s, p, what, pass, who) {
 }
 const all = () => true
 
-async function closes(p, what, code, reason) {
+// v1 could not send a reason above 123 bytes and dropped the connection instead; where the reason
+// quotes its JSON library that happens, so a foreign server may.
+async function closes(s, p, what, code, reason, maybeLong = false) {
   const c = await p.closed
+  if (!s.ours && maybeLong && c.code === 1006) return
   want(`${what}: close code`, c.code, code)
   wantThat(`${what}: close reason`, c.reason.startsWith(reason), `${reason}…`, c.reason)
 }
@@ -51,12 +54,12 @@ check(57, 'bad JSON closes: 1000 and a reason', async (s, t) => {
   for (const text of ['{', 'hello', '{"type":1}', '[]']) {
     const p = await s.subscribe(t, '')
     p.text(text)
-    await closes(p, text, 1000, 'failed to unmarshal subscriber sourced message: ')
+    await closes(s, p, text, 1000, 'failed to unmarshal subscriber sourced message: ', text !== '{')
   }
   for (const payload of ['[]', '{"wantedDids":"x"}', '{"maxMessageSizeBytes":1e3}', '{"maxMessageSizeBytes":"1"}', '{"maxMessageSizeBytes":1.5}']) {
     const p = await s.subscribe(t, '')
     p.text(`{"type":"options_update","payload":${payload}}`)
-    await closes(p, payload, 1000, 'failed to unmarshal subscriber options update: ')
+    await closes(s, p, payload, 1000, 'failed to unmarshal subscriber options update: ', true)
   }
 })
 
@@ -68,7 +71,7 @@ check(58, 'a bad NSID or DID in an update closes: 1000 and a reason', async (s, 
   ]) {
     const p = await s.subscribe(t, '')
     p.update(payload)
-    await closes(p, JSON.stringify(payload), 1000, `failed to parse subscriber options: invalid subscriber options${reason}`)
+    await closes(s, p, JSON.stringify(payload), 1000, `failed to parse subscriber options: invalid subscriber options${reason}`)
   }
 })
 
@@ -88,7 +91,7 @@ check(60, 'payload:null clears the filters; a missing payload closes', async (s,
   p.text('{"type":"options_update","payload":null}')
   await live(s, p, 'payload null', all)
   p.text('{"type":"options_update"}')
-  await closes(p, 'no payload', 1000, 'failed to unmarshal subscriber options update: ')
+  await closes(s, p, 'no payload', 1000, 'failed to unmarshal subscriber options update: ')
   const q = await s.subscribe(t, 'wantedCollections=app.bsky.feed.like')
   q.text('{"TYPE":"x","type":"options_update","x":1,"Payload":{"wantedcollections":["a.b.c"],"WantedCollections":null,"wantedDids":null}}')
   await live(s, q, 'keys in any case, the last one counts, null is absent', all)

@@ -37,10 +37,10 @@ export function site(t, { source, moonjet: m, expected, url }) {
   return new OurSite(`${url ?? m.url}/subscribe`, {
     world, source, moonjet: m, expected, corpus, knows: (o) => knows(t, o),
     dictionary: dictionaryFile && fs.readFileSync(dictionaryFile), metrics: m.metricsUrl,
-    // A second Moonjet, for checks that stop it, load it or want other options. `frames`: its source
-    // is a relay of these; otherwise one that can be fed.
-    another: async (u, frames, options) => {
-      const r = frames ? await relay(u, frames) : await world.source(u)
+    // A second Moonjet, for checks that stop it, load it or want other options. Its source: a relay
+    // of `frames`, the given one (after a restart), or a new one that can be fed.
+    another: async (u, { frames, source: given, ...options } = {}) => {
+      const r = given ?? (frames ? await relay(u, frames) : await world.source(u))
       const n = await moonjet(u, r, options)
       return { site: site(u, { source: r, moonjet: n }), source: r, moonjet: n }
     },
