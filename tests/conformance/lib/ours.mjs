@@ -19,8 +19,8 @@ export async function knows(t, option) {
 }
 
 // A Moonjet over a source, with the dictionary where it takes one.
-export async function moonjet(t, source, { args = [], data } = {}) {
-  const zstd = dictionaryFile && await knows(t, 'zstd-dictionary') ? ['--zstd-dictionary', dictionaryFile] : []
+export async function moonjet(t, source, { args = [], data, dictionary = true } = {}) {
+  const zstd = dictionary && dictionaryFile && await knows(t, 'zstd-dictionary') ? ['--zstd-dictionary', dictionaryFile] : []
   return Moonjet.run(t, { source: source.url, args: [...zstd, ...args], data })
 }
 
