@@ -22,7 +22,7 @@ try {
   } else {
     const ours = await import('./lib/ours.mjs')
     console.log(`# ${ours.binary}`)
-    site = await ours.start(t)
+    site = await ours.site(t, await ours.start(t))
   }
   await site.start(t)
 } catch (e) {

@@ -4,7 +4,7 @@ import { refuses } from './filters.mjs'
 import { seconds, time } from '../lib/site.mjs'
 
 const firstLine = async (s, p) => {
-  await p.until((x) => x.messages.length > 0, 'an event', (s.wait ?? 10) * 1000)
+  await p.until((x) => x.messages.length > 0, 'an event', s.patience)
   return p.lines[0]
 }
 

@@ -233,10 +233,17 @@ check(27, "the order of a DID's events is the relay's", async (s) => {
 })
 const said = (e) => (e.commit ? `${e.commit.operation} ${e.commit.collection}/${e.commit.rkey}` : e.kind)
 
-check(28, 'time_us is unique and strictly increases, live', async (s) => {
-  if (s.ours) await s.stir([])
-  else await s.sample()
-  const times = s.control.lines.map(time)
+check(28, 'time_us is unique and strictly increases, live', async (s, t) => {
+  let lines
+  if (s.ours) {
+    const p = await s.subscribe(t, 'cursor=0')
+    await s.stir([p])
+    lines = p.lines
+  } else {
+    await s.sample()
+    lines = s.control.lines
+  }
+  const times = lines.map(time)
   for (let i = 1; i < times.length; i++) wantThat(`event ${i + 1} of ${times.length}`, times[i] > times[i - 1], `above ${times[i - 1]}`, times[i])
   return `${times.length} events`
 })

@@ -89,6 +89,6 @@ check(38, '10,000 DIDs are accepted by an update, 10,001 close', async (s, t) =>
   const got = p.lines.slice(seen).filter((l) => JSON.parse(l).time_us > mark && JSON.parse(l).time_us <= end)
   wantLines('under 10,000 DIDs', got, s.between(mark, end).filter((l) => unique.includes(JSON.parse(l).did)))
   p.update({ wantedDids: [...dids, 'did:plc:onemore'] })
-  const { code, reason } = await p.closed
+  const { code, reason } = await p.end()
   want('close', `${code} ${reason}`, '1000 failed to parse subscriber options: invalid subscriber options: too many wanted DIDs')
 })

@@ -120,7 +120,7 @@ check(70, 'kill -9 and a restart: the cursor resumes, nothing that was seen is l
   const flow = feed(0, EVENTS)
   await seen.until(() => seen.messages.length > EVENTS / 4, 'a quarter of the events', 30_000)
   await first.moonjet.stop('SIGKILL')
-  await seen.closed
+  await seen.end()
   await flow
   const before = seen.lines
   const second = await s.another(t, { source: first.source, data })

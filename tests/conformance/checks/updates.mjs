@@ -16,7 +16,7 @@ const all = () => true
 // v1 could not send a reason above 123 bytes and dropped the connection instead; where the reason
 // quotes its JSON library that happens, so a foreign server may.
 async function closes(s, p, what, code, reason, maybeLong = false) {
-  const c = await p.closed
+  const c = await p.end()
   if (!s.ours && maybeLong && c.code === 1006) return
   want(`${what}: close code`, c.code, code)
   wantThat(`${what}: close reason`, c.reason.startsWith(reason), `${reason}…`, c.reason)
@@ -99,6 +99,7 @@ check(60, 'payload:null clears the filters; a missing payload closes', async (s,
 
 // Nothing may come while others get events.
 async function silent(s, p, what) {
+  await p.barrier()
   await s.stir([])
   await p.barrier()
   want(what, p.messages.length, 0)
@@ -146,5 +147,5 @@ check(63, 'requireHello, live: nothing from before the hello (v1, a defect: flus
 check(64, 'requireHello=1 does not wait', async (s, t) => {
   const p = await s.subscribe(t, 'requireHello=1')
   if (s.ours) await s.stir([p])
-  await p.until((x) => x.messages.length > 0, 'an event', (s.wait ?? 10) * 1000)
+  await p.until((x) => x.messages.length > 0, 'an event', s.patience)
 })

@@ -29,20 +29,21 @@ export async function start(t) {
   const m = await moonjet(t, source)
   const history = world.history()
   await source.feed(history)
-  return site(t, { source, moonjet: m, expected: world.visible(history) })
+  return { source, moonjet: m, expected: world.visible(history) }
 }
 
-// A site over a running one; `url` where subscribers connect, when that is a proxy.
-export function site(t, { source, moonjet: m, expected, url }) {
-  return new OurSite(`${url ?? m.url}/subscribe`, {
-    world, source, moonjet: m, expected, corpus, knows: (o) => knows(t, o),
-    dictionary: dictionaryFile && fs.readFileSync(dictionaryFile), metrics: m.metricsUrl,
+// A site over what start() gave. `through(t, url)` resolves to the URL of a proxy before it.
+export async function site(t, { source, moonjet: m, expected }, through) {
+  const to = async (url) => (through ? through(t, url) : url)
+  return new OurSite(`${await to(m.url)}/subscribe`, {
+    direct: through && new OurSite(`${m.url}/subscribe`), world, source, moonjet: m, expected, corpus, knows: (o) => knows(t, o), metrics: await to(m.metricsUrl),
+    dictionary: dictionaryFile && fs.readFileSync(dictionaryFile),
     // A second Moonjet, for checks that stop it, load it or want other options. Its source: a relay
     // of `frames`, the given one (after a restart), or a new one that can be fed.
     another: async (u, { frames, source: given, ...options } = {}) => {
       const r = given ?? (frames ? await relay(u, frames) : await world.source(u))
       const n = await moonjet(u, r, options)
-      return { site: site(u, { source: r, moonjet: n }), source: r, moonjet: n }
+      return { site: await site(u, { source: r, moonjet: n }, through), source: r, moonjet: n }
     },
   })
 }

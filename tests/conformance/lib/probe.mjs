@@ -92,6 +92,7 @@ export function dial(url) {
 }
 
 export class Probe {
+  static patience = 10_000 // how long until() waits, in milliseconds
   messages = [] // { op, data, text }: whole data messages, unless a `sink(message)` takes them
   control = [] // { op, payload }: pings, pongs and closes
   problems = []
@@ -102,11 +103,11 @@ export class Probe {
   #partial = null
 
   // `target` is the request target, sent as it stands. Headers replace ours; a null removes one.
-  constructor(url, target, { headers = {}, method = 'GET', pong = true, source } = {}) {
+  constructor(url, target, { headers = {}, method = 'GET', pong = true } = {}) {
     const u = new URL(url)
     this.what = `${method} ${target.length > 120 ? `${target.slice(0, 120)}…` : target}`
     this.pong = pong
-    this.socket = dial(url, source)
+    this.socket = dial(url)
     const key = randomBytes(16).toString('base64')
     this.accept = createHash('sha1').update(key + GUID).digest('base64')
     const all = {
@@ -120,7 +121,7 @@ export class Probe {
       this.#reject = reject
     })
     this.answered.catch(() => {})
-    this.closed = new Promise((resolve) => {
+    this.#ending = new Promise((resolve) => {
       this.#closed = resolve
     })
     this.socket.on('data', (d) => this.#data(d))
@@ -131,6 +132,7 @@ export class Probe {
   #resolve
   #reject
   #closed
+  #ending
 
   get open() {
     return this.status === 101 && !this.ended
@@ -176,7 +178,6 @@ export class Probe {
       if (f.op === CLOSE) {
         const code = f.payload.length >= 2 ? f.payload.readUInt16BE(0) : 1005
         this.closeFrame = { code, reason: f.payload.subarray(2).toString('utf8') }
-        if (this.onclose) this.onclose(this.closeFrame)
         this.send(CLOSE, f.payload.subarray(0, 2))
         this.socket.end()
       }
@@ -202,8 +203,12 @@ export class Probe {
       }
     }
     this.#partial = null
-    if (this.sink) this.sink(m)
-    else this.messages.push(m)
+    try {
+      if (this.sink) this.sink(m)
+      else this.messages.push(m)
+    } catch (e) {
+      bad(e.message)
+    }
   }
 
   #finish(how) {
@@ -233,14 +238,14 @@ export class Probe {
     this.text(JSON.stringify({ type: 'options_update', payload }))
   }
   // Resolves when everything sent before has been read by the server: it answers in order.
-  async barrier(ms) {
+  async barrier() {
     const id = randomBytes(6).toString('hex')
     this.send(PING, id)
-    await this.until(() => this.control.some((f) => f.op === PONG && f.payload.toString() === id), 'pong', ms)
+    await this.until(() => this.control.some((f) => f.op === PONG && f.payload.toString() === id), 'pong')
   }
 
   // Resolves to what `probe()` returns once it is truthy; rejects when the connection ends first.
-  until(probe, what, ms = 10_000) {
+  until(probe, what, ms = Probe.patience) {
     return new Promise((resolve, reject) => {
       const done = (f, v) => {
         clearTimeout(timer)
@@ -248,7 +253,13 @@ export class Probe {
         f(v)
       }
       const look = () => {
-        const v = probe(this)
+        let v
+        try {
+          v = probe(this)
+        } catch (e) {
+          done(reject, e)
+          return
+        }
         if (v) done(resolve, v)
         else if (this.ended) done(reject, new Error(`${this.what}: ended (${this.ended}${this.closeFrame ? `, close ${this.closeFrame.code} ${this.closeFrame.reason}` : ''}) before ${what}`))
       }
@@ -256,6 +267,14 @@ export class Probe {
       this.#watchers.add(look)
       look()
     })
+  }
+  // Resolves to { code, reason, how } when the connection has ended.
+  async end() {
+    let timer
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`${this.what}: not closed within ${Probe.patience / 1000} s`)), Probe.patience)
+    })
+    return Promise.race([this.#ending, late]).finally(() => clearTimeout(timer))
   }
   destroy() {
     this.socket.destroy()
