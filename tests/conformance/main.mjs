@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import { Context } from '../e2e/lib/harness.mjs'
 import { print, run, selection } from './lib/runner.mjs'
 import { ForeignSite } from './lib/site.mjs'
+import { readDictionary } from './lib/zstd.mjs'
 
 const words = process.argv.slice(2)
 const url = /^(wss?|https?):\/\//.test(words[0] ?? '') ? words.shift().replace(/^http/, 'ws') : null
@@ -15,8 +16,7 @@ let site
 try {
   if (url) {
     site = new ForeignSite(url, {
-      wait: Number(process.env.WAIT || 20), metrics: process.env.METRICS,
-      dictionary: process.env.DICTIONARY && fs.readFileSync(process.env.DICTIONARY),
+      wait: Number(process.env.WAIT || 20), metrics: process.env.METRICS || undefined, dictionary: readDictionary(),
     })
     console.log(`# ${site.url}: what does not come by within ${site.wait} s is skipped`)
   } else {

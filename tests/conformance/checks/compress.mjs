@@ -5,6 +5,8 @@ import { BINARY, TEXT } from '../lib/probe.mjs'
 import { selects } from './filters.mjs'
 import { seconds } from '../lib/site.mjs'
 
+const MOST = 2000 // messages of a busy stranger; each loads the dictionary anew
+
 function needsDictionary(s) {
   if (!s.dictionary) skip('no dictionary: name one with DICTIONARY=FILE')
 }
@@ -12,7 +14,7 @@ function needsDictionary(s) {
 // All of a span, compressed, equals the plain lines; resolves to the probe.
 async function compressed(s, t, query, headers) {
   needsDictionary(s)
-  const { p, got, all } = await s.collect(t, query, undefined, { headers })
+  const { p, got, all } = await s.collect(t, query, undefined, { headers, most: MOST })
   want('opcodes', [...new Set(p.messages.map((m) => m.op))], [BINARY])
   const id = dictionaryId(s.dictionary)
   want('dictionary ids', [...new Set(p.messages.map((m) => zstdHead(m.data).dictionary))], [id])
@@ -51,7 +53,7 @@ check(50, "a browser's deflate offer with compress=true: 101, no extension", asy
 
 check(51, 'each zstd frame has a checksum, and it is right', async (s, t) => {
   needsDictionary(s)
-  const { p } = await s.collect(t, 'compress=true')
+  const { p } = await s.collect(t, 'compress=true', undefined, { most: MOST })
   wantThat('messages', p.messages.length > 0, 'some', 0)
   want('frames without a checksum', p.messages.filter((m) => !zstdHead(m.data).checksum).length, 0)
   // That they unpacked means that libzstd found it right; that it looks is shown by a wrong one.
@@ -90,6 +92,7 @@ check(54, '4294967297 (v1, a defect: a limit of 1)', async (s, t) => {
   const p = await s.subscribe(t, 'maxMessageSizeBytes=4294967297')
   const mark = s.newest()
   for (let i = 0; i < 50 && !p.messages.length && s.newest() < mark + 5e6; i++) await seconds(0.2)
+  if (p.messages.length) return 'sane: what it says'
   wantThat('the control went on', s.newest() > mark, 'events', 'none')
-  return p.messages.length ? 'sane: what it says' : 'as v1: nothing passes'
+  return 'as v1: nothing passes'
 })

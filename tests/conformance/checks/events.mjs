@@ -172,7 +172,7 @@ check(21, 'float 1.5: the operation is absent, its siblings are there', async (s
     walk(parse(l).commit?.record, (v) => (found ||= typeof v === 'number'))
     return found
   }
-  const lines = await s.find(fraction, 'record with a fraction, and none is what v1 does')
+  const lines = await s.find(fraction, 'record with a fraction (v1 sends none)')
   want('records with a fraction', recordText(lines[0]), '(none)')
 })
 

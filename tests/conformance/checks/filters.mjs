@@ -68,7 +68,8 @@ check(36, 'wantedDids filters identity and account events, too', async (s, t) =>
     return selects(s, t, `wantedDids=${who}`, (e) => e.did === who, who)
   }
   const lines = (await s.sample()).map((l) => JSON.parse(l))
-  const dids = [...new Set([lines.find((e) => !e.commit) ?? lines[0], ...lines.slice(0, 20)].map((e) => e.did))]
+  const all = new Set(lines.map((e) => e.did))
+  const dids = [...new Set([(lines.find((e) => !e.commit) ?? lines[0]).did, ...all])].slice(0, Math.min(20, Math.ceil(all.size / 2)))
   return selects(s, t, dids.map((d) => `wantedDids=${d}`).join('&'), (e) => dids.includes(e.did))
 })
 

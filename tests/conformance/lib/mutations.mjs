@@ -118,7 +118,7 @@ export const mutations = (dictionary) => [
   ["an update's size limit ignored", [56], client((x) => x.replace('maxMessageSizeBytes', 'moon'))],
   ['another close code', [38, 57, 58, 60], closing((code, reason) => [code === 1000 ? 1007 : code, reason])],
   ['no close reason', [57, 58, 60], closing((code) => [code, ''])],
-  ['no close frame', [57, 58], { control: (f) => (f.op === CLOSE ? [] : [f]) }],
+  ['no close frame', [57, 58], { control: (f) => (f.op === CLOSE ? null : [f]) }],
   ['binary messages read as text', [59], { client: (f) => (f.op === BINARY ? [{ op: TEXT, payload: f.payload }] : [f]) }],
   ['large messages obeyed', [59], client((x) => x.trimEnd())],
   ['payload null ignored', [60], client((x) => (x.includes('"payload":null') ? null : x))],

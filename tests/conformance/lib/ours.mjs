@@ -1,15 +1,10 @@
 // Starts Moonjet for a run of ours: a stub relay with the world of lib/world.mjs, and the process.
 import { corpus } from '../../e2e/lib/corpus.mjs'
-import { root } from '../../e2e/lib/harness.mjs'
 import { Moonjet, binary, command } from '../../e2e/lib/moonjet.mjs'
 import { relay } from '../../e2e/lib/relay.mjs'
-import fs from 'node:fs'
-import path from 'node:path'
 import * as world from './world.mjs'
 import { OurSite } from './site.mjs'
-
-export const dictionaryFile = process.env.DICTIONARY
-  ?? [path.join(root, '../shared/data/zstd/legacy_subscribe.zdict')].find((f) => fs.existsSync(f))
+import { dictionaryFile, readDictionary } from './zstd.mjs'
 
 // The options this build knows, by its own help.
 let help
@@ -37,7 +32,7 @@ export async function site(t, { source, moonjet: m, expected }, through) {
   const to = async (url) => (through ? through(t, url) : url)
   return new OurSite(`${await to(m.url)}/subscribe`, {
     direct: through && new OurSite(`${m.url}/subscribe`), world, source, moonjet: m, expected, corpus, knows: (o) => knows(t, o), metrics: await to(m.metricsUrl),
-    dictionary: dictionaryFile && fs.readFileSync(dictionaryFile),
+    dictionary: readDictionary(),
     // A second Moonjet, for checks that stop it, load it or want other options. Its source: a relay
     // of `frames`, the given one (after a restart), or a new one that can be fed.
     another: async (u, { frames, source: given, ...options } = {}) => {

@@ -4,9 +4,10 @@
 //   answer({head, body})    a plain answer, changed in place
 //   upgrade(head)           the head of a 101
 //   message(m, state, ask)  one message from the server, { op, data }: a list of messages
-//   control(f)              a ping, pong or close from the server: a list of frames
+//   control(f)              a ping, pong or close from the server: a list of frames, or null: hang up
 //   client(f)               a frame from the client: a list of frames
-// `state` is an object per connection; `ask` is its request target.
+// `state` is an object per connection, with the request as it came, `asked` = { target, headers };
+// `ask` is the request target as it went on.
 import net from 'node:net'
 import { Parser, dial, frame, responseHead } from './probe.mjs'
 
@@ -49,12 +50,12 @@ function serve(down, url, m) {
     up = dial(url)
     up.on('error', () => down.destroy())
     up.write([`${method} ${ask} ${version}`, ...(m.headers?.(headers) ?? headers), '', ''].join('\r\n'))
-    relay(ask)
+    relay(ask, { target, headers })
   })
   down.on('close', () => up?.destroy())
 
-  const relay = (ask) => {
-    const state = {}
+  const relay = (ask, asked) => {
+    const state = { asked }
     const parser = new Parser()
     let answer = Buffer.alloc(0)
     let head = null
@@ -71,8 +72,15 @@ function serve(down, url, m) {
       }
       const out = []
       for (const f of parser.push(d)) {
-        if (f.op >= 8) for (const g of m.control?.(f) ?? [f]) out.push(frame(g.op, g.payload))
-        else for (const g of m.message?.({ op: f.op, data: f.payload }, state, ask) ?? [{ op: f.op, data: f.payload }]) out.push(g.raw ?? frame(g.op, g.data))
+        if (f.op >= 8) {
+          const frames = m.control ? m.control(f) : [f]
+          if (!frames) {
+            down.end(Buffer.concat(out))
+            up.destroy()
+            return
+          }
+          for (const g of frames) out.push(frame(g.op, g.payload))
+        } else for (const g of m.message?.({ op: f.op, data: f.payload }, state, ask) ?? [{ op: f.op, data: f.payload }]) out.push(g.raw ?? frame(g.op, g.data))
       }
       if (out.length) down.write(Buffer.concat(out))
     })

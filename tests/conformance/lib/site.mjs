@@ -141,10 +141,12 @@ export class ForeignSite extends Site {
   }
   async #replay(query) {
     const t = { defer() {} }
-    const from = query ? 0 : this.newest() - 10 * 60_000_000
+    const now = this.newest()
+    const from = query ? 0 : now - 10 * 60_000_000
     const p = await this.subscribe(t, [`cursor=${from}`, query].filter(Boolean).join('&'))
     const end = performance.now() + this.wait * 1000
-    while (performance.now() < end && p.messages.length < 100_000 && p.open) await seconds(0.1)
+    const live = () => p.messages.length && time(p.messages.at(-1).text) >= now
+    while (performance.now() < end && p.messages.length < 100_000 && p.open && !live()) await seconds(0.05)
     p.destroy()
     return p.lines
   }
@@ -154,11 +156,11 @@ export class ForeignSite extends Site {
     const from = this.newest()
     const end = performance.now() + this.wait * 1000
     const moved = (p) => p.messages.length && time(this.decode(p.messages.at(-1))) > from + 1_000_000
-    while (performance.now() < end && !(moved(this.control) && probes.every(moved))) await seconds(0.1)
+    while (performance.now() < end && !(moved(this.control) && probes.every(moved))) await seconds(0.05)
     return this.newest() - 500_000
   }
-  async collect(t, query, who, options) {
-    const lines = await this.sample()
+  async collect(t, query, who, { most = Infinity, ...options } = {}) {
+    const lines = (await this.sample()).slice(-most)
     const [a, b] = [time(lines[0]), time(lines.at(-1))]
     const p = await this.subscribe(t, [`cursor=${a}`, query].filter(Boolean).join('&'), options)
     const end = performance.now() + this.wait * 1000

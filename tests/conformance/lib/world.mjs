@@ -98,7 +98,7 @@ export const round = (n) => [
   commit(BOB, { action: 'create', path: `${LIKE}/round${n}`, record: { $type: LIKE, createdAt: TIME } }),
   commit(CAROL, { action: 'create', path: `${FOLLOW}/round${n}`, record: { $type: FOLLOW, subject: BOB, createdAt: TIME } }),
   identity(ALICE), account(BOB, true),
-  commit(BOB, post(`round${n}`), { action: 'delete', path: `${POST}/gone${n}` }),
+  commit(BOB, post(`round${n}`), { action: 'delete', path: `${POST}/gone${n}` }, thing(`round${n}`, {})),
   commit(CAROL, post(`round${n}`, 'long '.repeat(100))),
   account(ALICE, true), identity(CAROL, 'carol.example.com'),
 ]

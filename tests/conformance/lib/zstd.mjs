@@ -1,5 +1,8 @@
 // zstd frames as Jetstream sends them: what the head says (RFC 8878 §3.1.1), and the content.
+import fs from 'node:fs'
+import path from 'node:path'
 import zlib from 'node:zlib'
+import { root } from '../../e2e/lib/harness.mjs'
 
 const MAGIC = 0xfd2fb528
 
@@ -21,6 +24,11 @@ export function zstdHead(b) {
   const size = sizeBytes ? number(sizeBytes) + (sizeBytes === 2 ? 256 : 0) : null
   return { dictionary, checksum: (d & 4) !== 0, contentSize: size }
 }
+
+// The file to use: the one that is named, or the one beside the project; or none.
+export const dictionaryFile = process.env.DICTIONARY
+  || [path.join(root, '../shared/data/zstd/legacy_subscribe.zdict')].find((f) => fs.existsSync(f))
+export const readDictionary = () => dictionaryFile && fs.readFileSync(dictionaryFile)
 
 // The id a dictionary file says it has.
 export const dictionaryId = (dictionary) => dictionary.readUInt32LE(4)
