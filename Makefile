@@ -12,6 +12,8 @@ FUZZ_SECONDS ?= 60
 BENCH ?=
 FRAMES ?= ../shared/data/corpus/frames.bin.zst
 BARE_TARGETS ?= run test
+URL ?=
+CHECKS ?=
 JOBS ?= $(shell nproc)
 
 # What a build needs; what each further thing needs on top. libluajit-5.1-dev is the fallback where
@@ -26,8 +28,8 @@ PACKAGES_FUZZ := clang libclang-rt-dev
 PACKAGES_BARE := debootstrap
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
-PACKAGES_E2E := python3 python3-websockets chromium \
-  $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+PACKAGES_NODE := $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+PACKAGES_E2E := python3 python3-websockets chromium $(PACKAGES_NODE)
 
 setup = @sh cmake/setup.sh
 
@@ -56,6 +58,17 @@ e2e:  ## the end-to-end tests alone, against real peers
 	$(setup) $(PACKAGES) $(PACKAGES_TEST) $(PACKAGES_E2E)
 	@sh cmake/build.sh dev $(JOBS)
 	@sh tests/house/run-tests.sh --only-e2e build/dev $(JOBS)
+
+.PHONY: conformance
+conformance:  ## the 72 checks of Jetstream v1 on our own server (URL=ws://… on any other)
+ifeq ($(URL),)
+	$(setup) $(PACKAGES) $(PACKAGES_NODE)
+	@sh cmake/build.sh dev $(JOBS) moonjet
+	@sh tests/conformance/run.sh build/dev/moonjet $(CHECKS)
+else
+	$(setup) $(PACKAGES_NODE)
+	@sh tests/conformance/run.sh '$(URL)' $(CHECKS)
+endif
 
 .PHONY: bench
 bench: all  ## measure: one table (BENCH="NAME… --json" for a part, or JSON)
