@@ -2,11 +2,11 @@
 // has time for.
 import { random } from './lib/random.mjs'
 
-export const all = ['shim']
+export const all = ['shim', 'upstream', 'idle']
 
 const amounts = {
-  full: {},
-  short: {},
+  full: { idle: { seconds: 3600, rate: 20 }, upstream: { cuts: 100 } },
+  short: { idle: { seconds: 240, rate: 30 }, upstream: { cuts: 5 } },
 }
 
 export async function suites(wanted = [], size = process.env.RELIABILITY ?? 'full') {

@@ -13,7 +13,7 @@ function compile(name, out, more) {
   fs.mkdirSync(to, { recursive: true })
   if (fs.existsSync(target) && fs.statSync(target).mtimeMs > fs.statSync(source).mtimeMs) return target
   try {
-    execFileSync(process.env.CC ?? 'cc', [...flags, ...more, '-o', `${target}.new`, source, '-ldl', '-lpthread'], { stdio: 'pipe' })
+    execFileSync(process.env.CC ?? 'cc', [...flags, ...more, '-o', `${target}.new`, source, '-ldl', '-lpthread', '-lm'], { stdio: 'pipe' })
   } catch (e) {
     if (e.code === 'ENOENT') skip('no C compiler for the shims')
     throw new Error(`${name}.c: ${e.stderr}`)
@@ -38,4 +38,21 @@ export function watched(dir, log) {
   w.reboot()
   w.env = { ...preload('powerloss'), POWERLOSS_DIR: w.dir, POWERLOSS_LOG: w.log, POWERLOSS_BOOT: w.boot }
   return w
+}
+
+// A clock that runs `rate` times as fast: `env` for the program, step(seconds) sets its wall clock.
+export function clock(t, rate = 1) {
+  const file = path.join(t.dir(), 'clock')
+  const b = Buffer.alloc(16)
+  b.writeDoubleLE(rate, 8)
+  fs.writeFileSync(file, b)
+  const fd = fs.openSync(file, 'r+')
+  t.defer(() => fs.closeSync(fd))
+  return {
+    env: { ...preload('clock'), CLOCK_FILE: file },
+    step(seconds) {
+      b.writeBigInt64LE(b.readBigInt64LE(0) + BigInt(Math.round(seconds * 1e9)), 0)
+      fs.writeSync(fd, b, 0, 8, 0)
+    },
+  }
 }

@@ -210,17 +210,19 @@ export class Source {
     return o.line
   }
 
-  // Which events a filter lets through, as a table for next().
-  passing({ collections, dids } = {}) {
-    return this.variants.map((v) => v.ops.map((o) =>
+  // Which events a filter lets through, for next(); `skips` are seqs that were never sent.
+  passing({ collections, dids, skips } = {}) {
+    const table = this.variants.map((v) => v.ops.map((o) =>
       (!dids || dids.includes(v.did)) && (!collections || o.collection === null || collections.includes(o.collection))))
+    return { table, skips }
   }
 
   // The id of the next event after `id` that passes.
   next(id, passing) {
     let seq = Math.floor(id / OPS_MAX), k = (id % OPS_MAX) + 1
     for (;; seq++, k = 0) {
-      const ok = passing[this.of(seq).index]
+      if (passing.skips?.has(seq)) continue
+      const ok = passing.table[this.of(seq).index]
       for (; k < ok.length; k++) if (ok[k]) return seq * OPS_MAX + k
     }
   }
