@@ -2,11 +2,15 @@
 // has time for.
 import { random } from './lib/random.mjs'
 
-export const all = ['shim', 'upstream', 'idle']
+export const all = ['shim', 'upstream', 'idle', 'hostile']
 
 const amounts = {
-  full: { idle: { seconds: 3600, rate: 20 }, upstream: { cuts: 100 } },
-  short: { idle: { seconds: 240, rate: 30 }, upstream: { cuts: 5 } },
+  full: { idle: { seconds: 3600, rate: 20 }, upstream: { cuts: 100 },
+    hostile: { rounds: 3, rate: 1000, warm: 100_000, stalled: 50, loris: 100, swarm: 2000, patient: true, args: [] },
+  },
+  short: { idle: { seconds: 240, rate: 30 }, upstream: { cuts: 5 },
+    hostile: { rounds: 1, rate: 500, warm: 20_000, stalled: 10, loris: 10, swarm: 200, patient: false, args: [] },
+  },
 }
 
 export async function suites(wanted = [], size = process.env.RELIABILITY ?? 'full') {

@@ -23,6 +23,7 @@ export class Subscriber {
   connections = 0
   pings = 0
   bad = null // what was wrong first
+  delays = null // an array, to have the ms from time_us to here collected
   #watchers = new Set()
 
   // `want` = { collections, dids, zstd: dictionary, skips: seqs the source leaves out }. `record` keeps
@@ -123,6 +124,7 @@ export class Subscriber {
     this.time = time
     this.count++
     if (this.record) this.seen.push(this.last, time)
+    if (this.delays) this.delays.push((performance.timeOrigin + performance.now()) - time / 1000)
     this.expected = this.source.next(this.last, this.passing)
   }
 
