@@ -27,9 +27,9 @@ export class Subscriber {
   #watchers = new Set()
 
   // `want` = { collections, dids, zstd: dictionary, skips: seqs the source leaves out }. `record` keeps
-  // what was seen, as pairs of id and time.
-  constructor(t, source, name, want = {}, { record = false } = {}) {
-    Object.assign(this, { source, name, want, last: before, time: 0, synced: 0, record })
+  // what was seen, as pairs of id and time; `anywhere`: the first event may be any.
+  constructor(t, source, name, want = {}, { record = false, anywhere = false } = {}) {
+    Object.assign(this, { source, name, want, last: before, time: 0, synced: 0, record, anywhere })
     this.passing = source.passing(want)
     this.expected = source.next(before, this.passing)
     this.seen = []
@@ -77,7 +77,7 @@ export class Subscriber {
 
   // The newest events may be gone from the journal; up to `synced` they are not.
   lost(synced) {
-    this.synced = synced
+    this.synced = this.lossy ? Math.min(this.synced, synced) : synced
     this.lossy = true
   }
 
@@ -106,6 +106,7 @@ export class Subscriber {
     if (this.again) {
       this.again = false
       if (time === this.time) {
+        this.lossy = false
         if (!this.#is(this.last, b, from, to)) this.fail(`at its cursor it got ${this.#show(b, from, to)} instead of ${this.last}`)
         return
       }
@@ -117,6 +118,11 @@ export class Subscriber {
       if (id <= this.synced) return this.fail(`${id} came again although everything up to ${this.synced} was synced`)
       this.repeated = (this.repeated ?? 0) + 1
       this.expected = id
+      this.lossy = false
+    }
+    if (this.anywhere) {
+      this.expected = idIn(b.toString('utf8', from, to))
+      this.anywhere = false
     }
     if (time <= this.time) return this.fail(`time_us went from ${this.time} to ${time}: ${this.#show(b, from, to)}`)
     if (!this.#is(this.expected, b, from, to)) return this.fail(`after ${this.last} it got ${this.#show(b, from, to)} instead of ${this.expected}`)
