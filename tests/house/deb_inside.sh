@@ -44,12 +44,6 @@ ok "installing does not enable" not systemctl -q is-enabled moonjet
 ok "installing does not start" is ActiveState inactive
 ok "systemd has nothing to say about the unit" \
     sh -c 'out=$(systemd-analyze verify --man=no /usr/lib/systemd/system/moonjet.service 2>&1); [ -z "$out" ]'
-ok "every commented setting shows a variable of an option" sh -c '
-    moonjet run --help >/tmp/help
-    for v in $(sed -n "s/^#\{0,1\}MOONJET_\([A-Z_]*\)=.*/\1/p" /etc/moonjet/moonjet.env); do
-        [ "$v" = SCRIPTS ] || grep -q -- "^  --$(echo "$v" | tr A-Z_ a-z-) " /tmp/help ||
-            { echo "no option for MOONJET_$v"; exit 1; }
-    done'
 
 systemd-run -q --unit=network moonjet simulate --listen 127.0.0.1:2470
 set_to MOONJET_SOURCE ws://127.0.0.1:2470
@@ -70,17 +64,21 @@ jet.from { collection = "app.bsky.feed.post", op = "create" }
 END
 set_to MOONJET_SCRIPTS moon.lua
 ok "restarts with a script, named without its directory" systemctl restart moonjet
-ok "events arrive from the script, compiled by the JIT under the sandbox" events /stream/moon/subscribe
+ok "events arrive from the script" events /stream/moon/subscribe
+# Executable memory without a file behind it is the JIT's.
+ok "its JIT may compile under the sandbox" \
+    sh -c "grep -q ' r[w-]xp 00000000 00:00 0 *$' /proc/$(prop MainPID)/maps"
 
 kill -KILL "$(prop MainPID)"
 ok "killed, it is started again" soon is NRestarts 1
-ok "and serves" soon events /stream/moon/subscribe
+ok "and serves" events /stream/moon/subscribe
 
 set_to MOONJET_CURSOR 999999999999
 systemctl restart moonjet
 ok "a cursor from the future fails the service" soon is ActiveState failed
 ok "with status 3" is ExecMainStatus 3
 ok "and is not tried again" is NRestarts 0
+# The next start must not know of it.
 sed -i /MOONJET_CURSOR/d /etc/moonjet/moonjet.env
 set_to MOONJET_LOG_LEVEL loud
 systemctl restart moonjet
@@ -93,9 +91,9 @@ ok "starts again" systemctl start moonjet
 echo kept >/var/lib/moonjet/mark
 before=$(prop MainPID)
 ok "an upgrade" dpkg -i --force-confold /root/moonjet.deb
-ok "restarts what runs" test "$(prop MainPID)" != "$before"
+ok "restarts what runs" sh -c "systemctl -q is-active moonjet && [ $(prop MainPID) != $before ]"
 ok "and leaves the settings" grep -q ^MOONJET_SCRIPTS=moon.lua /etc/moonjet/moonjet.env
-ok "and serves after it" soon events /stream/moon/subscribe
+ok "and serves after it" events /stream/moon/subscribe
 
 ok "removing" dpkg -r moonjet
 ok "stops the service" soon not pgrep -f /usr/bin/moonjet
@@ -109,4 +107,5 @@ ok "purging" dpkg -P moonjet
 ok "takes settings and data" gone /etc/moonjet/moonjet.env /var/lib/moonjet /var/lib/private/moonjet
 ok "but not the operator's script" test -f /etc/moonjet/scripts/moon.lua
 ok "leaves no trace in systemd" sh -c '! find /etc/systemd /var/lib/systemd -name "*moonjet*" | grep .'
+[ "$failed" = 0 ] || journalctl --no-pager -u moonjet -n 40 >&2
 echo "$passed passed, $failed failed"
