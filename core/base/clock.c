@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "base/err.h"
+
 static int64_t read_us(clockid_t id)
 {
     struct timespec ts;
@@ -11,3 +13,51 @@ static int64_t read_us(clockid_t id)
 
 int64_t mj_now_us(void) { return read_us(CLOCK_REALTIME); }
 int64_t mj_mono_us(void) { return read_us(CLOCK_MONOTONIC); }
+
+static int64_t unit_us(const uint8_t **p, const uint8_t *end)
+{
+    static const struct {
+        const char *name;
+        int64_t us;
+    } units[] = {{"ms", 1000},
+                 {"s", 1000000},
+                 {"m", 60000000},
+                 {"h", INT64_C(3600000000)},
+                 {"d", INT64_C(86400000000)}};
+    for (size_t i = 0; i < MJ_COUNT(units); i++) {
+        size_t n = strlen(units[i].name);
+        if ((size_t)(end - *p) >= n && memcmp(*p, units[i].name, n) == 0) {
+            *p += n;
+            return units[i].us;
+        }
+    }
+    return 0;
+}
+
+int mj_duration_us(struct mj_span text, int64_t *out)
+{
+    const int64_t most = INT64_C(1000) * 365 * 86400 * 1000000;
+    const uint8_t *p = text.ptr, *end = text.ptr + text.len;
+    int64_t sum = 0;
+    if (!text.len)
+        return MJ_ESYNTAX;
+    if (mj_span_is(text, "0")) {
+        *out = 0;
+        return 0;
+    }
+    while (p < end) {
+        const uint8_t *digits = p;
+        int64_t n = 0;
+        for (; p < end && *p >= '0' && *p <= '9'; p++)
+            if ((n = 10 * n + (*p - '0')) > most)
+                return MJ_ELIMIT;
+        int64_t us = p > digits ? unit_us(&p, end) : 0;
+        if (!us)
+            return MJ_ESYNTAX;
+        if (n > (most - sum) / us)
+            return MJ_ELIMIT;
+        sum += n * us;
+    }
+    *out = sum;
+    return 0;
+}

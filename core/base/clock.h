@@ -1,7 +1,11 @@
 /* Time. Wall-clock microseconds for what the wire shows, monotonic microseconds for durations. */
 #pragma once
 
-#include <stdint.h>
+#include "base/bytes.h"
 
 int64_t mj_now_us(void);  /* Unix time in microseconds */
 int64_t mj_mono_us(void); /* monotonic, arbitrary start; never steps back */
+
+/* A duration as people write it: a number with ms, s, m, h or d, or several of them (1h30m); a bare
+ * 0 is zero. Microseconds; 0, MJ_ESYNTAX, or MJ_ELIMIT above a thousand years. */
+int mj_duration_us(struct mj_span text, int64_t *out);

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 static void print_help(const struct mj_command *cmd)
@@ -42,6 +43,9 @@ static int parse_size(const char *text, int64_t *out)
         case 'G':
             shift = 30;
             break;
+        case 'T':
+            shift = 40;
+            break;
         default:
             return MJ_ESYNTAX;
         }
@@ -77,6 +81,8 @@ static int set(const struct mj_option *o, void *cfg, const char *value)
         return mj_span_i64(mj_str(value), (int64_t *)at);
     case MJ_OPT_SIZE:
         return parse_size(value, (int64_t *)at);
+    case MJ_OPT_TIME:
+        return mj_duration_us(mj_str(value), (int64_t *)at);
     case MJ_OPT_LIST: {
         struct mj_strings *list = at;
         if (list->n == MJ_STRINGS_MAX)

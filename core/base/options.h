@@ -15,7 +15,8 @@ enum mj_opt_type {
     MJ_OPT_FLAG, /* bool */
     MJ_OPT_STR,  /* const char *, borrowed from argv or the environment */
     MJ_OPT_INT,  /* int64_t */
-    MJ_OPT_SIZE, /* int64_t bytes: 64K, 16M, 2G (powers of 1024) */
+    MJ_OPT_SIZE, /* int64_t bytes: 64K, 16M, 2G, 1T (powers of 1024) */
+    MJ_OPT_TIME, /* int64_t microseconds: 500ms, 30s, 36h, 7d, 1h30m, 0 */
     MJ_OPT_LIST  /* struct mj_strings: repeatable; one variable holds a comma list */
 };
 

@@ -46,7 +46,7 @@ static void on_flush(void *ctx)
 {
     struct feed *f = ctx;
     if (f->router)
-        mj_router_flush(f->router);
+        mj_router_flush(f->router, -1, 0);
 }
 
 static int run_feed(struct feed *f, const char *url)
@@ -133,14 +133,14 @@ void mj_bench_feed(struct mj_bench *b)
     size_t want = (size_t)(b->seconds * 200000);
     double rate = 0, ours = 1e9, plain = 1e9;
     for (int round = 0; round < 3; round++) {
-        struct mj_tail *tail = mj_tail_new(32u << 20);
-        struct feed routed = {.router = mj_router_new(tail), .want = want};
+        struct mj_journal *journal = mj_journal_in_memory(32u << 20);
+        struct feed routed = {.router = mj_router_new(journal), .want = want};
         if (!run_feed(&routed, url)) {
             double r = (double)routed.events * 1e9 / (double)(routed.wall_end - routed.wall);
             rate = r > rate ? r : rate;
         }
         mj_router_free(routed.router);
-        mj_tail_free(tail);
+        mj_journal_close(journal);
         struct feed counted = {.want = want};
         if (!run_feed(&counted, url)) {
             double ns = (double)(counted.cpu_end - counted.cpu) / (double)counted.frames;

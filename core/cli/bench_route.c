@@ -11,7 +11,7 @@
 
 #define FLUSH_EVERY 64
 #define COLD_BYTES  (64u << 20)
-#define TAIL_BYTES  (64u << 20) /* what `moonjet run` keeps by default */
+#define KEPT_BYTES  (64u << 20) /* what `moonjet run` keeps by default */
 
 /* Its match passes the posts, 12 % of the measured network. */
 static const char script_text[] =
@@ -20,17 +20,17 @@ static const char script_text[] =
     "  :to(jet.stream \"bench\")\n";
 
 struct bed {
-    struct mj_tail *tail;
+    struct mj_journal *journal;
     struct mj_streams *streams;
     struct mj_router *router;
     struct mj_scripts *scripts;
 };
 
-static int bed_init(struct bed *bed, bool with_script, size_t tail)
+static int bed_init(struct bed *bed, bool with_script, size_t kept)
 {
-    bed->tail = mj_tail_new(tail);
-    bed->streams = mj_streams_new();
-    bed->router = mj_router_new(bed->tail);
+    bed->journal = mj_journal_in_memory(kept);
+    bed->streams = mj_streams_new(bed->journal);
+    bed->router = mj_router_new(bed->journal);
     mj_router_set_streams(bed->router, bed->streams);
     bed->scripts = mj_scripts_new(bed->router);
     if (!with_script)
@@ -55,7 +55,7 @@ static void bed_deinit(struct bed *bed)
     mj_router_free(bed->router);
     mj_scripts_free(bed->scripts);
     mj_streams_free(bed->streams);
-    mj_tail_free(bed->tail);
+    mj_journal_close(bed->journal);
 }
 
 static size_t route_pass(struct bed *bed, const struct mj_bench_frames *in)
@@ -66,9 +66,9 @@ static size_t route_pass(struct bed *bed, const struct mj_bench_frames *in)
         mj_router_frame(bed->router, in->frames[i], &frame);
         events += frame.events;
         if (i % FLUSH_EVERY == FLUSH_EVERY - 1)
-            mj_router_flush(bed->router);
+            mj_router_flush(bed->router, -1, 0);
     }
-    mj_router_flush(bed->router);
+    mj_router_flush(bed->router, -1, 0);
     return events;
 }
 
@@ -152,7 +152,7 @@ static void whole_way(struct mj_bench *b, struct bed *bed)
                         mj_router_frame(bed->router, mj_buf_span(&hot), &frame);
                     events += frame.events;
                     if (!half && i % FLUSH_EVERY == 0)
-                        mj_router_flush(bed->router);
+                        mj_router_flush(bed->router, -1, 0);
                 }
             } while ((spent = mj_bench_cpu_ns() - start) < mj_bench_round(b));
             double rate = (double)events * 1e9 / (double)spent;
@@ -174,9 +174,9 @@ static void whole_way(struct mj_bench *b, struct bed *bed)
 void mj_bench_route(struct mj_bench *b)
 {
     struct bed plain = {0}, scripted = {0}, whole = {0};
-    /* Small tails for the difference, so that both beds fit the cache and neither is lucky. */
+    /* Small journals for the difference, so that both beds fit the cache and neither is lucky. */
     if (bed_init(&plain, false, 0) || bed_init(&scripted, true, 0) ||
-        bed_init(&whole, true, TAIL_BYTES))
+        bed_init(&whole, true, KEPT_BYTES))
         goto out;
     struct share share = {0};
     struct mj_decoder *decoder = mj_decoder_new();
@@ -207,7 +207,7 @@ void mj_bench_route(struct mj_bench *b)
         events += route_pass(&scripted, b->in);
     mj_bench_report(b, "route_allocations_per_event",
                     (double)(mj_bench_allocations() - before) / (double)events, "allocations",
-                    "chunks of the tail are the rest", MJ_GOAL_AT_MOST, 0.001);
+                    "segments of the journal are the rest", MJ_GOAL_AT_MOST, 0.001);
     whole_way(b, &whole);
 out:
     bed_deinit(&plain);

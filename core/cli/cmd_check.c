@@ -26,7 +26,7 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
-    struct mj_streams *streams = mj_streams_new();
+    struct mj_streams *streams = mj_streams_new(NULL);
     struct mj_router *router = mj_router_new(NULL);
     mj_router_set_streams(router, streams);
     struct mj_scripts *scripts = mj_scripts_new(router);

@@ -1,4 +1,4 @@
-/* moonjet run: sources → router with scripts → tail → server, until a signal. */
+/* moonjet run: sources → router with scripts → journal → server, until a signal. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,12 +16,11 @@
 #include "source/firehose.h"
 
 #define DEFAULT_SOURCE "wss://bsky.network"
-#define SAVE_MS        5000
 
 struct run_cfg {
     struct mj_strings sources, config;
     const char *listen, *metrics_listen, *data, *on_future, *log_level, *log_format;
-    int64_t cursor, tail, script_memory;
+    int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
 };
 
 static const struct mj_option options[] = {
@@ -35,7 +34,7 @@ static const struct mj_option options[] = {
      "where /metrics and /_health answer", .def = "127.0.0.1:6009",
      .env = "JETSTREAM_METRICS_LISTEN_ADDR"},
     {"data", MJ_OPT_STR, offsetof(struct run_cfg, data), "DIR",
-     "remember there how far each source was read; without it every start is live",
+     "keep events there, and how far each source was read; without it every start is live",
      .env = "JETSTREAM_DATA_DIR"},
     {"cursor", MJ_OPT_INT, offsetof(struct run_cfg, cursor), "SEQ",
      "resume the source after this seq, whatever --data says; 0 = the oldest it has", .def = "-1",
@@ -46,8 +45,19 @@ static const struct mj_option options[] = {
      "what scripts see as jet.config.KEY, repeatable"},
     {"script-memory", MJ_OPT_SIZE, offsetof(struct run_cfg, script_memory), "SIZE",
      "heap of one script", .def = "64M"},
+    {"retain", MJ_OPT_TIME, offsetof(struct run_cfg, retain), "TIME",
+     "keep events that long under --data, 36h or 7d; 0 = keep nothing there", .def = "36h",
+     .env = "JETSTREAM_EVENT_TTL"},
+    {"retain-bytes", MJ_OPT_SIZE, offsetof(struct run_cfg, retain_bytes), "SIZE",
+     "keep at most that much under --data; 0 = keep nothing there", .def = "16G"},
+    {"sync", MJ_OPT_TIME, offsetof(struct run_cfg, sync), "TIME",
+     "fsync that often; 0 = before anything is sent", .def = "1s"},
+    {"seal-after", MJ_OPT_SIZE, offsetof(struct run_cfg, seal_after), "SIZE",
+     "newest events that are not compressed yet, for fast replay", .def = "512M"},
+    {"segment-bytes", MJ_OPT_SIZE, offsetof(struct run_cfg, segment_bytes), "SIZE",
+     "events go by files of that size; 0 = 256M, less when little is kept"},
     {"tail", MJ_OPT_SIZE, offsetof(struct run_cfg, tail), "SIZE",
-     "events kept in memory for slow and returning subscribers", .def = "64M"},
+     "without --data: events kept in memory for slow and returning subscribers", .def = "64M"},
     {"log-level", MJ_OPT_STR, offsetof(struct run_cfg, log_level), "debug|info|warn|error",
      "least important line to log", .def = "info"},
     {"log-format", MJ_OPT_STR, offsetof(struct run_cfg, log_format), "text|json",
@@ -60,6 +70,7 @@ struct source {
     struct run *run;          /* borrowed */
     char *url;                /* owned, as given: the key of its cursor */
     struct mj_firehose *hose; /* owned */
+    int number;               /* the journal's */
     _Atomic int64_t seq;      /* copies for the server's thread, renewed every second */
     _Atomic bool connected;
 };
@@ -72,6 +83,7 @@ struct run {
     size_t source_count;
     _Atomic int64_t last_frame_us; /* wall clock; 0 before the first */
     bool future;                   /* a source gave up */
+    _Atomic bool failed;           /* the journal takes nothing more */
 };
 
 static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
@@ -83,7 +95,7 @@ static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
 static void on_flush(void *ctx)
 {
     struct source *s = ctx;
-    mj_router_flush(s->run->router);
+    mj_router_flush(s->run->router, s->number, mj_firehose_cursor(s->hose));
     atomic_store_explicit(&s->run->last_frame_us, mj_now_us(), memory_order_relaxed);
 }
 
@@ -104,21 +116,13 @@ static void copy_state(void *ctx)
     }
 }
 
-static void save_cursors(struct run *run, bool sync)
+/* On any thread; the journal has said what happened. */
+static void on_failed(void *ctx)
 {
-    bool news = false;
-    for (size_t i = 0; i < run->source_count; i++) {
-        int64_t seq = mj_firehose_cursor(run->sources[i].hose);
-        if (seq >= 0)
-            news = mj_data_dir_set(&run->data, run->sources[i].url, seq) || news;
-    }
-    if (news && mj_data_dir_save(&run->data, sync))
-        mj_log(MJ_LOG_ERROR, "run",
-               "%s/cursors: %s; a restart would repeat events from the last one saved",
-               run->data.path, strerror(errno));
+    struct run *run = ctx;
+    atomic_store(&run->failed, true);
+    mj_loop_stop(run->loop);
 }
-
-static void save_tick(void *ctx) { save_cursors(ctx, false); }
 
 /* Runs on the server's thread. */
 static void health(void *ctx, struct mj_buf *json)
@@ -142,9 +146,8 @@ static void health(void *ctx, struct mj_buf *json)
 /* The original server's variables without a counterpart here. */
 static void note_unused_variables(void)
 {
-    static const char *const names[] = {"JETSTREAM_EVENT_TTL",    "JETSTREAM_MAX_SUB_RATE",
-                                        "JETSTREAM_WORKER_COUNT", "JETSTREAM_MAX_QUEUE_SIZE",
-                                        "JETSTREAM_LIVENESS_TTL", "JETSTREAM_ZSTD_DICTIONARY_PATH"};
+    static const char *const names[] = {"JETSTREAM_WORKER_COUNT", "JETSTREAM_MAX_QUEUE_SIZE",
+                                        "JETSTREAM_LIVENESS_TTL"};
     for (size_t i = 0; i < MJ_COUNT(names); i++)
         if (getenv(names[i]))
             mj_log(MJ_LOG_WARN, "run", "%s is set; Moonjet has no such setting and ignores it",
@@ -249,15 +252,24 @@ static void say_where(const struct run_cfg *cfg, struct mj_server *server,
     }
 }
 
-static int start_sources(struct run *run, const struct run_cfg *cfg)
+static int start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal)
 {
     for (size_t i = 0; i < cfg->sources.n; i++) {
         struct source *s = &run->sources[i];
         s->run = run;
         s->url = mj_strdup(cfg->sources.v[i]);
+        s->number = mj_journal_source(journal, s->url);
+        if (s->number < 0) {
+            fprintf(stderr,
+                    "moonjet run: --source %s: the journal has known %d sources, all it can tell "
+                    "apart; start a new --data directory\n",
+                    s->url, 64);
+            free(s->url);
+            return MJ_EXIT_FAILED;
+        }
         struct mj_firehose_cfg hose = {
             .url = s->url,
-            .cursor = cfg->cursor >= 0 ? cfg->cursor : mj_data_dir_cursor(&run->data, s->url),
+            .cursor = cfg->cursor >= 0 ? cfg->cursor : mj_journal_cursor(journal, s->number),
             .on_future = (enum mj_on_future)mj_on_future_parse(cfg->on_future),
             .frame = on_frame,
             .flush = on_flush,
@@ -272,6 +284,39 @@ static int start_sources(struct run *run, const struct run_cfg *cfg)
             return MJ_EXIT_FAILED;
         }
         run->source_count++;
+    }
+    return 0;
+}
+
+/* The journal: under --data, or in memory when nothing is to be kept. */
+static int open_journal(struct run *run, const struct run_cfg *cfg, struct mj_journal **out)
+{
+    MJ_AUTO_BUF error = {0};
+    if (mj_data_dir_open(&run->data, cfg->data, &error)) {
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+        return MJ_EXIT_FAILED;
+    }
+    if (!run->data.path || !cfg->retain || !cfg->retain_bytes) {
+        if (run->data.path)
+            mj_log(MJ_LOG_INFO, "run", "nothing is kept under %s; every start is live",
+                   run->data.path);
+        *out = mj_journal_in_memory((size_t)cfg->tail);
+        return 0;
+    }
+    mj_buf_printf(&error, "%s/journal", run->data.path);
+    char *dir MJ_AUTO_FREE = mj_strdup(mj_buf_cstr(&error));
+    struct mj_journal_cfg journal = {.dir = dir,
+                                     .retain_us = cfg->retain,
+                                     .retain_bytes = cfg->retain_bytes,
+                                     .plain_bytes = cfg->seal_after ? cfg->seal_after : 1,
+                                     .sync_us = cfg->sync,
+                                     .segment_bytes = (size_t)cfg->segment_bytes,
+                                     .failed = on_failed,
+                                     .ctx = run};
+    error.len = 0;
+    if (mj_journal_open(&journal, out, &error)) {
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+        return MJ_EXIT_FAILED;
     }
     return 0;
 }
@@ -294,24 +339,24 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
 
     static struct run run; /* the server's thread reads it until it is joined */
     struct mj_server *server = NULL;
-    MJ_AUTO_BUF error = {0};
-    struct mj_tail *tail = mj_tail_new((size_t)cfg.tail);
-    struct mj_streams *streams = mj_streams_new();
+    struct mj_journal *journal = NULL;
+    struct mj_streams *streams = NULL;
+    struct mj_scripts *scripts = NULL;
     run.loop = mj_loop_new();
-    run.router = mj_router_new(tail);
+    status = open_journal(&run, &cfg, &journal);
+    if (status)
+        goto out;
+    streams = mj_streams_new(journal);
+    run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, streams);
-    struct mj_scripts *scripts = mj_scripts_new(run.router);
+    scripts = mj_scripts_new(run.router);
 
     status = MJ_EXIT_FAILED;
-    if (mj_data_dir_open(&run.data, cfg.data, &error)) {
-        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
-        goto out;
-    }
-    if (load_scripts(scripts, &scripts_given, &cfg) || start_sources(&run, &cfg))
+    if (load_scripts(scripts, &scripts_given, &cfg) || start_sources(&run, &cfg, journal))
         goto out;
     struct mj_server_cfg server_cfg = {.listen = cfg.listen,
                                        .metrics_listen = cfg.metrics_listen,
-                                       .tail = tail,
+                                       .journal = journal,
                                        .streams = streams,
                                        .health = health,
                                        .health_ctx = &run};
@@ -320,11 +365,10 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
     say_where(&cfg, server, streams);
     mj_loop_stop_on_signals(run.loop);
     mj_loop_every(run.loop, 1000, copy_state, &run);
-    mj_loop_every(run.loop, SAVE_MS, save_tick, &run);
     mj_loop_run(run.loop);
-    mj_router_flush(run.router);
-    save_cursors(&run, true);
-    status = run.future ? MJ_EXIT_FUTURE_CURSOR : MJ_EXIT_OK;
+    status = run.future                 ? MJ_EXIT_FUTURE_CURSOR
+             : atomic_load(&run.failed) ? MJ_EXIT_FAILED
+                                        : MJ_EXIT_OK;
 out:
     mj_server_stop(server);
     for (size_t i = 0; i < run.source_count; i++) {
@@ -333,9 +377,9 @@ out:
     }
     mj_router_free(run.router);
     mj_scripts_free(scripts);
-    mj_loop_free(run.loop);
     mj_streams_free(streams);
-    mj_tail_free(tail);
+    mj_journal_close(journal);
+    mj_loop_free(run.loop);
     mj_data_dir_close(&run.data);
     return status;
 }

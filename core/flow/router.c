@@ -18,7 +18,7 @@ struct output {
 };
 
 struct mj_router {
-    struct mj_tail *tail;       /* borrowed, may be NULL */
+    struct mj_journal *journal; /* borrowed, may be NULL */
     struct mj_streams *streams; /* borrowed, may be NULL */
     struct mj_decoder *decoder;
     struct mj_buf json;
@@ -64,12 +64,12 @@ static void on_drop(void *ctx, int reason, struct mj_span path)
     count_drop(ctx, reason, "operation");
 }
 
-struct mj_router *mj_router_new(struct mj_tail *tail)
+struct mj_router *mj_router_new(struct mj_journal *journal)
 {
     static const char *const names[] = {"unknown", "commit", "sync", "identity",
                                         "account", "info",   "error"};
     struct mj_router *r = mj_calloc(1, sizeof *r);
-    r->tail = tail;
+    r->journal = journal;
     r->decoder = mj_decoder_new();
     r->decision = mj_decision_new();
     mj_decoder_on_drop(r->decoder, on_drop, r);
@@ -210,7 +210,7 @@ static void run_main(struct mj_router *r, const struct mj_event *ev)
 
 static int64_t next_time(struct mj_router *r)
 {
-    return r->tail ? mj_tail_next_time(r->tail) : mj_now_us();
+    return r->journal ? mj_journal_next_time(r->journal) : mj_now_us();
 }
 
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
@@ -227,18 +227,17 @@ static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collect
         fputc('\n', stdout);
         r->printed = true;
     }
-    if (!streams || !r->tail)
+    if (!streams || !r->journal)
         return 0;
-    struct mj_entry entry = {
+    struct mj_append entry = {
         .time_us = ev->time_us,
-        .upstream_seq = ev->seq,
         .did_hash = mj_hash(ev->did),
         .streams = streams,
         .collection = collection,
         .kind = (uint8_t)ev->kind,
         .op = (uint8_t)ev->op,
     };
-    return mj_tail_append(r->tail, &entry, mj_buf_span(&r->json));
+    return mj_journal_append(r->journal, &entry, mj_buf_span(&r->json));
 }
 
 /* A record must be sound before a script may look into it. */
@@ -332,11 +331,10 @@ int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *
     return err;
 }
 
-void mj_router_flush(struct mj_router *r)
+int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
 {
     if (r->printed)
         fflush(stdout);
     r->printed = false;
-    if (r->tail)
-        mj_tail_publish(r->tail);
+    return r->journal ? mj_journal_publish(r->journal, source, upstream_seq) : 0;
 }

@@ -1,7 +1,7 @@
 /* The router: takes frames from the sources, decodes them, lets every script's flows see each
- * event, and appends what is left to the tail. One router, one thread; it never blocks.
+ * event, and appends what is left to the journal. One router, one thread; it never blocks.
  *
- *   frame ─▶ decode ─▶ event ─▶ match ─▶ flows (Lua) ─▶ main and named streams ─▶ tail
+ *   frame ─▶ decode ─▶ event ─▶ match ─▶ flows (Lua) ─▶ main and named streams ─▶ journal
  *
  * The main stream is one line through all scripts in the order they were added: each narrows or
  * rewrites what the ones before let through. Every other flow starts from the event as it came, so
@@ -10,19 +10,19 @@
  * What leaves the flows is encoded once per version of the event: streams that get the same
  * version share one entry, an edited version is an entry of its own.
  *
- * Owns the decoder and scratch; borrows the tail, the stream names and the graphs. */
+ * Owns the decoder and scratch; borrows the journal, the stream names and the graphs. */
 #pragma once
 
 #include "event/decode.h"
 #include "flow/graph.h"
 #include "flow/streams.h"
-#include "journal/tail.h"
+#include "journal/journal.h"
 
 struct mj_router;
 
-/* tail NULL: nothing is kept (`jet.print()` still prints). Without graphs every event goes to main
- * at full speed. */
-struct mj_router *mj_router_new(struct mj_tail *tail);
+/* journal NULL: nothing is kept (`jet.print()` still prints). Without graphs every event goes to
+ * main at full speed. */
+struct mj_router *mj_router_new(struct mj_journal *journal);
 void mj_router_free(struct mj_router *r);
 
 /* Where stream names are registered; before the first graph with a stream is added. Borrowed. */
@@ -37,7 +37,8 @@ int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *er
  * counted. Nothing is visible to readers before mj_router_flush(). */
 int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *out);
 /* Routes one event that did not come in a frame of ours. time_us is assigned here. 0, or what the
- * tail said; drops are counted. */
+ * journal said; drops are counted. */
 int mj_router_event(struct mj_router *r, struct mj_event *ev);
-/* Publishes what was appended: once per batch of frames, never per event. */
-void mj_router_flush(struct mj_router *r);
+/* Publishes what was appended: once per batch of frames, never per event. `source` (of
+ * mj_journal_source(); -1 for none) is done up to `upstream_seq` with it. 0 or MJ_EIO (said). */
+int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq);

@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #include "base/hash.h"
-#include "journal/tail.h"
+#include "journal/journal.h"
 
 #define SLOTS (2 * MJ_COLLECTIONS_MAX) /* a power of two, never more than half full */
 
@@ -40,7 +40,7 @@ uint32_t mj_collection_id(struct mj_span text)
     if (MJ_LIKELY(n != NULL))
         return n->id;
     if (text.len > MJ_COLLECTION_LEN)
-        return MJ_COLLECTION_OTHER;
+        return MJ_COLLECTION_NONE;
     pthread_mutex_lock(&lock);
     n = find(text, hash, &slot); /* another thread may have been first */
     if (!n && count < MJ_COLLECTIONS_MAX) {
@@ -54,7 +54,7 @@ uint32_t mj_collection_id(struct mj_span text)
         atomic_store_explicit(&slots[slot], n, memory_order_release);
     }
     pthread_mutex_unlock(&lock);
-    return n ? n->id : MJ_COLLECTION_OTHER;
+    return n ? n->id : MJ_COLLECTION_NONE;
 }
 
 struct mj_span mj_collection_name(uint32_t id)

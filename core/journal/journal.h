@@ -7,18 +7,19 @@
  *   └─────┴─────┴─────┘         └─────────────────────┘      └─────────────
  *   │entry│entry│entry│ …       │entry│entry│ …              │entry│ …          index
  *
- * Bytes are ready WebSocket frames of v1 text, back to back, so a run of them is one write. A closed
- * segment is sealed later: its bytes compressed in blocks, its index as it was.
+ * Bytes are ready WebSocket frames of v1 text, back to back, so a run of them is one write. A
+ * closed segment is sealed later: its bytes compressed in blocks, its index as it was.
  *
- * One writer thread, any number of reader threads, one keeper thread (fsync, sealing, retention). The
- * writer stages what is appended, hands it to the kernel at publish, and then moves `published` with
- * one release-store; published bytes never change. The list of segments and its reference counts
- * change under a mutex, once per segment, never per event.
+ * One writer thread, any number of reader threads, one keeper thread (fsync, sealing, retention).
+ * The writer stages what is appended, hands it to the kernel at publish, and then moves `published`
+ * with one release-store; published bytes never change. The list of segments and its reference
+ * counts change under a mutex, once per segment, never per event.
  *
  * A position is a seq. Within a segment seqs are dense, so the entry of a seq is found by
  * subtraction; between segments some may be missing, because after a crash the journal goes on
  * above every seq that may ever have been given out. What a reader thread looks at is a view: the
- * segments held at one moment, pinned until the next refresh, shared by all positions of that thread.
+ * segments held at one moment, pinned until the next refresh, shared by all positions of that
+ * thread.
  *
  *   floor ──────────── positions ───────────── end
  *   oldest seq held     any seq between         first seq not published yet
@@ -28,18 +29,19 @@
  * The upstream cursor of a source comes from the last batch that is there, whole, after a crash. */
 #pragma once
 
-#include "base/clock.h"
 #include "event/event.h"
 
 #define MJ_STREAMS_MAX 64
 #define MJ_STREAM_MAIN 0
+#define MJ_SOURCES_MAX 64
 
 /* An index record, as it lies on disk (little-endian). 24 bytes, so that a filter reads forty
  * million of them in less than a second. */
 struct mj_entry {
     uint32_t time; /* µs after the run's base_us */
-    uint32_t end;  /* of the frame, in the segment's plain bytes; it starts where the last one ends */
-    uint32_t did;  /* low half of mj_hash() of the DID */
+    uint32_t
+        end; /* of the frame, in the segment's plain bytes; it starts where the last one ends */
+    uint32_t did;        /* low half of mj_hash() of the DID */
     uint16_t collection; /* mj_journal_collection_name(); 0 for identity and account */
     uint8_t kind, op;    /* enum mj_kind, enum mj_op */
     uint64_t streams;    /* bit per stream */
@@ -51,14 +53,16 @@ struct mj_entry {
 struct mj_journal;
 
 struct mj_journal_cfg {
-    const char *dir;          /* borrowed during open; NULL: in memory only, nothing survives */
-    size_t memory;            /* without dir: bytes kept */
-    int64_t retain_us;        /* with dir: what is older is dropped; 0 = no limit */
-    int64_t retain_bytes;     /* with dir: files together; 0 = no limit */
-    int64_t plain_bytes;      /* with dir: the newest so many bytes are not sealed yet; 0: 512 MiB */
-    int64_t sync_us;          /* between two fsyncs; 0 = at every publish; default is the caller's */
-    size_t segment_bytes;     /* 0: 256 MiB, less when retention is small */
-    bool no_seal;             /* for tests and the bench: sealing only by mj_journal_seal() */
+    const char *dir;      /* borrowed during open; NULL: in memory only, nothing survives */
+    size_t memory;        /* without dir: bytes kept */
+    int64_t retain_us;    /* with dir: what is older is dropped; 0 = no limit */
+    int64_t retain_bytes; /* with dir: files together; 0 = no limit */
+    int64_t plain_bytes;  /* with dir: the newest so many bytes are not sealed yet; 0: 512 MiB */
+    int64_t sync_us;      /* between two fsyncs; 0 = at every publish; default is the caller's */
+    size_t segment_bytes; /* 0: 256 MiB, less when retention is small */
+    bool no_seal;         /* sealing only by mj_journal_seal() */
+    bool read_only;       /* what is there now; also beside a process that writes to it. Nothing
+                             on the disk is touched, appending is refused */
     void (*failed)(void *ctx); /* an I/O error has been logged and the journal takes nothing more;
                                   any thread, must only signal. Once. */
     void *ctx;
@@ -69,6 +73,8 @@ struct mj_journal_cfg {
  * sentence that names the file and the remedy appended to `error`. */
 int mj_journal_open(const struct mj_journal_cfg *cfg, struct mj_journal **out,
                     struct mj_buf *error);
+/* One in memory, of that many bytes. Never NULL. */
+struct mj_journal *mj_journal_in_memory(size_t bytes);
 /* Publishes nothing, syncs what is published, stops the keeper. After the last view is gone; NULL
  * is fine. */
 void mj_journal_close(struct mj_journal *j);
@@ -102,7 +108,8 @@ void mj_journal_on_publish(struct mj_journal *j, void (*fn)(void *ctx), void *ct
 
 /* The number of a source, by its URL, given out now if it is new; 0 or more, MJ_ELIMIT, MJ_EIO. */
 int mj_journal_source(struct mj_journal *j, const char *url);
-/* The upstream seq to resume that source after, as found when the journal was opened; -1 for none. */
+/* The upstream seq to resume that source after, as found when the journal was opened; -1 for none.
+ */
 int64_t mj_journal_cursor(const struct mj_journal *j, int source);
 /* The bit of a stream's name, given out now if it is new and kept for the life of the journal; or
  * MJ_ELIMIT, MJ_EIO. */
@@ -132,12 +139,12 @@ struct mj_span mj_journal_collection_name(const struct mj_journal *j, uint16_t i
 
 struct mj_segment;
 struct mj_view {
-    struct mj_journal *journal; /* borrowed */
-    uint64_t floor, end;        /* seqs [floor, end) can be read */
+    struct mj_journal *journal;   /* borrowed */
+    uint64_t floor, end;          /* seqs [floor, end) can be read */
     struct mj_segment **segments; /* owned array of references, oldest first */
     size_t count, cap;
-    uint64_t serial;     /* of segments[0]: how many were ever dropped before it */
-    uint64_t generation; /* of the list that was copied */
+    uint64_t serial;          /* of segments[0]: how many were ever dropped before it */
+    uint64_t generation;      /* of the list that was copied */
     struct mj_blocks *blocks; /* owned: blocks of sealed segments, unpacked */
 };
 
@@ -163,8 +170,8 @@ struct mj_run {
     uint64_t seq;
     int64_t base_us;
     const struct mj_summary *summary; /* NULL: anything */
-    const uint8_t *data; /* the first entry's frame, or NULL before mj_view_load() */
-    uint32_t start;      /* where that frame starts in the segment's plain bytes */
+    const uint8_t *data;              /* the first entry's frame, or NULL before mj_view_load() */
+    uint32_t start;                   /* where that frame starts in the segment's plain bytes */
     const struct mj_segment *segment;
     uint32_t block;
 };
@@ -174,8 +181,8 @@ struct mj_run {
  * after mj_view_load(). */
 bool mj_view_run(const struct mj_view *v, uint64_t seq, struct mj_run *out);
 /* Makes the run's bytes readable: nothing for segments not sealed, otherwise unpacks a block unless
- * it is still there. Valid until the next refresh, or four further loads of other runs. 0, MJ_EIO or
- * MJ_EHASH (damaged; said in the log, counted); then the run cannot be sent. */
+ * it is still there. Valid until the next refresh, or four further loads of other runs. 0, MJ_EIO
+ * or MJ_EHASH (damaged; said in the log, counted); then the run cannot be sent. */
 int mj_view_load(struct mj_view *v, struct mj_run *r);
 /* First seq whose time_us is at least the given one; end when there is none. */
 uint64_t mj_view_find(const struct mj_view *v, int64_t time_us);

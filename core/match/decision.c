@@ -2,7 +2,7 @@
 
 #include "base/hash.h"
 
-/* Ids at or above this are not cached (MJ_COLLECTION_OTHER among them): the journal gives out
+/* Ids at or above this are not cached (MJ_COLLECTION_NONE among them): the journal gives out
  * fewer, and a table indexed by an id must have an end. */
 #define CACHED_IDS 65536
 

@@ -24,7 +24,7 @@ void mj_decision_free(struct mj_decision *d);
 size_t mj_decision_add(struct mj_decision *d, const struct mj_match *m);
 size_t mj_decision_count(const struct mj_decision *d);
 /* The flows that want the event: bit i of word i / 64. `collection` is the interned id of the
- * event's collection (0 when it has none, MJ_COLLECTION_OTHER when it could not be interned).
+ * event's collection (0 when it has none, MJ_COLLECTION_NONE when it could not be interned).
  * Borrowed until the next call. Allocates only for a class never seen before. */
 const uint64_t *mj_decision_eval(struct mj_decision *d, const struct mj_event *ev,
                                  uint32_t collection);

@@ -35,7 +35,7 @@ static uint64_t secret;
 
 static size_t start(const struct text_set *s, uint64_t hash)
 {
-    return ((hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (2 * s->cap - 1);
+    return (((uint32_t)hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (2 * s->cap - 1);
 }
 
 static void set_deinit(struct text_set *s)
@@ -196,7 +196,8 @@ static struct mj_span json_text(struct mj_span json, struct mj_span key)
     return end ? mj_span(at, (size_t)(end - at)) : mj_span(NULL, 0);
 }
 
-static bool wants_collection(struct mj_filter *f, const struct mj_entry *e, struct mj_span json)
+static bool wants_collection(struct mj_filter *f, const struct mj_journal *j,
+                             const struct mj_entry *e, struct mj_span json)
 {
     uint32_t id = e->collection;
     if (id == MJ_COLLECTION_OTHER)
@@ -212,23 +213,24 @@ static bool wants_collection(struct mj_filter *f, const struct mj_entry *e, stru
     unsigned shift = id % 4 * 2;
     unsigned bits = f->known[id / 4] >> shift & 3;
     if (MJ_UNLIKELY(!bits)) {
-        bits = wants_name(f, mj_collection_name(id)) ? 3 : 2;
+        bits = wants_name(f, mj_journal_collection_name(j, (uint16_t)id)) ? 3 : 2;
         f->known[id / 4] |= (uint8_t)(bits << shift);
     }
     return bits == 3;
 }
 
-bool mj_filter_match(struct mj_filter *f, const struct mj_entry *e, struct mj_span json)
+bool mj_filter_match(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e,
+                     struct mj_span json)
 {
     /* Identity and account events pass collection filters: v1 clients rely on it. */
-    if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, e, json))
+    if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, j, e, json))
         return false;
     if (f->dids.count) {
-        size_t mask = 2 * f->dids.cap - 1, i = start(&f->dids, e->did_hash);
-        while (f->dids.slots[i] && f->dids.items[f->dids.slots[i] - 1].hash != e->did_hash)
+        size_t mask = 2 * f->dids.cap - 1, i = start(&f->dids, e->did);
+        while (f->dids.slots[i] && (uint32_t)f->dids.items[f->dids.slots[i] - 1].hash != e->did)
             i = (i + 1) & mask;
-        if (!f->dids.slots[i] ||
-            !set_has(&f->dids, json_text(json, MJ_SPAN("{\"did\":\"")), e->did_hash))
+        if (!f->dids.slots[i] || !set_has(&f->dids, json_text(json, MJ_SPAN("{\"did\":\"")),
+                                          mj_hash(json_text(json, MJ_SPAN("{\"did\":\"")))))
             return false;
     }
     return json.len <= f->max_size;

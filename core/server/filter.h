@@ -10,7 +10,7 @@
  * server's thread only. */
 #pragma once
 
-#include "journal/tail.h"
+#include "journal/journal.h"
 
 #define MJ_WANTED_COLLECTIONS_MAX 100
 #define MJ_WANTED_DIDS_MAX        10000
@@ -34,6 +34,7 @@ void mj_filter_set_max_size(struct mj_filter *f, int64_t bytes);
 
 /* True when nothing is filtered, so that runs can be sent whole. */
 bool mj_filter_is_open(const struct mj_filter *f);
-bool mj_filter_match(struct mj_filter *f, const struct mj_entry *e, struct mj_span json);
+bool mj_filter_match(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e,
+                     struct mj_span json);
 /* Heap bytes held, for the server's budget. */
 size_t mj_filter_size(const struct mj_filter *f);

@@ -91,7 +91,7 @@ struct mj_server {
     struct mj_conn *conns; /* owned list */
     size_t conn_count, conn_bytes;
 
-    struct mj_tail_view view;
+    struct mj_view view;
     struct mj_sub **subs; /* owned array of borrowed established subscribers */
     size_t sub_count, sub_cap, adopted;
     size_t message_bytes, filter_bytes;

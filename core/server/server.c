@@ -22,7 +22,7 @@ static void set_view_metrics(struct mj_server *s)
 static void pump(struct mj_server *s)
 {
     int64_t start = mj_mono_us();
-    if (mj_tail_view_refresh(&s->view)) {
+    if (mj_view_refresh(&s->view)) {
         s->last_event_us = start;
         set_view_metrics(s);
     }
@@ -169,7 +169,7 @@ static void destroy(struct mj_server *s)
     mj__subs_deinit(s);
     if (s->loop)
         ev_loop_destroy(s->loop);
-    mj_tail_view_deinit(&s->view);
+    mj_view_deinit(&s->view);
     free(s);
 }
 
@@ -193,7 +193,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     for (int i = 0; i < MJ_LISTENERS; i++)
         s->accepting[i].fd = -1;
     make_metrics(s);
-    mj_tail_view_init(&s->view, cfg->tail);
+    mj_view_init(&s->view, cfg->journal);
     set_view_metrics(s);
 
     int err = MJ_EIO;
@@ -223,7 +223,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
         err = MJ_EIO;
         goto fail;
     }
-    mj_tail_on_publish(cfg->tail, wake, s);
+    mj_journal_on_publish(cfg->journal, wake, s);
     wake(s); /* for what was published before */
     *out = s;
     return 0;
@@ -240,7 +240,7 @@ void mj_server_stop(struct mj_server *s)
 {
     if (!s)
         return;
-    mj_tail_on_publish(s->cfg.tail, NULL, NULL);
+    mj_journal_on_publish(s->cfg.journal, NULL, NULL);
     ev_async_send(s->loop, &s->stop);
     pthread_join(s->thread, NULL);
     destroy(s);

@@ -1,21 +1,21 @@
 /* The server: everything that subscribers and monitors connect to, in one thread of its own.
  *
  *   accept ─▶ request head ─┬─▶ plain answers: welcome, errors, /metrics, /_health
- *   (front.c)  (front.c)    └─▶ subscriber: handed to libwebsockets, fed from the tail
+ *   (front.c)  (front.c)    └─▶ subscriber: handed to libwebsockets, fed from the journal
  *                               (subscriber.c)
  *
- * A subscriber is a position in the tail, a filter and a socket; it has no queue. The thread wakes
- * once per flush of the tail, and writes to every subscriber that has caught up what it has not
- * seen; those behind are driven by their sockets. */
+ * A subscriber is a position in the journal, a filter and a socket; it has no queue. The thread
+ * wakes once per publish, and writes to every subscriber that has caught up what it has not seen;
+ * those behind are driven by their sockets. */
 #pragma once
 
 #include "flow/streams.h"
-#include "journal/tail.h"
+#include "journal/journal.h"
 
 struct mj_server_cfg {
     const char *listen;         /* "HOST:PORT" of the stream; borrowed during start */
     const char *metrics_listen; /* the same for /metrics and /_health; NULL or "" for none */
-    struct mj_tail *tail;       /* borrowed until mj_server_stop(); its wake function is taken */
+    struct mj_journal *journal; /* borrowed until mj_server_stop(); its wake function is taken */
     struct mj_streams *streams; /* borrowed until mj_server_stop() */
     /* Appends `,"name":value` pairs to the object /_health answers, or NULL. Called on the
      * server's thread. */

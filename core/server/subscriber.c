@@ -75,7 +75,7 @@ struct mj_sub *mj__sub_new(struct mj_server *s, unsigned stream, struct mj_subsc
     set_filter(sub, q->filter);
     q->filter = NULL;
     /* Live means from the request on, not from the moment the handshake is through. */
-    mj_tail_view_refresh(&s->view);
+    mj_view_refresh(&s->view);
     sub->position =
         sub->has_cursor ? mj_cursor_position(&s->view, sub->cursor, mj_now_us()) : s->view.end;
     return sub;
@@ -154,18 +154,20 @@ static bool batch_add(struct mj_batch *b, uint64_t seq, struct mj_span frame, un
 /* Gathers what the subscriber wants from its position on; returns the first seq not looked at. */
 static uint64_t gather(struct mj_sub *sub, struct mj_batch *b)
 {
-    const struct mj_tail_view *v = &sub->server->view;
+    struct mj_view *v = &sub->server->view;
     uint64_t pos = sub->position, last = pos + SCAN_MAX;
     uint64_t bit = UINT64_C(1) << sub->stream;
     struct mj_run r;
     b->len = b->frames = 0;
-    while (pos < last && mj_tail_view_run(v, pos, &r)) {
+    while (pos < last && mj_view_run(v, pos, &r) && mj_view_load(v, &r) == 0) {
+        pos = r.seq;
         for (size_t i = 0; i < r.count && pos < last; i++, pos++) {
             const struct mj_entry *e = &r.entries[i];
             if (!(e->streams & bit) ||
-                (sub->filter && !mj_filter_match(sub->filter, e, mj_run_json(&r, i))))
+                (sub->filter && !mj_filter_match(sub->filter, v->journal, e, mj_run_json(&r, i))))
                 continue;
-            if (!batch_add(b, pos, mj_run_frame(&r, i), e->head))
+            struct mj_span frame = mj_run_frame(&r, i);
+            if (!batch_add(b, pos, frame, mj_frame_head(frame.len)))
                 return pos;
         }
     }
@@ -359,7 +361,7 @@ static void on_message(struct mj_sub *sub)
         close_with(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
     } else if (sub->hello_due) {
         /* What came before the hello is not this subscriber's: its filter was not known. */
-        mj_tail_view_refresh(&s->view);
+        mj_view_refresh(&s->view);
         sub->position =
             sub->has_cursor ? mj_cursor_position(&s->view, sub->cursor, mj_now_us()) : s->view.end;
         go_live(sub);

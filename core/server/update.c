@@ -284,7 +284,7 @@ static int64_t scale(int64_t cursor, unsigned *digits)
     return cursor;
 }
 
-uint64_t mj_cursor_position(const struct mj_tail_view *v, int64_t cursor, int64_t now_us)
+uint64_t mj_cursor_position(const struct mj_view *v, int64_t cursor, int64_t now_us)
 {
     uint64_t oldest = v->floor < v->end ? v->floor : v->end;
     if (cursor > now_us)
@@ -293,7 +293,7 @@ uint64_t mj_cursor_position(const struct mj_tail_view *v, int64_t cursor, int64_
         return oldest;
     unsigned digits;
     int64_t time_us = scale(cursor, &digits);
-    uint64_t seq = mj_tail_view_find(v, time_us);
+    uint64_t seq = mj_view_find(v, time_us);
     /* A small number is no time at all: `1`, `5` and `99` all mean "from the beginning". */
     return seq == v->end && digits < 10 ? oldest : seq;
 }

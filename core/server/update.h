@@ -24,4 +24,4 @@ int mj_client_message_parse(struct mj_span text, struct mj_filter **out, struct 
 
 /* The seq a cursor stands for: spec §2's table, with the two defects of v1 (a cursor newer than
  * the newest event replays everything) made "live". now_us is Unix time. */
-uint64_t mj_cursor_position(const struct mj_tail_view *v, int64_t cursor, int64_t now_us);
+uint64_t mj_cursor_position(const struct mj_view *v, int64_t cursor, int64_t now_us);

@@ -10,10 +10,10 @@
 static void ask(struct mj_filter *f)
 {
     struct mj_entry e = {.collection = MJ_COLLECTION_OTHER};
-    mj_filter_match(f, &e,
+    mj_filter_match(f, NULL, &e,
                     MJ_SPAN("{\"did\":\"did:web:a.example\",\"time_us\":1,\"kind\":\"commit\","
                             "\"commit\":{\"collection\":\"com.example.a\"}}"));
-    mj_filter_match(f, &e, MJ_SPAN(""));
+    mj_filter_match(f, NULL, &e, MJ_SPAN(""));
 }
 
 static void as_query(struct mj_span in)

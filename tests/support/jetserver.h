@@ -1,4 +1,4 @@
-/* A server over a tail that a test fills by hand, for the tests of core/server. */
+/* A server over a journal that a test fills by hand, for the tests of core/server. */
 #pragma once
 
 #include "base/clock.h"
@@ -8,7 +8,7 @@
 #include "support/wsclient.h"
 
 struct jetserver {
-    struct mj_tail *tail;
+    struct mj_journal *journal;
     struct mj_streams *streams;
     struct mj_server *server;
     int64_t time_us; /* of the last event */
@@ -17,11 +17,12 @@ struct jetserver {
 
 static inline void jet_start(struct jetserver *j, struct mj_server_cfg cfg, size_t budget)
 {
-    *j = (struct jetserver){.tail = mj_tail_new(budget), .streams = mj_streams_new()};
+    *j = (struct jetserver){.journal = mj_journal_in_memory(budget)};
+    j->streams = mj_streams_new(j->journal);
     mj_log_setup(MJ_LOG_ERROR, false);
     cfg.listen = "127.0.0.1:0";
     cfg.metrics_listen = "127.0.0.1:0";
-    cfg.tail = j->tail;
+    cfg.journal = j->journal;
     cfg.streams = j->streams;
     assert_int_equal(mj_server_start(&cfg, &j->server), 0);
     assert_true(mj_server_port(j->server) > 0);
@@ -31,8 +32,8 @@ static inline void jet_start(struct jetserver *j, struct mj_server_cfg cfg, size
 static inline void jet_stop(struct jetserver *j)
 {
     mj_server_stop(j->server);
-    mj_tail_free(j->tail);
     mj_streams_free(j->streams);
+    mj_journal_close(j->journal);
 }
 
 /* Appends (does not publish) a commit, or, with an empty collection, an account event. The JSON
@@ -42,15 +43,14 @@ static inline void jet_append(struct jetserver *j, const char *did, const char *
 {
     static struct mj_buf pad;
     MJ_AUTO_BUF json = {0};
-    j->time_us = mj_tail_next_time(j->tail);
+    j->time_us = mj_journal_next_time(j->journal);
     j->n++;
     while (pad.len < size)
         mj_buf_putc(&pad, 'x');
-    struct mj_entry e = {.time_us = j->time_us,
-                         .upstream_seq = (int64_t)j->n,
-                         .did_hash = mj_hash(mj_str(did)),
-                         .streams = streams,
-                         .kind = *collection ? MJ_KIND_COMMIT : MJ_KIND_ACCOUNT};
+    struct mj_append e = {.time_us = j->time_us,
+                          .did_hash = mj_hash(mj_str(did)),
+                          .streams = streams,
+                          .kind = *collection ? MJ_KIND_COMMIT : MJ_KIND_ACCOUNT};
     if (*collection) {
         e.collection = mj_collection_id(mj_str(collection));
         e.op = MJ_OP_CREATE;
@@ -69,7 +69,7 @@ static inline void jet_append(struct jetserver *j, const char *did, const char *
                       "\"active\":true,\"did\":\"%s\",\"seq\":%llu,\"time\":\"now\"}}",
                       did, (long long)j->time_us, did, (unsigned long long)j->n);
     }
-    assert_int_equal(mj_tail_append(j->tail, &e, mj_buf_span(&json)), 0);
+    assert_int_equal(mj_journal_append(j->journal, &e, mj_buf_span(&json)), 0);
 }
 
 /* The number jet_append() gave the event, from its JSON. */
@@ -115,6 +115,11 @@ static inline struct wsclient *jet_connect(struct jetserver *j, const char *targ
     struct wsclient *c = ws_connect(mj_server_port(j->server), target);
     assert_int_equal(c->status, 101);
     return c;
+}
+
+static inline void jet_publish(struct jetserver *j)
+{
+    assert_int_equal(mj_journal_publish(j->journal, -1, 0), 0);
 }
 
 /* GET on the metrics listener; the body, owned. */

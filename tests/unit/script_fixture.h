@@ -1,5 +1,5 @@
-/* A router with a tail, streams and scripts, fed with made-up events: what the tests of match, flow
- * and script stand on. Everything is real; only the source is missing. */
+/* A router with a journal, streams and scripts, fed with made-up events: what the tests of match,
+ * flow and script stand on. Everything is real; only the source is missing. */
 #pragma once
 
 #include <stdio.h>
@@ -14,11 +14,11 @@
 #include "script/script.h"
 
 struct fixture {
-    struct mj_tail *tail;
+    struct mj_journal *journal;
     struct mj_streams *streams;
     struct mj_router *router;
     struct mj_scripts *scripts;
-    struct mj_tail_view view;
+    struct mj_view view;
     uint64_t next; /* seq of the first entry not read yet */
     char dir[64];
     unsigned files;
@@ -31,12 +31,12 @@ struct fixture {
 static inline void fixture_open(struct fixture *f)
 {
     memset(f, 0, sizeof *f);
-    f->tail = mj_tail_new(8 << 20);
-    f->streams = mj_streams_new();
-    f->router = mj_router_new(f->tail);
+    f->journal = mj_journal_in_memory(8 << 20);
+    f->streams = mj_streams_new(f->journal);
+    f->router = mj_router_new(f->journal);
     mj_router_set_streams(f->router, f->streams);
     f->scripts = mj_scripts_new(f->router);
-    mj_tail_view_init(&f->view, f->tail);
+    mj_view_init(&f->view, f->journal);
     f->next = f->view.end;
     /* A busy machine must not decide a test; those about budgets set their own. */
     f->cfg.call_us = f->cfg.declare_us = 20000000;
@@ -48,8 +48,8 @@ static inline void fixture_close(struct fixture *f)
 {
     mj_router_free(f->router);
     mj_scripts_free(f->scripts);
-    mj_tail_view_deinit(&f->view);
-    mj_tail_free(f->tail);
+    mj_view_deinit(&f->view);
+    mj_journal_close(f->journal);
     mj_streams_free(f->streams);
     mj_buf_deinit(&f->error);
     mj_buf_deinit(&f->out);
@@ -102,11 +102,11 @@ static inline const char *fixture_take(struct fixture *f, const char *stream)
 {
     int bit = mj_streams_find(f->streams, mj_str(stream));
     assert_true(bit >= 0);
-    mj_router_flush(f->router);
-    mj_tail_view_refresh(&f->view);
+    mj_router_flush(f->router, -1, 0);
+    mj_view_refresh(&f->view);
     f->out.len = 0;
     struct mj_run run;
-    for (uint64_t seq = f->next; mj_tail_view_run(&f->view, seq, &run); seq += run.count)
+    for (uint64_t seq = f->next; mj_view_run(&f->view, seq, &run); seq += run.count)
         for (size_t i = 0; i < run.count; i++)
             if (run.entries[i].streams >> bit & 1) {
                 struct mj_span json = mj_run_json(&run, i);
@@ -119,8 +119,8 @@ static inline const char *fixture_take(struct fixture *f, const char *stream)
 /* Forgets what has been appended so far. */
 static inline void fixture_skip(struct fixture *f)
 {
-    mj_router_flush(f->router);
-    mj_tail_view_refresh(&f->view);
+    mj_router_flush(f->router, -1, 0);
+    mj_view_refresh(&f->view);
     f->next = f->view.end;
 }
 

@@ -206,7 +206,7 @@ static void long_lists(void **state)
         fixture_commit(f, "app.bsky.feed.post", MJ_OP_CREATE, mj_buf_span(&f->record));
     ev.record_checked = true; /* the limits on sizes are for others to test */
     assert_int_equal(mj_router_event(f->router, &ev), 0);
-    mj_router_flush(f->router);
+    mj_router_flush(f->router, -1, 0);
     struct mj_metric *passed = mj_metric("moonjet_node_events_out_total", MJ_COUNTER, "",
                                          "script=\"s1.lua\",node=\"long\"");
     assert_int_equal(mj_metric_get(passed), 1);

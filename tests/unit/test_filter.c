@@ -1,5 +1,5 @@
 /* Filters over index records: the remembered answers per collection, DIDs with equal hashes,
- * names past the interning bound; and what a cursor stands for at the edges of the tail. */
+ * names past the interning bound; and what a cursor stands for at the edges of the journal. */
 #include "cmocka_all.h"
 
 #include <stdio.h>
@@ -9,7 +9,24 @@
 #include "server/filter.c"
 #include "server/update.h"
 
-static bool match(struct mj_filter *f, const char *did, uint32_t id, const char *collection)
+static struct mj_journal *journal; /* its numbers are what entries hold */
+
+static uint16_t number_of(const char *collection)
+{
+    static int64_t time_us;
+    struct mj_append a = {.time_us = ++time_us, .collection = mj_collection_id(mj_str(collection))};
+    assert_int_equal(mj_journal_append(journal, &a, MJ_SPAN("{}")), 0);
+    assert_int_equal(mj_journal_publish(journal, -1, 0), 0);
+    struct mj_view v;
+    mj_view_init(&v, journal);
+    struct mj_run r;
+    assert_true(mj_view_run(&v, v.end - 1, &r));
+    uint16_t id = r.entries[0].collection;
+    mj_view_deinit(&v);
+    return id;
+}
+
+static bool match(struct mj_filter *f, const char *did, uint16_t id, const char *collection)
 {
     char json[600];
     int n = snprintf(json, sizeof json,
@@ -18,13 +35,13 @@ static bool match(struct mj_filter *f, const char *did, uint32_t id, const char 
                      "{\"collection\":\"com.example.other\",\"did\":\"did:web:other.example\"}}}",
                      did, collection);
     struct mj_entry e = {
-        .kind = MJ_KIND_COMMIT, .collection = id, .did_hash = mj_hash(mj_str(did))};
-    return mj_filter_match(f, &e, mj_span(json, (size_t)n));
+        .kind = MJ_KIND_COMMIT, .collection = id, .did = (uint32_t)mj_hash(mj_str(did))};
+    return mj_filter_match(f, journal, &e, mj_span(json, (size_t)n));
 }
 
 static bool wants(struct mj_filter *f, const char *collection)
 {
-    return match(f, "did:web:a.example", mj_collection_id(mj_str(collection)), collection);
+    return match(f, "did:web:a.example", number_of(collection), collection);
 }
 
 static void collections(void **state)
@@ -73,10 +90,12 @@ static void dids(void **state)
     }
     assert_true(mj_filter_size(f) < 1 << 20);
     /* The hash alone is not enough: another DID's bytes under a wanted one's hash. */
-    struct mj_entry e = {.did_hash = mj_hash(MJ_SPAN("did:plc:000000000000000000000001"))};
-    assert_true(mj_filter_match(f, &e, MJ_SPAN("{\"did\":\"did:plc:000000000000000000000001\"}")));
-    assert_false(mj_filter_match(f, &e, MJ_SPAN("{\"did\":\"did:plc:000000000000000000009999\"}")));
-    assert_false(mj_filter_match(f, &e, MJ_SPAN("{}")));
+    struct mj_entry e = {.did = (uint32_t)mj_hash(MJ_SPAN("did:plc:000000000000000000000001"))};
+    assert_true(
+        mj_filter_match(f, journal, &e, MJ_SPAN("{\"did\":\"did:plc:000000000000000000000001\"}")));
+    assert_false(
+        mj_filter_match(f, journal, &e, MJ_SPAN("{\"did\":\"did:plc:000000000000000000009999\"}")));
+    assert_false(mj_filter_match(f, journal, &e, MJ_SPAN("{}")));
     mj_filter_free(f);
 }
 
@@ -103,17 +122,17 @@ static void cursors(void **state)
 {
     (void)state;
     const int64_t newest = INT64_C(1783175888123456), now = newest + 5000000;
-    struct mj_tail *t = mj_tail_new(64 << 20);
-    struct mj_tail_view v;
-    mj_tail_view_init(&v, t);
-    assert_int_equal(mj_cursor_position(&v, 0, now), 1); /* an empty tail: whatever comes */
+    struct mj_journal *t = mj_journal_in_memory(64 << 20);
+    struct mj_view v;
+    mj_view_init(&v, t);
+    assert_int_equal(mj_cursor_position(&v, 0, now), 1); /* an empty journal: whatever comes */
     assert_int_equal(mj_cursor_position(&v, newest, now), 1);
     for (int i = 99; i >= 0; i--) {
-        struct mj_entry e = {.time_us = newest - i * INT64_C(1000000)};
-        assert_int_equal(mj_tail_append(t, &e, MJ_SPAN("{}")), 0);
+        struct mj_append e = {.time_us = newest - i * INT64_C(1000000)};
+        assert_int_equal(mj_journal_append(t, &e, MJ_SPAN("{}")), 0);
     }
-    mj_tail_publish(t);
-    mj_tail_view_refresh(&v);
+    mj_journal_publish(t, -1, 0);
+    mj_view_refresh(&v);
     static const struct {
         int64_t cursor;
         uint64_t seq;
@@ -142,13 +161,16 @@ static void cursors(void **state)
         if (mj_cursor_position(&v, cases[i].cursor, now) != cases[i].seq)
             fail_msg("cursor %lld: %llu", (long long)cases[i].cursor,
                      (unsigned long long)mj_cursor_position(&v, cases[i].cursor, now));
-    mj_tail_view_deinit(&v);
-    mj_tail_free(t);
+    mj_view_deinit(&v);
+    mj_journal_close(t);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(collections), cmocka_unit_test(dids),
                                        cmocka_unit_test(counts), cmocka_unit_test(cursors)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    journal = mj_journal_in_memory(1 << 20);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    mj_journal_close(journal);
+    return failed;
 }

@@ -5,7 +5,7 @@
 #include "cmocka_all.h"
 
 #include "base/err.h"
-#include "journal/tail.h"
+#include "journal/journal.h"
 #include "match/decision.h"
 
 static struct mj_event commit(const char *collection, enum mj_op op, const char *did)
@@ -224,7 +224,7 @@ static void decision_agrees_with_naive(void **state)
             /* Now and then the collection could not be interned. */
             uint32_t id = ev.kind != MJ_KIND_COMMIT ? 0
                           : rng(10)                 ? mj_collection_id(ev.collection)
-                                                    : MJ_COLLECTION_OTHER;
+                                                    : MJ_COLLECTION_NONE;
             const uint64_t *got = mj_decision_eval(d, &ev, id);
             for (size_t i = 0; i < n; i++) {
                 bool want = naive(descs[i], &ev);

@@ -30,7 +30,7 @@ static size_t occurrences(const char *text, const char *what)
 static void bounded(void **state)
 {
     (void)state;
-    struct mj_tail *t = mj_tail_new(1 << 20);
+    struct mj_journal *t = mj_journal_in_memory(1 << 20);
     struct mj_router *r = mj_router_new(t);
     char name[64];
     for (int i = 0; i < 3; i++)
@@ -48,7 +48,7 @@ static void bounded(void **state)
                                 "\"other\"} 4501\n"));
     assert_int_equal(occurrences(all, "\nconsumer_ops_processed_total{"), 501);
     mj_router_free(r);
-    mj_tail_free(t);
+    mj_journal_close(t);
 }
 
 int main(void)

@@ -24,7 +24,7 @@ static int teardown(void **state)
 static void publish(const char *did, const char *collection)
 {
     jet_append(&jet, did, collection, 1, 0);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
 }
 
 #define POST   "app.bsky.feed.post"
@@ -43,7 +43,7 @@ static void live(void **state)
     jet_append(&jet, A, LIKE, 1, 0);
     jet_append(&jet, A, LIKE, 1, 70000); /* larger than one write */
     jet_append(&jet, A, LIKE, 1, 200);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     for (uint64_t n = 2; n <= 6; n++)
         assert_int_equal(jet_read(c), n);
     ws_free(c);
@@ -247,7 +247,7 @@ static unsigned which(struct wsclient *c)
     jet_append(&jet, B, FOLLOW, 1, 300);
     jet_append(&jet, A, "", 1, 0);
     jet_append(&jet, B, "", 1, 0);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     /* Sent or filtered out, all of them have been looked at once this shows. */
     jet_await(&jet, "moonjet_tail_newest_seq", (int64_t)jet.n);
     read_to_pong(c, see, &s);
@@ -458,7 +458,7 @@ static void streams(void **state)
     jet_append(&jet, A, POST, 1, 0);
     jet_append(&jet, A, POST, UINT64_C(1) << bit, 0);
     jet_append(&jet, A, POST, 1 | UINT64_C(1) << bit, 0);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     assert_int_equal(jet_read(mine), 2);
     assert_int_equal(jet_read(mine), 3);
     assert_int_equal(jet_read(explicit), 1);
@@ -594,7 +594,7 @@ static void stop_says_goodbye(void **state)
         c[i] = jet_connect(&j, i == 1 ? "/subscribe?requireHello=true" : "/subscribe");
     jet_await(&j, "moonjet_subscribers", 3);
     jet_append(&j, A, POST, 1, 0);
-    mj_tail_publish(j.tail);
+    jet_publish(&j);
     int64_t start = mj_mono_us();
     jet_stop(&j); /* nobody answers its close frames */
     assert_true(mj_mono_us() - start < 4000000);
@@ -615,7 +615,8 @@ static void bad_addresses(void **state)
     mj_log_setup(MJ_LOG_ERROR + 1, false);
     char taken[32];
     snprintf(taken, sizeof taken, "127.0.0.1:%d", mj_server_port(jet.server));
-    struct mj_server_cfg cfg = {.listen = "nonsense", .tail = jet.tail, .streams = jet.streams};
+    struct mj_server_cfg cfg = {
+        .listen = "nonsense", .journal = jet.journal, .streams = jet.streams};
     assert_int_equal(mj_server_start(&cfg, &s), MJ_ESYNTAX);
     cfg.listen = taken;
     assert_int_equal(mj_server_start(&cfg, &s), MJ_EIO);

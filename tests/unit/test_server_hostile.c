@@ -56,7 +56,7 @@ static void torn_frames(void **state)
         if (jet.n < total) {
             for (int k = 0; k < 20; k++, turn++)
                 jet_append(&jet, A, k % 3 ? POST : "com.example.thing", 1, size_of(jet.n + 1));
-            mj_tail_publish(jet.tail);
+            jet_publish(&jet);
         }
         for (int i = 0; i < 2; i++) {
             struct pollfd p = {.fd = c[i]->fd, .events = POLLIN};
@@ -109,7 +109,7 @@ static void stalled(void **state)
     const uint64_t total = 2000;
     while (jet.n < total)
         jet_append(&jet, A, POST, 1, 1000);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     for (uint64_t n = 1; n <= total; n++)
         assert_int_equal(jet_read(well), n);
     /* The slow one takes 30 KB/s: it is read for four seconds, and not cut. */
@@ -134,13 +134,13 @@ static void overtaken(void **state)
     int64_t before = ended("overtaken");
     struct wsclient *slow = jet_connect(&jet, "/subscribe");
     jet_append(&jet, A, POST, 1, 500);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     assert_int_equal(jet_read(slow), 1);
     struct wsclient *well = jet_connect(&jet, "/subscribe");
     while (jet.n < 20000) { /* 20 MB, in steps that a reader can follow */
         for (int k = 0; k < 500; k++)
             jet_append(&jet, A, POST, 1, 1000);
-        mj_tail_publish(jet.tail);
+        jet_publish(&jet);
         for (int k = 500; k > 0; k--)
             assert_int_equal(jet_read(well), jet.n - (uint64_t)k + 1);
     }
@@ -276,7 +276,7 @@ static void bad_frames(void **state)
         assert_true(n <= 0 ? n == 0 || errno == ECONNRESET : first == 0x88);
         ws_free(c);
         jet_append(&jet, A, POST, 1, 0);
-        mj_tail_publish(jet.tail);
+        jet_publish(&jet);
         assert_int_equal(jet_read(well), jet.n);
     }
     /* One that does not answer the close frame and does not hang up either is not waited for. */
@@ -309,7 +309,7 @@ static void fragments(void **state)
         }
     }
     jet_append(&jet, A, POST, 1, 0);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     assert_int_equal(jet_read(c), 1);
     ws_free(c);
     jet_stop(&jet);
@@ -340,7 +340,7 @@ static void message_budget(void **state)
         }
     }
     jet_append(&jet, A, POST, 1, 0);
-    mj_tail_publish(jet.tail);
+    jet_publish(&jet);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(jet_read(c[i]), 1);
         ws_free(c[i]);
