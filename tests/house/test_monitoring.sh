@@ -30,6 +30,7 @@ done
 
 if command -v promtool >/dev/null; then
     promtool check rules $alerts >/dev/null || fail "$alerts: see above"
+    promtool test rules tests/house/alerts_test.yml >/dev/null || fail "$alerts: see above"
 fi
 if command -v python3 >/dev/null; then
     python3 -m json.tool $dashboard >/dev/null || fail "$dashboard is not JSON"
