@@ -42,9 +42,10 @@ bool mj_view_refresh(struct mj_view *v)
     if (atomic_load_explicit(&j->generation, memory_order_acquire) != v->generation) {
         pthread_mutex_lock(&j->lock);
         copy_list(v);
-        pthread_mutex_unlock(&j->lock);
-        /* The floor may lie beyond `end` when several segments are filled between two publishes. */
+        /* Again, because the floor may lie beyond the old one when several segments are filled
+         * between two publishes; and under the lock, so that no segment is missing for it. */
         end = atomic_load_explicit(&j->published, memory_order_acquire);
+        pthread_mutex_unlock(&j->lock);
     }
     bool moved = end != v->end;
     v->end = end;
@@ -132,7 +133,7 @@ bool mj_view_run(const struct mj_view *v, uint64_t seq, struct mj_run *out)
                            .base_us = s->base_us,
                            .segment = s,
                            .start = k ? s->entries[k - 1].end : 0};
-    if (s->state != MJ_SEALED) {
+    if (!s->sealed) {
         out->count = n - k;
         out->data = s->data + out->start;
         return true;
