@@ -39,8 +39,9 @@ moonjet ($version) unstable; urgency=medium
  -- $contact  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 
-# CPack leaves its staging tree and wants the directories' permissions from the umask.
+# The modes of directories come from the umask. `make deb-test` takes whatever package is there.
 umask 022
+rm -f build/moonjet_*.deb
 cpack --config $build/CPackConfig.cmake >>"$log" 2>&1 || {
     tail -n 20 "$log" >&2
     echo "cpack failed; the whole log is $log" >&2
