@@ -7,7 +7,7 @@
 
 static const struct mj_command *const commands[] = {
     &mj_cmd_run,    &mj_cmd_simulate, &mj_cmd_check, &mj_cmd_decode,  &mj_cmd_record,
-    &mj_cmd_replay, &mj_cmd_bench,    &mj_cmd_tail,  &mj_cmd_version,
+    &mj_cmd_replay, &mj_cmd_bench,    &mj_cmd_tail,  &mj_cmd_version, &mj_cmd_journal,
 };
 
 static void print_commands(FILE *to)
