@@ -73,6 +73,8 @@ ok "its JIT may compile under the sandbox" soon machine_code
 kill -KILL "$(prop MainPID)"
 ok "killed, it is started again" soon is NRestarts 1
 ok "and serves" events /stream/moon/subscribe
+ok "root reads the journal of the running service, and finds it whole" \
+    moonjet journal verify /var/lib/moonjet
 
 set_to MOONJET_CURSOR 999999999999
 systemctl restart moonjet
