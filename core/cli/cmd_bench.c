@@ -15,6 +15,9 @@ static const struct {
     {"decode", mj_bench_decode, "frames to JSON beside libcbor + cJSON"},
     {"route", mj_bench_route, "router, script and append from memory"},
     {"feed", mj_bench_feed, "the same fed over loopback by `moonjet replay`"},
+    {"append", mj_bench_append, "the journal beside a bare loop of writes"},
+    {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
+    {"start", mj_bench_start, "opening a journal of 40 million events"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},
     {"instructions", mj_bench_instructions, "a fixed number of passes, for callgrind"},
 };
@@ -116,8 +119,9 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details = "Cases: decode, route, feed, resident. A missed goal is printed, not an error:\n"
-               "machines differ; compare ratios.",
+    .details =
+        "Cases: decode, route, feed, append, seal, start, resident. A missed goal is printed, not an error:\n"
+        "machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "journal/journal.h"
@@ -42,7 +43,7 @@ struct mj_mark {
     uint32_t count, end;  /* of the segment's entries and plain bytes, this batch included */
     uint32_t collections; /* names that entries up to here may use */
     uint32_t reserved;
-    uint64_t batch; /* hash of the entries and bytes since the last mark */
+    uint64_t batch; /* hash of the bytes, then the entries, since the last mark */
     uint64_t hash;  /* of the 56 bytes above, seeded with the first seq */
     uint64_t reserved2;
 };
@@ -111,6 +112,7 @@ struct mj_segment {
 
     int fd[MJ_FILES];                /* owned, -1 where not open */
     uint32_t marks;                  /* written; the writer's */
+    uint64_t reserved; /* disk for so many bytes; UINT64_MAX: not here. The writer's */
     bool dirty;                      /* under the lock: active, or closed and not synced since */
     int64_t cursors[MJ_SOURCES_MAX]; /* closed and sealed: as they stood at the end */
 
@@ -131,9 +133,10 @@ struct mj_journal {
     struct mj_segment *active; /* borrowed from the list's end, or NULL */
     uint64_t next_seq;
     int64_t last_time;
-    int64_t now;            /* clock at the first event since the last publish; 0: not read yet */
+    int64_t now; /* clock at the first event since the last publish; 0: not read yet */
     uint64_t pending, pending_bytes; /* events appended but not published, and their JSON */
-    struct mj_buf staged;   /* frames not handed to the kernel yet; empty in memory */
+    struct mj_buf staged; /* bytes not handed to the kernel yet; empty in memory */
+    XXH3_state_t *batch_hash; /* owned: of the batch so far */
     struct mj_entry *staged_entries; /* owned, staged_cap of them */
     size_t staged_count, staged_cap;
     int64_t cursors[MJ_SOURCES_MAX];

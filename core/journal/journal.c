@@ -12,10 +12,12 @@
 #include "base/ws.h"
 #include "journal/internal.h"
 
-#define STAGE_BYTES  (64u << 10) /* handed to the kernel at once, when a batch is larger */
-#define SECOND       INT64_C(1000000)
-#define HOUR         (3600 * SECOND)
-#define LOCAL_UNSEEN 0
+#define STAGE_BYTES   (256u << 10) /* handed to the kernel at once, when a batch is larger */
+#define RESERVE_BYTES (16u << 20)  /* of disk at a time */
+#define SECOND        INT64_C(1000000)
+#define HOUR          (3600 * SECOND)
+#define SEGMENT_LEAST (32u << 10)
+#define LOCAL_UNSEEN  0
 
 /* ---- failing ---- */
 
@@ -137,19 +139,47 @@ static uint16_t collection_of(struct mj_journal *j, uint32_t id)
     return j->local[id];
 }
 
-/* Hands what is staged to the kernel: bytes, index, then the mark that says they are there. */
-static int write_out(struct mj_journal *j, uint32_t flags, uint32_t source, int64_t upstream_seq)
+/* Reserves disk ahead of the writes, which makes them cheaper and finds a full disk early. Where
+ * the file system cannot, or there is no room for so much, the writes will tell. */
+static void reserve_disk(struct mj_journal *j, struct mj_segment *s, uint64_t upto)
+{
+    if (upto <= s->reserved || s->reserved == UINT64_MAX)
+        return;
+    uint64_t step = j->cfg.segment_bytes < RESERVE_BYTES ? j->cfg.segment_bytes : RESERVE_BYTES;
+    uint64_t end = (upto / step + 1) * step;
+    int err = fallocate(s->fd[MJ_FILE_DATA], FALLOC_FL_KEEP_SIZE, (off_t)s->reserved,
+                        (off_t)(end - s->reserved));
+    s->reserved = err ? UINT64_MAX : end;
+}
+
+/* Hands the first n staged bytes to the kernel. */
+static int write_bytes(struct mj_journal *j, size_t n)
+{
+    struct mj_segment *s = j->active;
+    uint64_t at = s->used - j->staged.len;
+    reserve_disk(j, s, at + n);
+    XXH3_64bits_update(j->batch_hash, j->staged.ptr, n);
+    int err = write_at(j, s, MJ_FILE_DATA, j->staged.ptr, n, at);
+    if (!err)
+        mj_buf_shift(&j->staged, n);
+    return err;
+}
+
+/* A batch, or the part of it that lies in this segment: the rest of its bytes, its entries, and
+ * then the mark that says they are there. */
+static int write_batch(struct mj_journal *j, uint32_t flags, uint32_t source, int64_t upstream_seq)
 {
     struct mj_segment *s = j->active;
     size_t n = j->staged_count;
+    int err = 0;
     if (j->collections.pending.len && mj_names_write(&j->collections, false))
         return mj__journal_fail(j, "cannot write to", "collections", errno);
-    int err;
-    if (n && ((err = write_at(j, s, MJ_FILE_DATA, j->staged.ptr, j->staged.len,
-                              s->used - j->staged.len)) ||
-              (err = write_at(j, s, MJ_FILE_INDEX, j->staged_entries, n * sizeof(struct mj_entry),
-                              (s->n - n) * sizeof(struct mj_entry)))))
-        return err;
+    if (j->staged.len)
+        err = write_bytes(j, j->staged.len);
+    if (n && !err)
+        err = write_at(j, s, MJ_FILE_INDEX, j->staged_entries, n * sizeof(struct mj_entry),
+                       (s->n - n) * sizeof(struct mj_entry));
+    XXH3_64bits_update(j->batch_hash, j->staged_entries, n * sizeof(struct mj_entry));
     struct mj_mark m = {
         .flags = flags,
         .source = source,
@@ -158,29 +188,35 @@ static int write_out(struct mj_journal *j, uint32_t flags, uint32_t source, int6
         .count = s->n,
         .end = s->used,
         .collections = (uint32_t)mj_names_count(&j->collections),
-        .batch = mj__batch_hash(j->staged_entries, n, mj_buf_span(&j->staged)),
+        .batch = XXH3_64bits_digest(j->batch_hash),
     };
     m.hash = mj__mark_hash(&m, s->first_seq);
-    err = write_at(j, s, MJ_FILE_MARKS, &m, sizeof m, MJ_MARKS_AT + s->marks * sizeof m);
+    if (!err)
+        err = write_at(j, s, MJ_FILE_MARKS, &m, sizeof m, MJ_MARKS_AT + s->marks * sizeof m);
     if (err)
         return err;
     s->marks++;
-    j->staged.len = 0;
     j->staged_count = 0;
+    XXH3_64bits_reset(j->batch_hash);
     return 0;
+}
+
+/* A segment's files were made as large as they might become. The mappings may stay so: nobody looks
+ * behind the end. */
+static int trim(struct mj_segment *s)
+{
+    return ftruncate(s->fd[MJ_FILE_DATA], (off_t)s->used) ||
+           ftruncate(s->fd[MJ_FILE_INDEX], (off_t)(s->n * sizeof(struct mj_entry)));
 }
 
 static int roll(struct mj_journal *j, int64_t base_us, size_t need)
 {
-    if (j->active && j->staged_count) {
-        int err = write_out(j, MJ_MARK_MORE, UINT32_MAX, 0);
+    if (j->active && j->pending && !j->active->memory) {
+        int err = write_batch(j, MJ_MARK_MORE, UINT32_MAX, 0);
         if (err)
             return err;
     }
-    /* Their sizes were generous; the mappings may stay so, nobody looks behind the end. */
-    if (j->active && !j->active->memory &&
-        (ftruncate(j->active->fd[MJ_FILE_DATA], (off_t)j->active->used) ||
-         ftruncate(j->active->fd[MJ_FILE_INDEX], (off_t)(j->active->n * sizeof(struct mj_entry)))))
+    if (j->active && !j->active->memory && trim(j->active))
         return mj__journal_fail(j, "cannot close a segment in", ".", errno);
     struct mj_segment *s = mj__segment_new(j, j->next_seq, base_us, need);
     if (!s)
@@ -260,8 +296,11 @@ int mj_journal_append(struct mj_journal *j, const struct mj_append *a, struct mj
     j->next_seq++;
     j->pending++;
     j->pending_bytes += json.len;
-    return MJ_UNLIKELY(j->staged.len >= STAGE_BYTES) ? write_out(j, MJ_MARK_MORE, UINT32_MAX, 0)
-                                                     : 0;
+    /* Whole pieces at whole multiples: the kernel takes them in large folios. */
+    uint32_t piece = s->used / STAGE_BYTES * STAGE_BYTES;
+    return MJ_UNLIKELY(!s->memory && piece > s->used - j->staged.len)
+               ? write_bytes(j, j->staged.len - (s->used - piece))
+               : 0;
 }
 
 /* Sources that moved on without an event of theirs being kept get marks of their own, not above
@@ -276,7 +315,7 @@ static int mark_idle(struct mj_journal *j, bool now)
     j->idle_mark_us = at;
     for (; j->cursors_dirty; j->cursors_dirty &= j->cursors_dirty - 1) {
         unsigned i = (unsigned)__builtin_ctzll(j->cursors_dirty);
-        int err = write_out(j, 0, i, j->cursors[i]);
+        int err = write_batch(j, 0, i, j->cursors[i]);
         if (err)
             return err;
     }
@@ -301,7 +340,7 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
         if (MJ_UNLIKELY(j->next_seq > atomic_load_explicit(&j->ceiling, memory_order_acquire)))
             err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
         if (!err)
-            err = write_out(j, 0, source >= 0 ? (uint32_t)source : UINT32_MAX, upstream_seq);
+            err = write_batch(j, 0, source >= 0 ? (uint32_t)source : UINT32_MAX, upstream_seq);
         if (!err && j->cfg.sync_us == 0)
             err = mj__sync(j, j->next_seq);
         if (err)
@@ -377,6 +416,10 @@ static void set_defaults(struct mj_journal *j)
         if (c->segment_bytes < (1u << 20))
             c->segment_bytes = 1u << 20;
     }
+    if (c->retain_bytes > 0 && c->segment_bytes > (size_t)c->retain_bytes / 4)
+        c->segment_bytes = (size_t)c->retain_bytes / 4;
+    if (c->segment_bytes < SEGMENT_LEAST)
+        c->segment_bytes = SEGMENT_LEAST;
     if (!c->plain_bytes)
         c->plain_bytes = 2 * (int64_t)MJ_SEGMENT_BYTES;
     /* Old events go by whole segments, so these must not span much of what is kept. */
@@ -405,6 +448,8 @@ static struct mj_journal *journal_new(const struct mj_journal_cfg *cfg)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&j->keeper_wake, &attr);
     pthread_condattr_destroy(&attr);
+    j->batch_hash = XXH3_createState();
+    XXH3_64bits_reset(j->batch_hash);
     j->local = mj_calloc(MJ_COLLECTIONS_MAX + 1, sizeof *j->local);
     mj_names_init(&j->collections, 1, MJ_COLLECTIONS_MAX, MJ_COLLECTION_LEN);
     mj_names_init(&j->streams, 0, MJ_STREAMS_MAX, 255);
@@ -426,6 +471,7 @@ static void journal_free(struct mj_journal *j)
     free(j->segments);
     mj_buf_deinit(&j->staged);
     free(j->staged_entries);
+    XXH3_freeState(j->batch_hash);
     free(j->local);
     mj_names_deinit(&j->collections);
     mj_names_deinit(&j->streams);
@@ -517,7 +563,7 @@ void mj_journal_close(struct mj_journal *j)
         /* What was appended but never published leaves no trace. */
         if (!j->pending)
             mark_idle(j, true);
-        if (mj_journal_sync(j) == 0)
+        if (mj_journal_sync(j) == 0 && (!j->active || trim(j->active) == 0))
             mj__reserve(j, j->next_seq - j->pending, true);
     }
     journal_free(j);

@@ -61,8 +61,9 @@ struct mj_journal_cfg {
     int64_t sync_us;      /* between two fsyncs; 0 = at every publish; default is the caller's */
     size_t segment_bytes; /* 0: 256 MiB, less when retention is small */
     bool no_seal;         /* sealing only by mj_journal_seal() */
-    bool read_only;       /* what is there now; also beside a process that writes to it. Nothing
-                             on the disk is touched, appending is refused */
+    bool read_only; /* what is there now; also beside a process that writes to it. Nothing on the
+                       disk is touched, appending is refused */
+    bool tolerant;  /* with read_only: damaged segments are left out, with a line each in `error` */
     void (*failed)(void *ctx); /* an I/O error has been logged and the journal takes nothing more;
                                   any thread, must only signal. Once. */
     void *ctx;

@@ -43,6 +43,10 @@ static int complain(struct recovery *r, uint64_t first_seq, enum mj_file file, c
 {
     char name[48];
     mj__file_name(name, first_seq, file);
+    if (r->j->cfg.tolerant) {
+        mj_buf_printf(r->error, "%s: %s\n", name, why);
+        return MJ_EHASH;
+    }
     mj_buf_printf(r->error,
                   "%s/%s: %s. `moonjet journal verify %s` tells more; to go on without the events "
                   "in it, move the files of that number away",
@@ -165,8 +169,7 @@ static void check_marks(struct recovery *r, struct plain *p)
         return;
     p->durable = p->marks[n - 1].durable;
     size_t i = n;
-    while (i && (!mark_is_whole(p, i - 1) ||
-                 p->s->first_seq + p->marks[i - 1].count > p->durable))
+    while (i && (!mark_is_whole(p, i - 1) || p->s->first_seq + p->marks[i - 1].count > p->durable))
         i--;
     while (i < n && mark_is_whole(p, i) && batch_holds(r, p, i))
         i++;
@@ -310,7 +313,8 @@ static uint64_t end_of(const struct plain *p)
 
 static int damaged(struct recovery *r, struct plain *p)
 {
-    return complain(r, p->s->first_seq, MJ_FILE_MARKS, "damaged in what was synced");
+    int err = complain(r, p->s->first_seq, MJ_FILE_MARKS, "damaged in what was synced");
+    return r->j->cfg.tolerant ? 0 : err;
 }
 
 /* Cuts the torn tail: a segment counts when the one it follows is there to its end, and the newest
@@ -333,8 +337,9 @@ static int cut_tail(struct recovery *r)
         uint64_t lost = n ? end_of(p - 1) : p->s->first_seq;
         if (!p->headless && p->head.follows == lost)
             lost = p->s->first_seq;
-        if (lost < r->durable)
-            return damaged(r, p);
+        int err = lost < r->durable ? damaged(r, p) : 0;
+        if (err)
+            return err;
     }
     for (size_t i = n; i < r->plain_count; i++)
         discard(r, &r->plain[i]);
@@ -342,8 +347,9 @@ static int cut_tail(struct recovery *r)
         struct plain *p = &r->plain[n - 1];
         while (p->holds && p->marks[p->holds - 1].flags & MJ_MARK_MORE)
             p->holds--;
-        if (end_of(p) < p->durable)
-            return damaged(r, p);
+        int err = end_of(p) < p->durable ? damaged(r, p) : 0;
+        if (err)
+            return err;
         if (p->holds)
             return 0;
         discard(r, p);
@@ -363,6 +369,10 @@ static int open_segments(struct recovery *r)
         const struct found *f = &r->found[i];
         if (f->file[MJ_FILE_SEALED]) {
             struct mj_segment *s = mj__segment_open_sealed(j, f->first_seq, r->error);
+            if (!s && j->cfg.tolerant) {
+                mj_buf_putc(r->error, '\n');
+                continue;
+            }
             if (!s) {
                 mj_buf_puts(r->error, "; to go on without the events in it, move it away");
                 return MJ_EHASH;
@@ -372,19 +382,27 @@ static int open_segments(struct recovery *r)
             remove_file(r, f->first_seq, MJ_FILE_DATA);
         } else if (f->file[MJ_FILE_MARKS]) {
             int err = open_plain(r, f->first_seq);
-            if (err)
+            if (err && !j->cfg.tolerant)
                 return err;
+            if (err)
+                mj__segment_free(r->plain[--r->plain_count].s);
         } else {
             remove_file(r, f->first_seq, MJ_FILE_INDEX); /* leftovers of one that was dropped */
             remove_file(r, f->first_seq, MJ_FILE_DATA);
         }
     }
     int err = cut_tail(r);
-    for (size_t i = 0; i < r->plain_count && !err; i++)
-        if (r->plain[i].s && (err = adopt(r, &r->plain[i])) == 0) {
+    for (size_t i = 0; i < r->plain_count && !err; i++) {
+        if (!r->plain[i].s)
+            continue;
+        err = adopt(r, &r->plain[i]);
+        if (!err) {
             j->segments[j->count++] = r->plain[i].s;
             r->plain[i].s = NULL;
+        } else if (j->cfg.tolerant) {
+            err = 0;
         }
+    }
     return err;
 }
 
@@ -402,9 +420,12 @@ static int check_order(struct recovery *r)
         qsort(j->segments, j->count, sizeof *j->segments, by_first_seq);
     for (size_t i = 1; i < j->count; i++) {
         const struct mj_segment *a = j->segments[i - 1], *b = j->segments[i];
-        if (a->first_seq + a->n > b->first_seq || a->last_us >= b->base_us)
-            return complain(r, b->first_seq, b->state == MJ_SEALED ? MJ_FILE_SEALED : MJ_FILE_MARKS,
-                            "overlaps the segment before it");
+        if (a->first_seq + a->n > b->first_seq || a->last_us >= b->base_us) {
+            int err = complain(r, b->first_seq, b->sealed ? MJ_FILE_SEALED : MJ_FILE_MARKS,
+                               "overlaps the segment before it");
+            if (!j->cfg.tolerant)
+                return err;
+        }
     }
     return 0;
 }

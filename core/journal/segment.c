@@ -24,7 +24,11 @@ uint64_t mj__mark_hash(const struct mj_mark *m, uint64_t first_seq)
 
 uint64_t mj__batch_hash(const struct mj_entry *entries, size_t n, struct mj_span data)
 {
-    return XXH3_64bits_withSeed(data.ptr, data.len, XXH3_64bits(entries, n * sizeof *entries));
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, data.ptr, data.len);
+    XXH3_64bits_update(&state, entries, n * sizeof *entries);
+    return XXH3_64bits_digest(&state);
 }
 
 static struct mj_segment *segment_alloc(uint64_t first_seq)
