@@ -111,5 +111,19 @@ export default async function suite() {
     assert.deepEqual(tail.lines, lines)
     const loaded = await command(t, ['load', url, '--json', '--zstd', '100', '--dictionary', dict, '--subscribers', '3', '--events', '1000', '--duration', '60s'])
     assert.equal(loaded.code, 0, loaded.out)
+
+    // The same with our own server at the other end.
+    const s = await network(t, 400)
+    const m = await Moonjet.run(t, { source: s.url, data: path.join(dir, 'data') }) // which holds the dictionary
+    const half = await load(t, m, '--subscribers', '20', '--zstd', '50', '--dictionary', dict, '--churn', '20', '--events', '400')
+    assert.ok(half.passed, JSON.stringify(half))
+    const printed = async (...args) => {
+      const r = await command(t, ['tail', m.url, '--cursor', '0', '--count', '300', ...args])
+      assert.equal(r.code, 0, r.err)
+      return r.lines
+    }
+    assert.deepEqual(await printed('--zstd', '--dictionary', dict), await printed())
+    await m.finish()
+    await s.finish()
   }, { seconds: 120 })
 }
