@@ -12,6 +12,8 @@ FUZZ_SECONDS ?= 60
 BENCH ?=
 FRAMES ?= ../shared/data/corpus/frames.bin.zst
 BARE_TARGETS ?= run test
+URL ?=
+CHECKS ?=
 JOBS ?= $(shell nproc)
 
 # What a build needs; what each further thing needs on top. libluajit-5.1-dev is the fallback where
@@ -24,10 +26,12 @@ PACKAGES_BENCH := valgrind
 PACKAGES_LINT := clang-format clang-tidy lua-check
 PACKAGES_FUZZ := clang libclang-rt-dev
 PACKAGES_BARE := debootstrap
+PACKAGES_DEB := dpkg-dev file git help2man
+PACKAGES_DEB_TEST := $(PACKAGES_BARE) lintian systemd systemd-container
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
-PACKAGES_E2E := python3 python3-websockets chromium \
-  $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+PACKAGES_NODE := $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+PACKAGES_E2E := python3 python3-websockets chromium $(PACKAGES_NODE)
 
 setup = @sh cmake/setup.sh
 
@@ -57,6 +61,17 @@ e2e:  ## the end-to-end tests alone, against real peers
 	@sh cmake/build.sh dev $(JOBS)
 	@sh tests/house/run-tests.sh --only-e2e build/dev $(JOBS)
 
+.PHONY: conformance
+conformance:  ## the 72 checks of Jetstream v1 on our own server (URL=ws://… on any other)
+ifeq ($(URL),)
+	$(setup) $(PACKAGES) $(PACKAGES_NODE)
+	@sh cmake/build.sh dev $(JOBS) moonjet
+	@sh tests/conformance/run.sh build/dev/moonjet $(CHECKS)
+else
+	$(setup) $(PACKAGES_NODE)
+	@sh tests/conformance/run.sh '$(URL)' $(CHECKS)
+endif
+
 .PHONY: bench
 bench: all  ## measure: one table (BENCH="NAME… --json" for a part, or JSON)
 	$(setup) $(PACKAGES_BENCH)
@@ -83,9 +98,20 @@ bare-debian:  ## BARE_TARGETS typed as a newcomer would, in a bare Debian 12 (ro
 	$(setup) $(PACKAGES_BARE)
 	@sh tests/house/bare.sh build/bare $(BARE_TARGETS)
 
+.PHONY: deb
+deb:  ## the Debian package: build/moonjet_VERSION_ARCH.deb
+	$(setup) $(PACKAGES) $(PACKAGES_DEB)
+	@sh cmake/packaging/deb.sh $(JOBS)
+
+.PHONY: deb-test
+deb-test: deb  ## lintian, then the package's life in a bare Debian 12 with systemd (root)
+	$(setup) $(PACKAGES_DEB_TEST)
+	@sh tests/house/deb.sh build/bare build/moonjet_*.deb
+
 .PHONY: setup
-setup:  ## install what a build needs from the distribution's packages
+setup:  ## what a build needs from the distribution's packages, and Jetstream's zstd dictionary
 	$(setup) $(PACKAGES)
+	@sh cmake/dictionary.sh build/zstd_dictionary
 
 .PHONY: setup-e2e
 setup-e2e:

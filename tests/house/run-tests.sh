@@ -52,23 +52,30 @@ node_is_good() {
         [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ]
 }
 
+# suite NAME TITLE COMMAND…: a test program that closes with its counts; they are added to ours.
+suite() {
+    log=$build/$1.log
+    echo "$2"
+    shift 2
+    rm -f "$log.failed"
+    { "$@" 2>&1 || echo $? >"$log.failed"; } | tee "$log"
+    closing=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 | tr -dc '0-9 ' || true)
+    [ -n "$closing" ] || closing='0 1 0'
+    # shellcheck disable=SC2086 # two or three numbers
+    set -- $closing
+    suite_failed=$2
+    [ ! -f "$log.failed" ] || [ "$suite_failed" != 0 ] || suite_failed=1
+    passed=$((passed + $1))
+    failed=$((failed + suite_failed))
+    skipped=$((skipped + ${3:-0}))
+}
+
 if [ -n "${MOONJET_SKIP_E2E-}" ] || [ ! -f tests/e2e/run.sh ]; then
     :
 elif node_is_good; then
-    echo "end-to-end tests"
-    log=$build/e2e.log
-    rm -f "$log.failed"
-    { sh tests/e2e/run.sh "$build/moonjet" 2>&1 || echo $? >"$log.failed"; } | tee "$log"
-    closing=$(grep -E '^([a-z0-9]+: )?[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1 |
-        tr -dc '0-9 ' || true)
-    [ -n "$closing" ] || closing='0 1 0'
-    # shellcheck disable=SC2086 # three numbers
-    set -- $closing
-    e2e_failed=$2
-    [ ! -f "$log.failed" ] || [ "$e2e_failed" != 0 ] || e2e_failed=1
-    passed=$((passed + $1))
-    failed=$((failed + e2e_failed))
-    skipped=$((skipped + ${3:-0}))
+    suite e2e 'end-to-end tests' sh tests/e2e/run.sh "$build/moonjet"
+    suite conformance 'conformance to Jetstream v1' sh tests/conformance/run.sh "$build/moonjet"
+    suite selftest 'what the conformance suite notices' sh tests/conformance/run.sh --selftest "$build/moonjet"
 elif [ -n "${MOONJET_REQUIRE_E2E-}" ]; then
     echo "end-to-end tests: Node 18 or newer with npm is required and missing" >&2
     failed=$((failed + 1))

@@ -3,10 +3,9 @@ import assert from 'node:assert/strict'
 import * as DagCbor from '@ipld/dag-cbor'
 import { CID } from 'multiformats/cid'
 import { cidOf } from './frames.mjs'
+import { timeUs } from './lines.mjs'
 
-// time_us is the router's own clock; everything else of a line is determined by its frame.
-export const mask = (line) => line.replace(/"time_us":\d+/, '"time_us":0')
-export const timeUs = (line) => BigInt(/"time_us":(\d+)/.exec(line)[1])
+export { mask, timeUs } from './lines.mjs'
 
 // What an event says, in the words both a Jetstream client and @atproto/sync can use.
 export function key(e) {

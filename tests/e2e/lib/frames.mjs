@@ -64,21 +64,28 @@ function car(root, blocks) {
 
 export const key = await P256Keypair.create()
 
-// A #commit frame whose repository consists of exactly these records.
+export const { fromString } = CID
+const TIME = '2026-01-02T03:04:05.678Z'
+
+// Any other frame: #identity, #account, or one nobody knows.
+export const frame = (t, body) => Buffer.concat([CBOR.encode({ t, op: 1 }), CBOR.encode({ time: TIME, ...body })])
+
+// A #commit frame whose repository consists of exactly these records. It is signed by `key`, unless
+// a signature is given, which then fits nothing. `more` replaces fields.
 // `ops` = [{ action, path, record: CBOR bytes | undefined, cid?: string }]
-export async function commitFrame({ seq, did, rev, ops, time = '2026-01-02T03:04:05.678Z' }) {
+export async function commitFrame({ seq, did, rev, ops, time = TIME, signature, more }) {
   const records = ops.filter((o) => o.record)
   const entries = records.map((o) => ({ p: 0, k: CBOR.toBytes(Buffer.from(o.path)), v: link(o.record), t: null }))
   const mst = CBOR.encode({ l: null, e: entries })
   const unsigned = { did, version: 3, data: link(mst), rev, prev: null }
-  const sig = CBOR.toBytes(await key.sign(CBOR.encode(unsigned)))
+  const sig = CBOR.toBytes(signature ?? await key.sign(CBOR.encode(unsigned)))
   const commit = CBOR.encode({ ...unsigned, sig })
   return Buffer.concat([
     CBOR.encode({ t: '#commit', op: 1 }),
     CBOR.encode({
       ops: ops.map((o) => ({ cid: o.record ? (o.cid ? { $link: o.cid } : link(o.record)) : null, path: o.path, action: o.action })),
       rev, seq, repo: did, time, blobs: [], since: null, blocks: CBOR.toBytes(car(link(commit), [commit, mst, ...records.map((o) => o.record)])),
-      commit: link(commit), rebase: false, tooBig: false,
+      commit: link(commit), rebase: false, tooBig: false, ...more,
     }),
   ])
 }

@@ -9,7 +9,7 @@ import path from 'node:path'
 export const root = path.resolve(import.meta.dirname, '../../..')
 export const here = path.resolve(import.meta.dirname, '..')
 
-class Skip extends Error {}
+export class Skip extends Error {}
 // Ends the running test as skipped; when the environment variable `required` is 1, as failed.
 export function skip(why, required) {
   throw process.env[required] === '1' ? new Error(`${required}=1, but: ${why}`) : new Skip(why)
@@ -18,7 +18,7 @@ export function skip(why, required) {
 export const results = { passed: 0, failed: 0, skipped: 0 }
 const forever = [] // undone when the whole run ends
 
-class Context {
+export class Context {
   #undo = []
   notes = [] // functions returning text to print when the test fails
   defer(fn) {

@@ -1,0 +1,125 @@
+// 101 and up: what Moonjet has beyond v1. Not asked of other servers.
+import { check, skip, want, wantLines, wantThat } from '../lib/runner.mjs'
+import { eventually } from '../../e2e/lib/harness.mjs'
+import { refuses, selects } from './filters.mjs'
+import { time } from '../lib/site.mjs'
+
+const ours = { ours: true }
+const CAUGHT_UP = /^\{"time_us":\d+,"kind":"info","info":\{"name":"caught_up"\}\}$/
+const CURSOR = /^\{"time_us":\d+,"kind":"info","info":\{"name":"cursor"\}\}$/
+const isInfo = (l) => l.includes('"kind":"info"')
+
+check(101, 'kinds= selects, in the query and in an update', async (s, t) => {
+  await selects(s, t, 'kinds=identity', (e) => e.kind === 'identity')
+  await selects(s, t, 'kinds=account&kinds=identity', (e) => e.kind !== 'commit')
+  await selects(s, t, `kinds=identity&kinds=commit&wantedCollections=${s.world.POST}`,
+    (e) => e.kind === 'identity' || e.commit?.collection === s.world.POST)
+  const p = await s.subscribe(t, '')
+  p.update({ kinds: ['identity'] })
+  await p.barrier()
+  const mark = s.newest()
+  const end = await s.stir([p])
+  wantLines('after an update', p.lines.filter((l) => time(l) > mark), s.between(mark, end).filter((l) => l.includes('"kind":"identity"')))
+}, ours)
+
+check(102, 'operations= selects among commits', async (s, t) => {
+  const only = (...ops) => (e) => !e.commit || ops.includes(e.commit.operation)
+  await selects(s, t, 'operations=delete', only('delete'))
+  await selects(s, t, 'operations=create&operations=update', only('create', 'update'))
+  await selects(s, t, 'operations=delete&kinds=commit&kinds=identity', (e) => e.kind !== 'account' && only('delete')(e))
+}, ours)
+
+check(103, 'info=true: a frame says when the replay has caught up, and changes nothing else', async (s, t) => {
+  const mark = s.newest()
+  const p = await s.subscribe(t, 'cursor=0&info=true')
+  await p.until(() => p.messages.some((m) => isInfo(m.text)), 'info frame')
+  const end = await s.stir([p])
+  const at = p.lines.findIndex(isInfo)
+  wantThat('its shape', CAUGHT_UP.test(p.lines[at]), String(CAUGHT_UP), p.lines[at])
+  wantThat('its place', at === 0 || time(p.lines[at]) >= time(p.lines[at - 1]), 'time_us not below the event before it', p.lines[at])
+  wantThat('not before the replay', time(p.lines[at]) >= mark && p.lines.slice(0, at).some((l) => time(l) === mark), `after ${mark}`, p.lines[at])
+  want('how many', p.lines.filter(isInfo).length, 1)
+  wantLines('the events', p.lines.filter((l) => !isInfo(l) && time(l) <= end), s.between(0, end))
+  const q = await s.subscribe(t, 'cursor=0')
+  await s.fence([q])
+  want('without info=true', q.lines.filter(isInfo), [])
+}, ours)
+
+check(104, 'heartbeat=1s: a cursor to resume from while nothing passes the filter', async (s, t) => {
+  const p = await s.subscribe(t, 'heartbeat=1s&kinds=commit&wantedCollections=org.example.nothing')
+  const end = await s.stir([])
+  const beat = () => p.lines.find((l) => l.includes('"name":"cursor"') && time(l) >= end)
+  await p.until(beat, 'heartbeat with a time at or after what has passed by', 15_000)
+  wantThat('its shape', CURSOR.test(beat()), String(CURSOR), beat())
+  want('nothing else', p.lines.filter((l) => !isInfo(l)), [])
+  const cursor = time(beat())
+  const later = await s.stir([])
+  const q = await s.subscribe(t, `cursor=${cursor}`)
+  await s.fence([q])
+  wantLines('resumed from it', q.lines.filter((l) => time(l) <= later), s.between(cursor - 1, later))
+}, ours)
+
+const taken = async (site, t, headers) => {
+  const p = await site.request(t, '', { headers })
+  return p.status === 101 ? p : p.status
+}
+
+check(105, '--max-per-ip: 429 for one connection more, until one leaves', async (s, t) => {
+  const { site } = await s.another(t, { args: ['--max-per-ip', '3'] })
+  const open = [await taken(site, t), await taken(site, t), await taken(site, t)]
+  want('the first three', open.map((p) => p.status ?? p), [101, 101, 101])
+  want('the fourth', await taken(site, t), 429)
+  want('X-Forwarded-For of a stranger is no way around', await taken(site, t, { 'X-Forwarded-For': '203.0.113.9' }), 429)
+  open[0].destroy()
+  await eventually(async () => (await taken(site, t)).status === 101, 'place after one has left')
+}, ours)
+
+check(106, '--trusted-proxy: X-Forwarded-For counts, the rightmost address that is no proxy', async (s, t) => {
+  const { site } = await s.another(t, { args: ['--max-per-ip', '1', '--trusted-proxy', '127.0.0.0/8'] })
+  const from = async (text) => {
+    const r = await taken(site, t, { 'X-Forwarded-For': text })
+    return r.status ?? r
+  }
+  want('one client', await from('203.0.113.1'), 101)
+  want('another', await from('203.0.113.2'), 101)
+  want('the first again', await from('203.0.113.1'), 429)
+  want('with a forged entry before', await from('198.51.100.7, 203.0.113.1'), 429)
+  want('behind two proxies', await from('203.0.113.3, 127.0.0.9'), 101)
+  want('that one again', await from('203.0.113.3'), 429)
+}, ours)
+
+check(107, '/status on the metrics listener: JSON', async (s) => {
+  const r = await fetch(`${s.metrics}/status`)
+  want('status', r.status, 200)
+  wantThat('type', /^application\/json/.test(r.headers.get('content-type')), 'application/json', r.headers.get('content-type'))
+  const status = await r.json()
+  wantThat('version', JSON.stringify(status.version ?? status.versions ?? '').includes('.'), 'a version', status)
+  wantThat('the source is named', JSON.stringify(status).includes(s.source.url), s.source.url, status)
+  const other = await fetch(`${s.moonjet.http}/status`)
+  want('not on the stream listener', other.status, 404)
+}, ours)
+
+check(108, 'what our own parameters refuse, and with which words', async (s, t) => {
+  const O = 'invalid subscriber options: '
+  await refuses(s, t, 'kinds=moon', `${O}unknown kind: moon; there are commit, identity and account`)
+  await refuses(s, t, 'kinds=', `${O}unknown kind: ; there are commit, identity and account`)
+  await refuses(s, t, 'operations=moon', `${O}unknown operation: moon; there are create, update and delete`)
+  for (const v of ['', '1', '0s', '2h', 'moon', '1.5s', '-1s']) await refuses(s, t, `heartbeat=${v}`, `${O}invalid heartbeat: ${v}; it is 1s to 1h, such as 30s or 5m`)
+  const p = await s.subscribe(t, '')
+  p.update({ kinds: ['moon'] })
+  const { code, reason } = await p.end()
+  want('in an update', `${code} ${reason}`, '1000 failed to parse subscriber options: invalid subscriber options: unknown kind: moon')
+}, ours)
+
+check(109, 'compress=true without a dictionary: 400 and what to do', async (s, t) => {
+  if (!await s.knows('zstd-dictionary')) want('options', 'none', '--zstd-dictionary')
+  const { site } = await s.another(t, { dictionary: false })
+  const p = await site.request(t, 'compress=true')
+  if (p.status === 101) skip('this machine has a dictionary installed')
+  want('status', p.status, 400)
+  wantThat('words', /dictionary/.test(p.body.toString()), 'something about the dictionary', p.body.toString())
+  const q = await site.subscribe(t, '', { headers: { 'Socket-Encoding': 'zstd' } })
+  await site.feed(s.world.round(1))
+  await q.until((x) => x.messages.length, 'an event')
+  want('the header alone is no reason to refuse: opcode', q.messages[0].op, 1)
+}, ours)
