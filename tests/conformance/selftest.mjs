@@ -68,7 +68,7 @@ async function asStranger(what, mutation, remarks) {
     await site.start(u)
     // Not 65 and 66: they take as long as they take.
     const { by } = await run(site, (n) => n < 65 || (n > 66 && n < 73), (c, r, s) => {
-      if (r.verdict === 'failed') print(c, r, s, false)
+      if (r.verdict === 'failed' || process.env.VERBOSE) print(c, r, s, false)
       if (r.verdict === 'skipped') skipped.push(c.n)
     })
     for (const [n, r] of by) if (r.verdict === 'failed') wrong.push(`${n} failed`)
