@@ -56,7 +56,7 @@ for (const [i, [what, checks, mutation]] of all.entries()) {
 }
 
 // Checks a foreign site that is ours in truth, while its source is busy.
-async function asStranger(what, mutation, remarks) {
+async function asStranger(n, what, mutation, remarks) {
   if (!`a foreign server, ${what}`.includes(word)) return
   const u = new Context()
   const at = performance.now()
@@ -71,10 +71,10 @@ async function asStranger(what, mutation, remarks) {
       if (r.verdict === 'failed' || process.env.VERBOSE) print(c, r, s, false)
       if (r.verdict === 'skipped') skipped.push(c.n)
     })
-    for (const [n, r] of by) if (r.verdict === 'failed') wrong.push(`${n} failed`)
-    for (const [n, start] of Object.entries(remarks)) {
-      const { note } = by.get(Number(n))
-      if (!note?.startsWith(start)) wrong.push(`${n} says "${note}", not "${start}…"`)
+    for (const [k, r] of by) if (r.verdict === 'failed') wrong.push(`${k} failed`)
+    for (const [k, start] of Object.entries(remarks)) {
+      const { note } = by.get(Number(k))
+      if (!note?.startsWith(start)) wrong.push(`${k} says "${note}", not "${start}…"`)
     }
   } catch (e) {
     wrong.push(e.message)
@@ -82,7 +82,7 @@ async function asStranger(what, mutation, remarks) {
   await u.undo()
   results[wrong.length ? 'failed' : 'passed']++
   const took = ((performance.now() - at) / 1000).toFixed(1)
-  console.log(`${wrong.length ? 'not ok' : 'ok'} - a foreign server, ${what} (${took} s) # ${wrong.length ? wrong.join('; ') : `skipped there: ${skipped}`}`)
+  console.log(`${wrong.length ? 'not ok' : 'ok'} ${all.length + n} - a foreign server, ${what} (${took} s) # ${wrong.length ? wrong.join('; ') : `skipped there: ${skipped}`}`)
 }
 const remarks = (start, ...numbers) => Object.fromEntries(numbers.map((n) => [n, start]))
 
@@ -95,8 +95,8 @@ const traffic = (async () => {
   }
 })()
 await Promise.all([
-  asStranger('sane', {}, remarks('sane', 45, 46, 54, 56, 63)),
-  asStranger('with the defects of the original', asV1(readDictionary()), remarks('as v1', 45, 46, 54, 56, 63)),
+  asStranger(1, 'sane', {}, remarks('sane', 45, 46, 54, 56, 63)),
+  asStranger(2, 'with the defects of the original', asV1(readDictionary()), remarks('as v1', 45, 46, 54, 56, 63)),
 ])
 busy = false
 await traffic

@@ -84,7 +84,7 @@ check(38, '10,000 DIDs are accepted by an update, 10,001 close', async (s, t) =>
   want('different DIDs', new Set(dids).size, 10_000)
   p.update({ wantedDids: dids })
   await p.barrier()
-  const mark = s.newest()
+  const mark = await s.mark()
   const seen = p.messages.length
   const end = await s.stir([p], s.ours ? s.world.ALICE : undefined)
   const got = p.lines.slice(seen).filter((l) => JSON.parse(l).time_us > mark && JSON.parse(l).time_us <= end)

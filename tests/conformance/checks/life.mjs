@@ -28,8 +28,8 @@ async function untilGone(p, limit) {
 }
 
 async function stallOurs(s, t) {
-  const option = await s.knows('stall-seconds')
-  const { site, source, moonjet } = await s.another(t, { args: option ? ['--stall-seconds', '2'] : [] })
+  const option = await s.knows('stall')
+  const { site, source, moonjet } = await s.another(t, { args: option ? ['--stall', '2s'] : [] })
   const { commit, post, ALICE } = s.world
   const witness = await site.subscribe(t, '')
   const stalled = await site.subscribe(t, '')

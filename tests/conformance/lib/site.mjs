@@ -71,6 +71,9 @@ export class OurSite extends Site {
     p.destroy()
     return this
   }
+  async mark() {
+    return this.newest()
+  }
   feed(events) {
     return this.source.feed(events)
   }
@@ -149,6 +152,12 @@ export class ForeignSite extends Site {
     while (performance.now() < end && p.messages.length < 100_000 && p.open && !live()) await seconds(0.05)
     p.destroy()
     return p.lines
+  }
+  // A time after all that was sent to any probe until now. The control's copy of it may still be on
+  // its way, and nothing can be asked to tell, so this waits.
+  async mark() {
+    await seconds(0.5)
+    return this.newest()
   }
   // Lets time pass until the control and the probes have moved on; resolves to the end of the span
   // in which they can be compared.
