@@ -26,6 +26,8 @@ PACKAGES_BENCH := valgrind
 PACKAGES_LINT := clang-format clang-tidy lua-check
 PACKAGES_FUZZ := clang libclang-rt-dev
 PACKAGES_BARE := debootstrap
+PACKAGES_DEB := dpkg-dev file git help2man
+PACKAGES_DEB_TEST := $(PACKAGES_BARE) lintian systemd systemd-container
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
 PACKAGES_NODE := $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
@@ -96,9 +98,20 @@ bare-debian:  ## BARE_TARGETS typed as a newcomer would, in a bare Debian 12 (ro
 	$(setup) $(PACKAGES_BARE)
 	@sh tests/house/bare.sh build/bare $(BARE_TARGETS)
 
+.PHONY: deb
+deb:  ## the Debian package: build/moonjet_VERSION_ARCH.deb
+	$(setup) $(PACKAGES) $(PACKAGES_DEB)
+	@sh cmake/packaging/deb.sh $(JOBS)
+
+.PHONY: deb-test
+deb-test: deb  ## lintian, then the package's life in a bare Debian 12 with systemd (root)
+	$(setup) $(PACKAGES_DEB_TEST)
+	@sh tests/house/deb.sh build/bare build/moonjet_*.deb
+
 .PHONY: setup
-setup:  ## install what a build needs from the distribution's packages
+setup:  ## what a build needs from the distribution's packages, and Jetstream's zstd dictionary
 	$(setup) $(PACKAGES)
+	@sh cmake/dictionary.sh build/zstd_dictionary
 
 .PHONY: setup-e2e
 setup-e2e:

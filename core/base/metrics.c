@@ -7,6 +7,7 @@
 struct series {
     char *labels; /* owned, "" for none */
     struct mj_metric metric;
+    struct mj_histogram *histogram; /* owned; only in families of histograms */
     struct series *next;
 };
 
@@ -17,6 +18,8 @@ struct family {
     struct series *head, **tail;
     struct family *next; /* ascending by name */
 };
+
+#define OTHER "other=\"true\""
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct family *families;
@@ -43,17 +46,23 @@ static struct family *family_get(const char *name, enum mj_metric_type type, con
     return f;
 }
 
-static struct mj_metric *series_get(struct family *f, const char *labels)
+/* The series of a family, made if it is new. Past the bound all new ones are one. */
+static struct series *series_get(struct family *f, const char *labels)
 {
-    for (struct series *s = f->head; s; s = s->next)
-        if (strcmp(s->labels, labels) == 0)
-            return &s->metric;
+    for (;;) {
+        for (struct series *s = f->head; s; s = s->next)
+            if (strcmp(s->labels, labels) == 0)
+                return s;
+        if (f->count < MJ_METRIC_SERIES_MAX || strcmp(labels, OTHER) == 0)
+            break;
+        labels = OTHER;
+    }
     struct series *s = mj_calloc(1, sizeof *s);
     s->labels = mj_strdup(labels);
     *f->tail = s;
     f->tail = &s->next;
     f->count++;
-    return &s->metric;
+    return s;
 }
 
 struct mj_metric *mj_metric(const char *family, enum mj_metric_type type, const char *help,
@@ -68,20 +77,38 @@ struct mj_metric *mj_metric(const char *family, enum mj_metric_type type, const 
     }
     const char *text = mj_buf_cstr(&labels);
     pthread_mutex_lock(&lock);
-    struct family *f = family_get(family, type, help);
-    struct mj_metric *m;
-    if (f->count < MJ_METRIC_SERIES_MAX)
-        m = series_get(f, text);
-    else {
-        m = NULL;
-        for (struct series *s = f->head; s && !m; s = s->next)
-            if (strcmp(s->labels, text) == 0)
-                m = &s->metric;
-        if (!m)
-            m = series_get(f, "other=\"true\"");
+    struct series *s = series_get(family_get(family, type, help), text);
+    pthread_mutex_unlock(&lock);
+    return &s->metric;
+}
+
+struct mj_histogram *mj_histogram(const char *family, const char *help, const int64_t *bounds,
+                                  size_t n, const char *labels_fmt, ...)
+{
+    MJ_AUTO_BUF labels = {0};
+    if (labels_fmt) {
+        va_list ap;
+        va_start(ap, labels_fmt);
+        mj_buf_vprintf(&labels, labels_fmt, ap);
+        va_end(ap);
+    }
+    const char *text = mj_buf_cstr(&labels);
+    pthread_mutex_lock(&lock);
+    struct series *s = series_get(family_get(family, MJ_HISTOGRAM, help), text);
+    if (!s->histogram) {
+        s->histogram = mj_calloc(1, sizeof *s->histogram);
+        s->histogram->bounds = bounds;
+        s->histogram->n = n < MJ_HISTOGRAM_MAX ? n : MJ_HISTOGRAM_MAX;
     }
     pthread_mutex_unlock(&lock);
-    return m;
+    return s->histogram;
+}
+
+void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum_us)
+{
+    for (size_t i = 0; i <= h->n; i++)
+        atomic_store_explicit(&h->counts[i], counts[i], memory_order_relaxed);
+    atomic_store_explicit(&h->sum, sum_us, memory_order_relaxed);
 }
 
 const char *mj_metric_label(struct mj_span value, char *out, size_t cap)
@@ -107,17 +134,53 @@ void mj_metric_on_render(void (*fn)(void *ctx), void *ctx)
     pthread_mutex_unlock(&lock);
 }
 
+/* Microseconds as seconds, without zeros nobody needs. */
+static void put_seconds(struct mj_buf *out, int64_t us)
+{
+    char text[40];
+    int n = snprintf(text, sizeof text, "%s%lld.%06lld", us < 0 ? "-" : "",
+                     (long long)(us < 0 ? -us : us) / 1000000,
+                     (long long)(us < 0 ? -us : us) % 1000000);
+    while (text[n - 1] == '0')
+        n--;
+    mj_buf_put(out, text, (size_t)(text[n - 1] == '.' ? n - 1 : n));
+}
+
+static void render_histogram(struct mj_buf *out, const char *name, const struct series *s)
+{
+    const struct mj_histogram *h = s->histogram;
+    const char *comma = *s->labels ? "," : "";
+    int64_t total = 0;
+    for (size_t i = 0; i <= h->n; i++) {
+        total += atomic_load_explicit(&h->counts[i], memory_order_relaxed);
+        mj_buf_printf(out, "%s_bucket{%s%sle=\"", name, s->labels, comma);
+        if (i < h->n)
+            put_seconds(out, h->bounds[i]);
+        else
+            mj_buf_puts(out, "+Inf");
+        mj_buf_printf(out, "\"} %lld\n", (long long)total);
+    }
+    const char *open = *s->labels ? "{" : "", *close = *s->labels ? "}" : "";
+    mj_buf_printf(out, "%s_sum%s%s%s ", name, open, s->labels, close);
+    put_seconds(out, atomic_load_explicit(&h->sum, memory_order_relaxed));
+    mj_buf_printf(out, "\n%s_count%s%s%s %lld\n", name, open, s->labels, close, (long long)total);
+}
+
 void mj_metrics_render(struct mj_buf *out)
 {
+    static const char *const types[] = {"counter", "gauge", "histogram"};
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < hook_count; i++)
         hooks[i].fn(hooks[i].ctx);
     for (struct family *f = families; f; f = f->next) {
         mj_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name,
-                      f->type == MJ_COUNTER ? "counter" : "gauge");
+                      types[f->type]);
         for (struct series *s = f->head; s; s = s->next)
-            mj_buf_printf(out, "%s%s%s%s %lld\n", f->name, *s->labels ? "{" : "", s->labels,
-                          *s->labels ? "}" : "", (long long)mj_metric_get(&s->metric));
+            if (f->type == MJ_HISTOGRAM)
+                render_histogram(out, f->name, s);
+            else
+                mj_buf_printf(out, "%s%s%s%s %lld\n", f->name, *s->labels ? "{" : "", s->labels,
+                              *s->labels ? "}" : "", (long long)mj_metric_get(&s->metric));
     }
     pthread_mutex_unlock(&lock);
 }

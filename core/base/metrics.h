@@ -1,4 +1,4 @@
-/* Metrics: named families of counters and gauges, rendered in Prometheus text format.
+/* Metrics: named families of counters, gauges and histograms, rendered in Prometheus text format.
  *
  * A family is registered once by name; a series within it is found or made by its label text and
  * then lives as long as the process, so callers keep the pointer and update it without a lock:
@@ -19,7 +19,7 @@
 
 #define MJ_METRIC_SERIES_MAX 10000
 
-enum mj_metric_type { MJ_COUNTER, MJ_GAUGE };
+enum mj_metric_type { MJ_COUNTER, MJ_GAUGE, MJ_HISTOGRAM };
 
 struct mj_metric {
     _Atomic int64_t value;
@@ -44,6 +44,41 @@ static inline int64_t mj_metric_get(const struct mj_metric *m)
 {
     return atomic_load_explicit(&m->value, memory_order_relaxed);
 }
+
+/* How durations are distributed: given in microseconds, shown in seconds, as v1's and everybody's
+ * dashboards expect. Buckets are counted apart and summed up when rendered, so what is shown is
+ * consistent in itself whatever is observed meanwhile. */
+#define MJ_HISTOGRAM_MAX 24
+
+struct mj_histogram {
+    const int64_t
+        *bounds; /* borrowed for ever: upper bounds, ascending; the last bucket has none */
+    size_t n;    /* of bounds */
+    _Atomic int64_t counts[MJ_HISTOGRAM_MAX + 1];
+    _Atomic int64_t sum; /* µs */
+};
+
+/* Find or make a series, as mj_metric() does; the first caller's bounds count, and at most
+ * MJ_HISTOGRAM_MAX of them. Never NULL. Thread-safe. */
+struct mj_histogram *mj_histogram(const char *family, const char *help, const int64_t *bounds,
+                                  size_t n, const char *labels_fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+/* The bucket of a value: the first whose bound is not below it. */
+static inline size_t mj_histogram_bucket(const struct mj_histogram *h, int64_t us)
+{
+    size_t i = 0;
+    while (i < h->n && us > h->bounds[i])
+        i++;
+    return i;
+}
+static inline void mj_histogram_observe(struct mj_histogram *h, int64_t us)
+{
+    atomic_fetch_add_explicit(&h->counts[mj_histogram_bucket(h, us)], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum, us, memory_order_relaxed);
+}
+/* Replaces everything: for a distribution over what there is now, counted by its owner. `counts`
+ * has one element more than there are bounds. */
+void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum_us);
 
 /* Gauges that are computed when asked (e.g. resident memory): called under the registry lock. */
 void mj_metric_on_render(void (*fn)(void *ctx), void *ctx);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/dictionary.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -19,9 +20,9 @@
 
 struct cfg {
     struct mj_strings collections, dids;
-    const char *cursor;
+    const char *cursor, *dictionary;
     int64_t count, max_size;
-    bool pretty;
+    bool pretty, zstd;
 };
 
 struct run {
@@ -30,6 +31,8 @@ struct run {
     struct mj_wsc *wsc;
     struct mj_timer *retry;
     struct mj_url url;
+    struct mj_zmessage *zmessage; /* owned; NULL without --zstd */
+    uint32_t dictionary_id;
     struct mj_buf out;
     bool colour, resumed;
     int64_t last_time_us; /* of the newest event printed; 0 = none */
@@ -75,6 +78,8 @@ static void connect_now(void *ctx)
         put_param(&target, "wantedCollections", run->cfg->collections.v[i]);
     for (size_t i = 0; i < run->cfg->dids.n; i++)
         put_param(&target, "wantedDids", run->cfg->dids.v[i]);
+    if (run->cfg->zstd)
+        put_param(&target, "compress", "true");
     char number[24];
     if (run->cfg->max_size > 0) {
         snprintf(number, sizeof number, "%" PRId64, run->cfg->max_size);
@@ -132,6 +137,32 @@ static void on_message(void *ctx, struct mj_span json)
         finish(run, MJ_EXIT_OK);
 }
 
+/* What cannot be decoded ends it all: going on would leave events out without a word, and asking
+ * again would get the same. */
+static void on_zstd(void *ctx, struct mj_span message)
+{
+    struct run *run = ctx;
+    struct mj_span json;
+    if (is_finished(run) || run->status)
+        return;
+    int err = mj_zmessage_decode(run->zmessage, message, &json);
+    if (!err) {
+        on_message(ctx, json);
+        return;
+    }
+    uint32_t wants = mj_zmessage_wants(message);
+    if (err == MJ_EMISMATCH)
+        fprintf(stderr,
+                "moonjet tail: the server compresses with dictionary %u, this is %u; name the "
+                "right one with --dictionary FILE\n",
+                wants, run->dictionary_id);
+    else
+        fprintf(stderr, "moonjet tail: cannot decode a compressed message: %s\n",
+                err == MJ_EBIG ? "it is larger than any event" : mj_strerror(err));
+    finish(run, MJ_EXIT_FAILED);
+    mj_wsc_close(run->wsc, err == MJ_EBIG ? 1009 : 1007);
+}
+
 static void on_batch(void *ctx)
 {
     struct run *run = ctx;
@@ -170,6 +201,27 @@ static void on_ended(void *ctx, const struct mj_wsc_ended *e)
     mj_timer_set(run->retry, ms * 1000);
 }
 
+/* False after a message. */
+static bool open_dictionary(struct run *run)
+{
+    struct mj_dictionary d;
+    MJ_AUTO_BUF error = {0};
+    int err = mj_dictionary_find(run->cfg->dictionary, NULL, &d, &error);
+    if (err) {
+        fprintf(stderr, "moonjet tail: %s\n",
+                err == MJ_ENOENT ? "--zstd needs the server's dictionary: name it with "
+                                   "--dictionary FILE, or `moonjet dictionary install FILE` once"
+                                 : mj_buf_cstr(&error));
+        return false;
+    }
+    run->dictionary_id = d.id;
+    run->zmessage = mj_zmessage_new(mj_buf_span(&d.bytes), MESSAGE_BYTES);
+    mj_dictionary_deinit(&d);
+    if (!run->zmessage)
+        fprintf(stderr, "moonjet tail: out of memory\n");
+    return run->zmessage;
+}
+
 static int tail_main(const struct mj_command *cmd, int argc, char **argv)
 {
     struct cfg cfg = {0};
@@ -183,6 +235,8 @@ static int tail_main(const struct mj_command *cmd, int argc, char **argv)
         fprintf(stderr, "moonjet tail: '%s' is not a URL like %s\n", url, DEFAULT_URL);
         return MJ_EXIT_USAGE;
     }
+    if (cfg.zstd && !open_dictionary(&run))
+        return MJ_EXIT_FAILED;
     run.loop = mj_loop_new();
     mj_loop_stop_on_signals(run.loop);
     run.retry = mj_timer_new(run.loop, connect_now, &run);
@@ -192,6 +246,7 @@ static int tail_main(const struct mj_command *cmd, int argc, char **argv)
         .limit = MESSAGE_BYTES,
         .opened = on_opened,
         .message = on_message,
+        .other = cfg.zstd ? on_zstd : NULL,
         .batch = on_batch,
         .ended = on_ended,
         .ctx = &run,
@@ -206,6 +261,7 @@ static int tail_main(const struct mj_command *cmd, int argc, char **argv)
     mj_wsc_free(run.wsc);
     mj_timer_free(run.retry);
     mj_loop_free(run.loop);
+    mj_zmessage_free(run.zmessage);
     mj_buf_deinit(&run.out);
     return run.status;
 }
@@ -219,6 +275,10 @@ static const struct mj_option options[] = {
     {"count", MJ_OPT_INT, offsetof(struct cfg, count), "N", "end after N events"},
     {"max-size", MJ_OPT_SIZE, offsetof(struct cfg, max_size), "BYTES",
      "leave out events that are larger"},
+    {"zstd", MJ_OPT_FLAG, offsetof(struct cfg, zstd), NULL,
+     "ask for compressed messages, less than half the bytes; the output is the same"},
+    {"dictionary", MJ_OPT_STR, offsetof(struct cfg, dictionary), "FILE",
+     "for --zstd: the server's dictionary, else the one that `moonjet dictionary show` names"},
     {"pretty", MJ_OPT_FLAG, offsetof(struct cfg, pretty), NULL,
      "a short line for people instead of the JSON"},
     {0}};

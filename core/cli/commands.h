@@ -13,3 +13,5 @@ extern const struct mj_command mj_cmd_version;
 extern const struct mj_command mj_cmd_run;
 extern const struct mj_command mj_cmd_bench;
 extern const struct mj_command mj_cmd_journal;
+extern const struct mj_command mj_cmd_dictionary;
+extern const struct mj_command mj_cmd_load;

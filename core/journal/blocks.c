@@ -105,6 +105,11 @@ static int damaged(const struct mj_segment *s, const struct mj_run *r, int err)
 int mj_blocks_load(struct mj_blocks *b, struct mj_run *r)
 {
     const struct mj_segment *s = r->segment;
+    const struct mj_row *row = &s->rows[r->block];
+    size_t first = (size_t)(r->entries - s->entries);
+    if (first < row->first || first - row->first > row->count ||
+        r->count > row->count - (first - row->first))
+        return damaged(s, r, MJ_EHASH); /* rows out of order: this one is not the run's */
     struct block *oldest = &b->blocks[0], *at = NULL;
     for (size_t i = 0; i < MJ_BLOCKS && !at; i++) {
         if (b->blocks[i].segment == s && b->blocks[i].row == r->block)
@@ -119,6 +124,6 @@ int mj_blocks_load(struct mj_blocks *b, struct mj_run *r)
         at = oldest;
     }
     at->used = ++b->turn;
-    r->data = at->data + (r->start - s->rows[r->block].start);
+    r->data = at->data + (r->start - row->start);
     return 0;
 }

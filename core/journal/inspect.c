@@ -123,7 +123,11 @@ static void verify_sealed(struct verifying *v, void (*progress)(void *, int64_t)
     uint32_t next = 0;
     for (uint32_t i = 0; i < s->row_count; i++) {
         const struct mj_row *row = &s->rows[i];
-        struct mj_run r = {.segment = s, .block = i, .start = row->start};
+        struct mj_run r = {.segment = s,
+                           .block = i,
+                           .start = row->start,
+                           .entries = s->entries + row->first,
+                           .count = row->count};
         if (!mj_block_is_sound(s, i) || row->first != next) {
             uint32_t end = i + 1 < s->row_count ? s->rows[i + 1].first : s->n;
             problem(v, MJ_FILE_SEALED, next, end > next ? end - next : 0, "damaged row");

@@ -1,6 +1,5 @@
 /* What a request gets: the answers of v1 (spec/jetstream-v1.md §§2, 9), streams by name, metrics
- * and health. */
-#include "base/clock.h"
+ * and what monitors ask. */
 #include "base/err.h"
 #include "server/internal.h"
 
@@ -65,8 +64,22 @@ static bool is_upgrade(const struct mj_http_head *head)
     return true;
 }
 
+static void too_many(struct mj_server *s, const struct mj_address *unit, struct mj_answer *out)
+{
+    char address[MJ_ADDRESS_TEXT];
+    mj_address_text(unit, address);
+    say(out, 429, TEXT, "");
+    mj_buf_printf(
+        &out->body,
+        "too many connections from %s: %zu are allowed at a time. Close one, or try again "
+        "later.",
+        address, s->cfg.max_per_ip);
+    mj_buf_puts(&out->headers, "Retry-After: 30\r\n");
+    mj_metric_add(s->m.refused, 1);
+}
+
 static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http_head *head,
-                      struct mj_answer *out, struct mj_sub **sub)
+                      const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub)
 {
     struct mj_subscribe_query q;
     if (mj_subscribe_query_parse(head->query, &q, &out->body)) {
@@ -74,37 +87,28 @@ static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http
         out->type = TEXT;
         return;
     }
-    if (q.compress) {
+    struct mj_span encoding = mj_http_header(head, "Socket-Encoding");
+    bool zstd = q.compress || (encoding.len && memmem(encoding.ptr, encoding.len, "zstd", 4));
+    struct mj_address client, unit;
+    mj_address_client(peer, head, s->trusted, s->trusted_count, &client);
+    unit = mj_address_unit(&client);
+    if (zstd && !s->packer) {
         say(out, 400, TEXT,
-            "compress=true is not available: this build serves plain JSON only. Connect without "
-            "compress to get the same events as text.");
+            "zstd is not available: this server has no dictionary. Connect without compress=true "
+            "and Socket-Encoding to get the same events as text, or ask the operator to run "
+            "`moonjet dictionary install FILE`.");
     } else if (!is_upgrade(head)) {
         say(out, 400, "text/plain; charset=utf-8", "Bad Request\n");
         mj_buf_puts(&out->headers, "Sec-Websocket-Version: 13\r\n");
-    } else if (s->filter_bytes + mj_filter_size(q.filter) > MJ_FILTERS_BYTES_MAX) {
+    } else if (s->cfg.max_per_ip && mj_hosts_connections(&s->hosts, &unit) >= s->cfg.max_per_ip) {
+        too_many(s, &unit, out);
+    } else if (s->classes.bytes + mj_filter_size(q.filter) > MJ_FILTERS_BYTES_MAX) {
         say(out, 503, TEXT, "too many large filters at once");
     } else {
-        *sub = mj__sub_new(s, stream, &q);
+        *sub = mj__sub_new(s, stream, zstd ? MJ_CODEC_ZSTD : MJ_CODEC_TEXT, &q, &unit);
         return;
     }
     mj_filter_free(q.filter);
-}
-
-static void health(struct mj_server *s, struct mj_answer *out)
-{
-    say(out, 200, JSON, "{\"status\":\"ok\"");
-    mj_buf_printf(&out->body, ",\"version\":\"%s\",\"subscribers\":%zu", MOONJET_VERSION,
-                  s->sub_count);
-    if (s->last_event_us)
-        mj_buf_printf(&out->body, ",\"last_event_age_seconds\":%.3f",
-                      (double)(mj_mono_us() - s->last_event_us) / 1e6);
-    else
-        mj_buf_puts(&out->body, ",\"last_event_age_seconds\":null");
-    mj_buf_printf(&out->body, ",\"oldest_seq\":%llu,\"next_seq\":%llu",
-                  (unsigned long long)s->view.floor, (unsigned long long)s->view.end);
-    if (s->cfg.health)
-        s->cfg.health(s->cfg.health_ctx, &out->body);
-    mj_buf_puts(&out->body, "}\n");
 }
 
 static void cors(struct mj_answer *out, bool preflight)
@@ -124,21 +128,25 @@ static void wrong_method(struct mj_answer *out)
 
 static void on_metrics(struct mj_server *s, const struct mj_http_head *head, struct mj_answer *out)
 {
-    bool metrics = mj_span_is(head->path, "/metrics");
-    if (!metrics && !mj_span_is(head->path, "/_health")) {
+    static const char *const paths[] = {"/metrics", "/status", "/_health"};
+    size_t i = 0;
+    while (i < MJ_COUNT(paths) && !mj_span_is(head->path, paths[i]))
+        i++;
+    if (i == MJ_COUNT(paths)) {
         not_found(out);
     } else if (!mj_span_is(head->method, "GET") && !mj_span_is(head->method, "HEAD")) {
         wrong_method(out);
-    } else if (metrics) {
+    } else if (i == 0) {
         say(out, 200, "text/plain; version=0.0.4; charset=utf-8", "");
         mj_metrics_render(&out->body);
     } else {
-        health(s, out);
+        say(out, 200, JSON, "");
+        (i == 1 ? mj__status : mj__health)(s, &out->body);
     }
 }
 
 void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
-                  struct mj_answer *out, struct mj_sub **sub)
+                  const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub)
 {
     if (at == MJ_LISTEN_METRICS) {
         on_metrics(s, head, out);
@@ -162,7 +170,7 @@ void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http
     else if (stream == MJ_EINVAL)
         unknown_stream(s, name, out);
     else
-        subscribe(s, (unsigned)stream, head, out, sub);
+        subscribe(s, (unsigned)stream, head, peer, out, sub);
     if (!*sub)
         cors(out, false);
 }

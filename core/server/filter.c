@@ -7,35 +7,48 @@
 #include "base/err.h"
 #include "base/hash.h"
 
-/* A set of texts: one block of bytes, one open-addressed table of offsets into it. */
+#define KINDS_ALL 7u  /* bit per enum mj_kind */
+#define OPS_ALL   14u /* bit per enum mj_op, MJ_OP_NONE aside */
+
+/* A set of texts: one block of bytes, and an open-addressed table found by the low half of their
+ * hash, which is what an index record has of a DID. */
 struct text {
     uint64_t hash;
     uint32_t offset, len;
 };
 
+struct slot {
+    uint32_t hash;
+    uint32_t item; /* index into items plus one, 0 for empty */
+};
+
 struct text_set {
     struct mj_buf bytes;
     struct text *items; /* owned */
-    uint32_t *slots;    /* owned; index into items plus one, 0 for empty */
+    struct slot *slots; /* owned */
     size_t count, cap;  /* cap items, 2 * cap slots, a power of two */
 };
 
 struct mj_filter {
-    struct text_set names, prefixes, dids;
-    size_t prefix_count;  /* with duplicates, as v1 counts them */
-    bool any_collections; /* also when no wanted prefix can match anything */
-    uint64_t max_size;    /* UINT64_MAX for none */
-    uint8_t *known;       /* owned; two bits per collection id: 0 unknown, 2 no, 3 yes */
-    uint32_t known_cap;   /* ids it has room for */
+    struct text_set names, prefixes, dids; /* every prefix ends in a dot */
+    size_t prefix_count;                   /* with duplicates, as v1 counts them */
+    bool any_collections;                  /* also when no wanted prefix can match anything */
+    uint8_t kinds, ops;                    /* bits; 0 for all */
+    uint16_t pass;                         /* bit (kind * 4 + op): passes what kinds and ops say */
+    uint64_t max_size;                     /* UINT64_MAX for none */
+    uint8_t *known;     /* owned; two bits per collection number: 0 unknown, 2 no, 3 yes */
+    uint32_t known_cap; /* numbers it has room for */
+    uint32_t summed;    /* numbers below are in `wanted` */
+    uint64_t wanted[4]; /* bit (number % 256) of each wanted collection */
 };
 
 /* Where a hash starts in the table. The secret keeps a client from choosing DIDs that all start in
  * the same slot and make its filter slow for everybody. */
 static uint64_t secret;
 
-static size_t start(const struct text_set *s, uint64_t hash)
+static size_t start(const struct text_set *s, uint32_t hash)
 {
-    return (((uint32_t)hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (2 * s->cap - 1);
+    return (((uint64_t)hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (2 * s->cap - 1);
 }
 
 static void set_deinit(struct text_set *s)
@@ -51,21 +64,28 @@ static struct mj_span item_text(const struct text_set *s, size_t i)
 }
 
 /* The slot that holds the text, or the empty one where it belongs. The set must have slots. */
-static uint32_t *set_slot(const struct text_set *s, struct mj_span text, uint64_t hash)
+static struct slot *set_slot(const struct text_set *s, struct mj_span text, uint32_t hash)
 {
     size_t mask = 2 * s->cap - 1;
     size_t i = start(s, hash);
-    for (; s->slots[i]; i = (i + 1) & mask) {
-        const struct text *t = &s->items[s->slots[i] - 1];
-        if (t->hash == hash && mj_span_eq(item_text(s, s->slots[i] - 1), text))
+    for (; s->slots[i].item; i = (i + 1) & mask)
+        if (s->slots[i].hash == hash && mj_span_eq(item_text(s, s->slots[i].item - 1), text))
             break;
-    }
     return &s->slots[i];
 }
 
-static bool set_has(const struct text_set *s, struct mj_span text, uint64_t hash)
+static bool set_has(const struct text_set *s, struct mj_span text, uint32_t hash)
 {
-    return s->count && *set_slot(s, text, hash) != 0;
+    return s->count && set_slot(s, text, hash)->item != 0;
+}
+
+/* Is there a text with that hash? */
+static bool set_may_have(const struct text_set *s, uint32_t hash)
+{
+    size_t mask = 2 * s->cap - 1, i = start(s, hash);
+    while (s->slots[i].item && s->slots[i].hash != hash)
+        i = (i + 1) & mask;
+    return s->slots[i].item != 0;
 }
 
 static void set_grow(struct text_set *s)
@@ -76,30 +96,60 @@ static void set_grow(struct text_set *s)
     s->slots = mj_calloc(2 * s->cap, sizeof *s->slots);
     size_t mask = 2 * s->cap - 1;
     for (size_t n = 0; n < s->count; n++) {
-        size_t i = start(s, s->items[n].hash);
-        while (s->slots[i])
+        uint32_t hash = (uint32_t)s->items[n].hash;
+        size_t i = start(s, hash);
+        while (s->slots[i].item)
             i = (i + 1) & mask;
-        s->slots[i] = (uint32_t)n + 1;
+        s->slots[i] = (struct slot){hash, (uint32_t)n + 1};
     }
 }
 
 static void set_add(struct text_set *s, struct mj_span text)
 {
     uint64_t hash = mj_hash(text);
-    if (set_has(s, text, hash))
+    if (set_has(s, text, (uint32_t)hash))
         return;
     if (s->count == s->cap)
         set_grow(s);
-    uint32_t *slot = set_slot(s, text, hash);
+    struct slot *slot = set_slot(s, text, (uint32_t)hash);
     s->items[s->count] =
         (struct text){.hash = hash, .offset = (uint32_t)s->bytes.len, .len = (uint32_t)text.len};
     mj_buf_put(&s->bytes, text.ptr, text.len);
-    *slot = (uint32_t)++s->count;
+    *slot = (struct slot){(uint32_t)hash, (uint32_t)++s->count};
 }
 
 static size_t set_size(const struct text_set *s)
 {
     return s->bytes.cap + s->cap * (sizeof *s->items + 2 * sizeof *s->slots);
+}
+
+/* The same whatever the order. */
+static uint64_t set_hash(const struct text_set *s)
+{
+    uint64_t sum = s->count;
+    for (size_t i = 0; i < s->count; i++)
+        sum += (s->items[i].hash ^ s->items[i].hash >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+    return sum * UINT64_C(0x94d049bb133111eb);
+}
+
+static bool set_equal(const struct text_set *a, const struct text_set *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!set_has(b, item_text(a, i), (uint32_t)a->items[i].hash))
+            return false;
+    return true;
+}
+
+static void set_pass(struct mj_filter *f)
+{
+    unsigned kinds = f->kinds ? f->kinds : KINDS_ALL, ops = f->ops ? f->ops : OPS_ALL | 1;
+    f->pass = 0;
+    for (unsigned kind = 0; kind < 3; kind++)
+        for (unsigned op = 0; op < 4; op++)
+            if (kinds >> kind & 1 && (kind != MJ_KIND_COMMIT || ops >> op & 1))
+                f->pass |= (uint16_t)(1u << (kind * 4 + op));
 }
 
 struct mj_filter *mj_filter_new(void)
@@ -108,6 +158,8 @@ struct mj_filter *mj_filter_new(void)
     if (!secret && getrandom(&secret, sizeof secret, 0) < 0)
         secret = (uint64_t)mj_mono_us();
     f->max_size = UINT64_MAX;
+    f->summed = 1;
+    set_pass(f);
     return f;
 }
 
@@ -151,6 +203,28 @@ int mj_filter_add_did(struct mj_filter *f, struct mj_span did)
     return 0;
 }
 
+int mj_filter_add_kind(struct mj_filter *f, struct mj_span name)
+{
+    for (unsigned k = MJ_KIND_COMMIT; k <= MJ_KIND_ACCOUNT; k++)
+        if (mj_span_is(name, mj_kind_name((enum mj_kind)k))) {
+            f->kinds |= (uint8_t)(1u << k);
+            set_pass(f);
+            return 0;
+        }
+    return MJ_ESYNTAX;
+}
+
+int mj_filter_add_operation(struct mj_filter *f, struct mj_span name)
+{
+    for (unsigned op = MJ_OP_CREATE; op <= MJ_OP_DELETE; op++)
+        if (mj_span_is(name, mj_op_name((enum mj_op)op))) {
+            f->ops |= (uint8_t)(1u << op);
+            set_pass(f);
+            return 0;
+        }
+    return MJ_ESYNTAX;
+}
+
 const char *mj_filter_check_collections(const struct mj_filter *f)
 {
     return f->names.count + f->prefix_count > MJ_WANTED_COLLECTIONS_MAX
@@ -168,18 +242,57 @@ void mj_filter_set_max_size(struct mj_filter *f, int64_t bytes)
     f->max_size = bytes > 0 ? (uint64_t)bytes : UINT64_MAX;
 }
 
-bool mj_filter_is_open(const struct mj_filter *f)
+/* Everything there is passes kinds and ops. */
+static bool passes_all(const struct mj_filter *f)
 {
-    return !f->any_collections && !f->dids.count && f->max_size == UINT64_MAX;
+    return (!f->kinds || f->kinds == KINDS_ALL) && (!f->ops || f->ops == OPS_ALL);
 }
 
+bool mj_filter_is_open(const struct mj_filter *f)
+{
+    return !f->any_collections && !f->dids.count && f->max_size == UINT64_MAX && passes_all(f);
+}
+
+uint64_t mj_filter_hash(const struct mj_filter *f)
+{
+    uint64_t parts[] = {
+        set_hash(&f->names), set_hash(&f->prefixes), set_hash(&f->dids), f->max_size, f->pass,
+        f->any_collections};
+    return mj_hash(mj_span(parts, sizeof parts));
+}
+
+bool mj_filter_equal(const struct mj_filter *a, const struct mj_filter *b)
+{
+    return a->any_collections == b->any_collections && a->pass == b->pass &&
+           a->max_size == b->max_size && set_equal(&a->names, &b->names) &&
+           set_equal(&a->prefixes, &b->prefixes) && set_equal(&a->dids, &b->dids);
+}
+
+size_t mj_filter_size(const struct mj_filter *f)
+{
+    return sizeof *f + set_size(&f->names) + set_size(&f->prefixes) + set_size(&f->dids) +
+           f->known_cap / 4;
+}
+
+uint64_t mj_filter_max_size(const struct mj_filter *f) { return f->max_size; }
+bool mj_filter_has_collections(const struct mj_filter *f) { return f->any_collections; }
+size_t mj_filter_did_count(const struct mj_filter *f) { return f->dids.count; }
+uint32_t mj_filter_did(const struct mj_filter *f, size_t i)
+{
+    return (uint32_t)f->dids.items[i].hash;
+}
+
+/* By full name, or by a prefix: those end in a dot, so there is one candidate per dot. */
 static bool wants_name(const struct mj_filter *f, struct mj_span name)
 {
-    if (set_has(&f->names, name, mj_hash(name)))
+    if (set_has(&f->names, name, (uint32_t)mj_hash(name)))
         return true;
-    for (size_t i = 0; i < f->prefixes.count; i++)
-        if (mj_span_starts(name, item_text(&f->prefixes, i)))
-            return true;
+    if (f->prefixes.count)
+        for (size_t i = 0; i < name.len; i++) {
+            struct mj_span prefix = mj_span(name.ptr, i + 1);
+            if (name.ptr[i] == '.' && set_has(&f->prefixes, prefix, (uint32_t)mj_hash(prefix)))
+                return true;
+        }
     return false;
 }
 
@@ -196,13 +309,10 @@ static struct mj_span json_text(struct mj_span json, struct mj_span key)
     return end ? mj_span(at, (size_t)(end - at)) : mj_span(NULL, 0);
 }
 
-static bool wants_collection(struct mj_filter *f, const struct mj_journal *j,
-                             const struct mj_entry *e, struct mj_span json)
+/* The two bits of a collection's number, worked out now. */
+static unsigned learn(struct mj_filter *f, const struct mj_journal *j, uint32_t id)
 {
-    uint32_t id = e->collection;
-    if (id == MJ_COLLECTION_OTHER)
-        return wants_name(f, json_text(json, MJ_SPAN("\"collection\":\"")));
-    if (MJ_UNLIKELY(id >= f->known_cap)) {
+    if (id >= f->known_cap) {
         uint32_t cap = f->known_cap ? f->known_cap : 64;
         while (cap <= id)
             cap *= 2;
@@ -210,34 +320,110 @@ static bool wants_collection(struct mj_filter *f, const struct mj_journal *j,
         memset(f->known + f->known_cap / 4, 0, (cap - f->known_cap) / 4);
         f->known_cap = cap;
     }
-    unsigned shift = id % 4 * 2;
-    unsigned bits = f->known[id / 4] >> shift & 3;
-    if (MJ_UNLIKELY(!bits)) {
-        bits = wants_name(f, mj_journal_collection_name(j, (uint16_t)id)) ? 3 : 2;
-        f->known[id / 4] |= (uint8_t)(bits << shift);
-    }
+    struct mj_span name = mj_journal_collection_name(j, (uint16_t)id);
+    if (!name.ptr)
+        return 2; /* not to be remembered: the name may come */
+    unsigned bits = wants_name(f, name) ? 3 : 2;
+    f->known[id / 4] |= (uint8_t)(bits << id % 4 * 2);
+    return bits;
+}
+
+static inline bool wants_collection(struct mj_filter *f, const struct mj_journal *j, uint32_t id)
+{
+    if (MJ_UNLIKELY(id == MJ_COLLECTION_OTHER))
+        return true; /* only its text can tell */
+    unsigned bits = id < f->known_cap ? f->known[id / 4] >> id % 4 * 2 & 3 : 0;
+    if (MJ_UNLIKELY(!bits))
+        bits = learn(f, j, id);
     return bits == 3;
 }
 
-bool mj_filter_match(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e,
-                     struct mj_span json)
+bool mj_filter_wants(struct mj_filter *f, const struct mj_journal *j, uint16_t collection)
 {
-    /* Identity and account events pass collection filters: v1 clients rely on it. */
-    if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, j, e, json))
-        return false;
-    if (f->dids.count) {
-        size_t mask = 2 * f->dids.cap - 1, i = start(&f->dids, e->did);
-        while (f->dids.slots[i] && (uint32_t)f->dids.items[f->dids.slots[i] - 1].hash != e->did)
-            i = (i + 1) & mask;
-        if (!f->dids.slots[i] || !set_has(&f->dids, json_text(json, MJ_SPAN("{\"did\":\"")),
-                                          mj_hash(json_text(json, MJ_SPAN("{\"did\":\"")))))
-            return false;
-    }
-    return json.len <= f->max_size;
+    return wants_collection(f, j, collection);
 }
 
-size_t mj_filter_size(const struct mj_filter *f)
+static inline bool may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e)
 {
-    return sizeof *f + set_size(&f->names) + set_size(&f->prefixes) + set_size(&f->dids) +
-           f->known_cap / 4;
+    if (!(f->pass >> ((e->kind & 3) * 4 + (e->op & 3)) & 1))
+        return false;
+    /* Identity and account events pass collection filters: v1 clients rely on it. */
+    if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, j, e->collection))
+        return false;
+    return !f->dids.count || set_may_have(&f->dids, e->did);
+}
+
+bool mj_filter_may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e)
+{
+    return may(f, j, e);
+}
+
+bool mj_filter_confirm(const struct mj_filter *f, const struct mj_entry *e, struct mj_span json)
+{
+    if (f->any_collections && e->kind == MJ_KIND_COMMIT && e->collection == MJ_COLLECTION_OTHER &&
+        !wants_name(f, json_text(json, MJ_SPAN("\"collection\":\""))))
+        return false;
+    return !f->dids.count || set_has(&f->dids, json_text(json, MJ_SPAN("{\"did\":\"")), e->did);
+}
+
+void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
+                    const struct mj_entry *entries, size_t n, uint64_t *bits, size_t at)
+{
+    for (size_t i = 0; i < n;) {
+        /* A word at a time, so that the bits stay in a register. */
+        size_t k = at + i, stop = i + 64 - k % 64;
+        uint64_t word = 0;
+        if (stop > n)
+            stop = n;
+        for (; i < stop; i++) {
+            const struct mj_entry *e = &entries[i];
+            bool hit = e->streams >> stream & 1 && may(f, j, e);
+            word |= (uint64_t)hit << (at + i) % 64;
+        }
+        bits[k / 64] |= word;
+    }
+}
+
+/* `wanted`, up to the newest number there is. */
+static void sum_wanted(struct mj_filter *f, const struct mj_journal *j)
+{
+    for (; f->summed < MJ_COLLECTION_OTHER; f->summed++) {
+        if (!mj_journal_collection_name(j, (uint16_t)f->summed).ptr)
+            return;
+        if (wants_collection(f, j, f->summed))
+            f->wanted[f->summed % 256 / 64] |= UINT64_C(1) << f->summed % 64;
+    }
+}
+
+static bool bloom_has(const struct mj_summary *s, uint32_t did)
+{
+    uint32_t a = did % 4096, b = (did >> 12) % 4096, c = (did >> 20) % 4096;
+    return s->dids[a / 64] >> a % 64 & s->dids[b / 64] >> b % 64 & s->dids[c / 64] >> c % 64 & 1;
+}
+
+bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
+                       const struct mj_summary *s)
+{
+    if (!(s->streams >> stream & 1))
+        return false;
+    /* Which kinds of the block can pass? Commits only with a wanted operation and collection. */
+    uint32_t kinds = s->kinds & (f->kinds ? f->kinds : KINDS_ALL);
+    bool commits = kinds >> MJ_KIND_COMMIT & 1 && (!f->ops || s->ops & f->ops);
+    if (commits && f->any_collections) {
+        const unsigned other = MJ_COLLECTION_OTHER % 256;
+        sum_wanted(f, j);
+        commits = s->collections[other / 64] >> other % 64 & 1;
+        for (size_t i = 0; i < 4 && !commits; i++)
+            commits = (s->collections[i] & f->wanted[i]) != 0;
+    }
+    if (!commits && !(kinds & ~(1u << MJ_KIND_COMMIT)))
+        return false;
+    /* Beyond some hundred DIDs nearly every block has one; asking for each would cost more than
+     * reading the index. */
+    if (!f->dids.count || f->dids.count > 256)
+        return true;
+    for (size_t i = 0; i < f->dids.count; i++)
+        if (bloom_has(s, (uint32_t)f->dids.items[i].hash))
+            return true;
+    return false;
 }

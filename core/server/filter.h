@@ -1,13 +1,15 @@
-/* A subscriber's filter: which collections, which DIDs, how large a message. Built once from the
- * query or an options_update, then asked once per entry.
+/* A filter: which collections, which DIDs, which kinds and operations, how large a message. Built
+ * once from the query or an options_update, then asked about index records.
  *
- * It is asked about index records, not JSON: a collection is an interned id, and whether an id is
- * wanted (by full name or by prefix) is worked out the first time it is seen and remembered in two
- * bits, so a prefix costs no string work per event. A DID is looked up by its hash and confirmed
- * on the bytes.
+ *   index record ──may()──▶ candidate ──confirm()──▶ match
+ *   24 bytes, no JSON       few of them   the JSON: is it that DID, or only its hash?
  *
- * Names come from strangers and are therefore never interned. Owned by one subscriber, used on the
- * server's thread only. */
+ * A collection is a number of the journal, and whether a number is wanted (by full name or by
+ * prefix) is worked out the first time it is seen and remembered in two bits, so a prefix costs no
+ * string work per event. A DID is looked up by 32 bits of its hash.
+ *
+ * Names come from strangers and are therefore never interned. Owned by one class (class.h), used on
+ * the server's thread only. */
 #pragma once
 
 #include "journal/journal.h"
@@ -21,20 +23,42 @@ struct mj_filter;
 struct mj_filter *mj_filter_new(void);
 void mj_filter_free(struct mj_filter *f);
 
-/* Adds a wanted collection (NSID, or prefix ending in ".*") or DID, as text already decoded.
- * 0, or MJ_ESYNTAX. Counts are checked by mj_filter_check(), because v1 reports a bad name before
- * a long list. */
+/* Adds a wanted collection (NSID, or prefix ending in ".*"), DID, kind or operation, as text
+ * already decoded. 0, or MJ_ESYNTAX. Counts are checked by mj_filter_check_…(), because v1 reports
+ * a bad name before a long list. */
 int mj_filter_add_collection(struct mj_filter *f, struct mj_span name);
 int mj_filter_add_did(struct mj_filter *f, struct mj_span did);
+int mj_filter_add_kind(struct mj_filter *f, struct mj_span name);
+int mj_filter_add_operation(struct mj_filter *f, struct mj_span name);
 /* Too many? NULL, or v1's words for it. */
 const char *mj_filter_check_collections(const struct mj_filter *f);
 const char *mj_filter_check_dids(const struct mj_filter *f);
-/* Largest JSON to send, in bytes; 0 or below for no limit. */
+/* Largest message to send, in bytes; 0 or below for no limit. */
 void mj_filter_set_max_size(struct mj_filter *f, int64_t bytes);
 
 /* True when nothing is filtered, so that runs can be sent whole. */
 bool mj_filter_is_open(const struct mj_filter *f);
-bool mj_filter_match(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e,
-                     struct mj_span json);
+/* Equal for filters that pass the same, in whatever order they were put together. */
+uint64_t mj_filter_hash(const struct mj_filter *f);
+bool mj_filter_equal(const struct mj_filter *a, const struct mj_filter *b);
 /* Heap bytes held, for the server's budget. */
 size_t mj_filter_size(const struct mj_filter *f);
+
+uint64_t mj_filter_max_size(const struct mj_filter *f); /* UINT64_MAX for none */
+bool mj_filter_has_collections(const struct mj_filter *f);
+size_t mj_filter_did_count(const struct mj_filter *f);
+/* Of the i-th DID, as in an index record. */
+uint32_t mj_filter_did(const struct mj_filter *f, size_t i);
+
+/* Does it want the collection of that number? Only asked when it has collections. */
+bool mj_filter_wants(struct mj_filter *f, const struct mj_journal *j, uint16_t collection);
+/* May the entry match? The size is not looked at. */
+bool mj_filter_may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e);
+/* Does an entry that may match? */
+bool mj_filter_confirm(const struct mj_filter *f, const struct mj_entry *e, struct mj_span json);
+/* Sets bit `at + i` for each of n entries that may match and has the stream's bit. */
+void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
+                    const struct mj_entry *entries, size_t n, uint64_t *bits, size_t at);
+/* May anything in there match? Looks at all names the journal knows so far, once each. */
+bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
+                       const struct mj_summary *s);

@@ -2,7 +2,6 @@
  * libwebsockets cannot hold the thousands of query arguments Jetstream allows, and because limits
  * and deadlines belong where strangers come in. Every plain answer closes the connection. */
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -25,7 +24,7 @@ struct mj_conn {
     size_t searched; /* bytes of `in` known not to hold the end of the head */
     size_t sent;     /* of `out` */
     struct mj_buf in, out;
-    char address[48];
+    struct mj_address peer;
 };
 
 static void conn_free(struct mj_conn *c)
@@ -88,6 +87,7 @@ static const char *reason_phrase(int status)
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
                  {408, "Request Timeout"},
+                 {429, "Too Many Requests"},
                  {431, "Request Header Fields Too Large"},
                  {503, "Service Unavailable"}};
     for (size_t i = 0; i < MJ_COUNT(table); i++)
@@ -127,14 +127,14 @@ static void handle(struct mj_conn *c, const struct mj_http_head *head)
 {
     struct mj_answer a = {0};
     struct mj_sub *sub = NULL;
-    mj__endpoint(c->server, c->at, head, &a, &sub);
+    mj__endpoint(c->server, c->at, head, &c->peer, &a, &sub);
     if (!sub) {
         answer(c, &a, !mj_span_is(head->method, "HEAD"));
         return;
     }
     int fd = c->fd;
     ev_io_stop(c->server->loop, &c->io);
-    mj__sub_adopt(sub, fd, mj_http_header(head, "Sec-WebSocket-Key"), c->address);
+    mj__sub_adopt(sub, fd, mj_http_header(head, "Sec-WebSocket-Key"));
     c->fd = -1;
     conn_free(c);
 }
@@ -216,15 +216,6 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
         conn_free(c);
 }
 
-static void format_address(const struct sockaddr_storage *a, socklen_t len, char out[48])
-{
-    char host[NI_MAXHOST];
-    if (getnameinfo((const struct sockaddr *)a, len, host, sizeof host, NULL, 0, NI_NUMERICHOST))
-        strcpy(host, "unknown");
-    const char *text = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') ? host + 7 : host;
-    snprintf(out, 48, "%.47s", text);
-}
-
 static void on_accept_pause(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;
@@ -234,7 +225,8 @@ static void on_accept_pause(struct ev_loop *loop, ev_timer *timer, int events)
             ev_io_start(loop, &s->accepting[i]);
 }
 
-static void conn_new(struct mj_server *s, enum mj_listener at, int fd, const char *address)
+static void conn_new(struct mj_server *s, enum mj_listener at, int fd,
+                     const struct sockaddr_storage *from)
 {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -242,7 +234,7 @@ static void conn_new(struct mj_server *s, enum mj_listener at, int fd, const cha
     c->server = s;
     c->fd = fd;
     c->at = at;
-    strcpy(c->address, address);
+    mj_address_of(from, &c->peer);
     c->next = s->conns;
     c->link = &s->conns;
     if (c->next)
@@ -282,10 +274,8 @@ static void on_acceptable(struct ev_loop *loop, ev_io *io, int events)
             }
             return;
         }
-        char address[48];
-        format_address(&a, len, address);
         mj_metric_add(s->m.accepted, 1);
-        conn_new(s, (enum mj_listener)(io - s->accepting), fd, address);
+        conn_new(s, (enum mj_listener)(io - s->accepting), fd, &a);
     }
 }
 

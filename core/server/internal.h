@@ -9,6 +9,10 @@
 #include "base/http.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "server/address.h"
+#include "server/class.h"
+#include "server/pack.h"
+#include "server/scan.h"
 #include "server/server.h"
 #include "server/update.h"
 
@@ -25,6 +29,7 @@ enum mj_listener { MJ_LISTEN_STREAM, MJ_LISTEN_METRICS, MJ_LISTENERS };
     X(MJ_END_CLIENT, "client")           /* the peer closed, or its network did */                 \
     X(MJ_END_BAD_MESSAGE, "bad_message") /* an options_update that cannot be obeyed */             \
     X(MJ_END_OVERTAKEN, "overtaken")     /* slower than retention */                               \
+    X(MJ_END_DAMAGED, "damaged")         /* what it should get next cannot be read */              \
     X(MJ_END_STALLED, "stalled")         /* nothing acknowledged for stall_seconds */              \
     X(MJ_END_MEMORY, "memory")           /* a budget for what clients send is used up */           \
     X(MJ_END_SHUTDOWN, "shutdown")
@@ -36,32 +41,44 @@ enum mj_end {
         MJ_END_COUNT
 };
 
-/* Series of one peer address: v1's names. Shared by its subscribers, lives with the process. */
-struct mj_peer {
-    struct mj_metric *connected, *events, *bytes;
+/* Where a subscriber gets its events from.
+ *
+ *   WAITING ──▶ BEHIND ◀──▶ LIVE
+ *                 ▲ │
+ *                 │ ▼
+ *               PARKED            and from everywhere to ENDING */
+enum mj_sub_state {
+    MJ_SUB_WAITING, /* for the handshake or the hello: nothing is sent */
+    MJ_SUB_BEHIND,  /* from its position, whenever its socket takes more */
+    MJ_SUB_LIVE,    /* from the rounds: it is a live member of its class */
+    MJ_SUB_PARKED,  /* for the next round, or for its address to have tokens again */
+    MJ_SUB_ENDING   /* nothing any more, but a close frame perhaps */
 };
 
 struct mj_sub {
     struct mj_server *server; /* borrowed */
     struct lws *wsi;          /* borrowed from libwebsockets; NULL before it is established */
-    size_t index;             /* in server->subs, valid while wsi is set */
-    uint64_t position;        /* next seq to look at; meaningful while live */
-    struct mj_filter *filter; /* owned; NULL passes everything */
-    size_t filter_size;       /* of it, as counted in server->filter_bytes */
+    struct mj_class *class;   /* ref */
+    struct mj_host *host;     /* ref */
+    uint32_t index;           /* in server->subs, valid while wsi is set */
+    uint32_t place;           /* in class->live, valid while LIVE */
+    uint64_t position;        /* next seq to look at, unless LIVE */
     struct mj_buf message;    /* text message being received */
-    struct mj_peer peer;
     int64_t cursor;
     int64_t progress_us; /* monotonic: when the peer last acknowledged something, or owed nothing */
     uint64_t acked;      /* bytes, at the last look */
     int64_t ping_us;     /* monotonic: when the next ping is due */
     int64_t message_us;  /* monotonic: when the message being received began */
+    int64_t heartbeat_us; /* 0 for none */
+    int64_t sent_us;      /* monotonic: when something was last sent; kept for heartbeats only */
+    struct mj_sub *park_next, **park_link; /* while PARKED */
     int fd;
-    uint8_t stream; /* bit */
-    uint8_t end;    /* enum mj_end, once known */
+    uint8_t state; /* enum mj_sub_state */
+    uint8_t end;   /* enum mj_end, once known */
     bool has_cursor;
     bool hello_due; /* nothing is sent before the first valid options_update */
-    bool live;      /* events may be sent: established, greeted, not closing */
-    bool blocked;   /* waits for the socket to take more */
+    bool greet;     /* is to be told when it has caught up for the first time */
+    bool replaying; /* has not caught up yet, so that its address pays for what it gets */
     bool closing;   /* close frame with `close_code` and `close_reason` is due */
     bool close_sent;
     bool discarding; /* rest of a message that is ignored */
@@ -92,16 +109,30 @@ struct mj_server {
     size_t conn_count, conn_bytes;
 
     struct mj_view view;
+    uint64_t live_end; /* the position of all live members */
+    struct mj_classes classes;
+    struct mj_scans scans;
+    struct mj_packer *packer; /* owned; NULL without a dictionary */
+    struct mj_batch *batch;   /* owned; the write being put together */
+    struct mj_sub *parked;    /* borrowed list */
+    ev_timer park;            /* runs while there are any */
+
     struct mj_sub **subs; /* owned array of borrowed established subscribers */
-    size_t sub_count, sub_cap, adopted;
-    size_t message_bytes, filter_bytes;
+    size_t sub_count, sub_cap, adopted, live_count;
+    size_t message_bytes;
     int64_t pump_end_us, pump_cost_us; /* of the last round */
     int64_t last_event_us;             /* monotonic: when the last news came; 0 for never */
-    struct mj_batch *batch;            /* owned; the write being put together */
+    int64_t started_us;                /* Unix time */
+
+    struct mj_hosts hosts;
+    struct mj_cidr *trusted; /* owned */
+    size_t trusted_count;
 
     struct {
         struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *floor,
-            *newest, *subs, *heads, *refused, *accepted, *message_bytes;
+            *newest, *subs, *heads, *refused, *accepted, *message_bytes, *classes, *overtaken,
+            *damaged;
+        struct mj_histogram *delivery, *lag;
     } m;
 };
 
@@ -120,16 +151,47 @@ struct mj_answer {
 /* Fills in *out, or, for a request that becomes a subscriber, sets *sub (owned by the caller) and
  * leaves *out alone. */
 void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
-                  struct mj_answer *out, struct mj_sub **sub);
+                  const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub);
 
-/* subscriber.c */
+/* status.c: what monitors ask. */
+void mj__health(struct mj_server *s, struct mj_buf *json);
+void mj__status(struct mj_server *s, struct mj_buf *json);
+
+/* server.c: refreshes the view and has a round. */
+void mj__pump(struct mj_server *s);
+
+/* subscriber.c: their life. */
 int mj__subs_init(struct mj_server *s);
 void mj__subs_deinit(struct mj_server *s);
-struct mj_sub *mj__sub_new(struct mj_server *s, unsigned stream, struct mj_subscribe_query *q);
+/* Takes the query's filter. */
+struct mj_sub *mj__sub_new(struct mj_server *s, unsigned stream, enum mj_codec codec,
+                           struct mj_subscribe_query *q, const struct mj_address *unit);
 /* Hands the socket over; `key` is the client's Sec-WebSocket-Key. The subscriber and the descriptor
  * are taken whatever happens. */
-void mj__sub_adopt(struct mj_sub *sub, int fd, struct mj_span key, const char *address);
-/* Everyone who has caught up gets what is new. */
-void mj__subs_pump(struct mj_server *s);
-void mj__subs_second(struct mj_server *s); /* pings, stalls */
+void mj__sub_adopt(struct mj_sub *sub, int fd, struct mj_span key);
+void mj__subs_second(struct mj_server *s); /* pings, stalls, heartbeats, lag */
 void mj__subs_close_all(struct mj_server *s);
+/* A close frame with a reason, as soon as the socket takes it. */
+void mj__sub_close(struct mj_sub *sub, enum mj_end end, unsigned code, const char *reason,
+                   size_t len);
+/* Without a word: for peers that do not take any. */
+void mj__sub_kill(struct mj_sub *sub, enum mj_end end);
+/* May we write to the descriptor now? Not behind a close frame that libwebsockets has decided on by
+ * itself: then the subscriber is ENDING. */
+bool mj__sub_may_write(struct mj_sub *sub);
+
+/* feed.c: their events. */
+int mj__feed_init(struct mj_server *s);
+void mj__feed_deinit(struct mj_server *s);
+/* Leaves the state it is in; from LIVE, with the position of all. Then it is in `to`, which is not
+ * LIVE; if it is BEHIND its socket has been asked to call. */
+void mj__feed_move(struct mj_sub *sub, enum mj_sub_state to);
+/* The socket of a subscriber that is BEHIND takes more. */
+void mj__feed_turn(struct mj_sub *sub);
+/* What is new goes to all live members. True when there is more of it. */
+bool mj__feed_round(struct mj_server *s);
+/* Sends an info frame; false when the socket takes nothing now. */
+bool mj__feed_info(struct mj_sub *sub, const char *name);
+/* The next seq it has not looked at, and how long ago that was published, in µs; 0 at the end. */
+uint64_t mj__feed_position(const struct mj_sub *sub);
+int64_t mj__feed_lag(const struct mj_sub *sub, int64_t now_us);

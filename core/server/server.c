@@ -16,27 +16,31 @@
 static void set_view_metrics(struct mj_server *s)
 {
     mj_metric_set(s->m.floor, (int64_t)s->view.floor);
-    mj_metric_set(s->m.newest, (int64_t)s->view.end - 1);
+    mj_metric_set(s->m.newest, (int64_t)s->live_end - 1);
 }
 
-static void pump(struct mj_server *s)
+void mj__pump(struct mj_server *s)
 {
     int64_t start = mj_mono_us();
-    if (mj_view_refresh(&s->view)) {
+    mj_view_refresh(&s->view);
+    if (s->live_end < s->view.end)
         s->last_event_us = start;
-        set_view_metrics(s);
-    }
-    mj__subs_pump(s);
+    bool more = mj__feed_round(s);
+    set_view_metrics(s);
     s->pump_end_us = mj_mono_us();
     s->pump_cost_us = s->pump_end_us - start;
     mj_metric_add(s->m.rounds, 1);
+    if (more && !ev_is_active(&s->flush)) { /* others have their turn in between */
+        ev_timer_set(&s->flush, 0., 0.);
+        ev_timer_start(s->loop, &s->flush);
+    }
 }
 
 static void on_flush(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop;
     (void)events;
-    pump(timer->data);
+    mj__pump(timer->data);
 }
 
 /* News. A round costs about the same for one event as for a hundred, so after a dear round the
@@ -53,7 +57,7 @@ static void on_wake(struct ev_loop *loop, ev_async *async, int events)
         wait = MJ_FLUSH_MAX_US;
     wait -= mj_mono_us() - s->pump_end_us;
     if (wait < 200) {
-        pump(s);
+        mj__pump(s);
         return;
     }
     ev_timer_set(&s->flush, (double)wait / 1e6, 0.);
@@ -64,6 +68,8 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)events;
     struct mj_server *s = timer->data;
+    if (!s->stopping && mj_mono_us() - s->pump_end_us > 500000)
+        mj__pump(s); /* lets go of segments that were dropped, though nothing is new */
     if (!s->stopping)
         mj__subs_second(s);
     else if (!s->adopted || ev_now(loop) - s->started > STOP_SECONDS)
@@ -79,7 +85,7 @@ static void on_stop(struct ev_loop *loop, ev_async *async, int events)
     s->stopping = true;
     s->started = ev_now(loop);
     mj__front_stop_accepting(s);
-    pump(s);
+    mj__pump(s);
     mj__subs_close_all(s);
     ev_timer_stop(loop, &s->second);
     ev_timer_set(&s->second, 0., 0.02);
@@ -99,6 +105,11 @@ static void wake(void *ctx)
     struct mj_server *s = ctx;
     ev_async_send(s->loop, &s->wake);
 }
+
+static const int64_t delivery_bounds[] = {250,   500,    1000,   2500,   5000,    10000,  20000,
+                                          50000, 100000, 250000, 500000, 1000000, 5000000};
+static const int64_t lag_bounds[] = {0,         100000,    1000000,    5000000,     30000000,
+                                     120000000, 600000000, 3600000000, 14400000000, 86400000000};
 
 static void make_metrics(struct mj_server *s)
 {
@@ -124,6 +135,21 @@ static void make_metrics(struct mj_server *s)
         mj_metric("moonjet_requests_open", MJ_GAUGE, "Requests being read or answered.", NULL);
     s->m.refused = mj_metric("moonjet_requests_refused_total", MJ_COUNTER,
                              "Requests refused for form, size, time or number.", NULL);
+    s->m.classes = mj_metric("moonjet_classes", MJ_GAUGE,
+                             "Different filters, streams and codecs of all subscribers.", NULL);
+    static const char gaps[] = "moonjet_gaps_total",
+                      gaps_help[] = "Events that a subscriber could not be given.";
+    s->m.overtaken = mj_metric(gaps, MJ_COUNTER, gaps_help, "reason=\"overtaken\"");
+    s->m.damaged = mj_metric(gaps, MJ_COUNTER, gaps_help, "reason=\"damaged\"");
+    s->m.delivery = mj_histogram("moonjet_delivery_seconds",
+                                 "From an event's time_us to the write that sent it live; of each "
+                                 "write the oldest event.",
+                                 delivery_bounds, MJ_COUNT(delivery_bounds), NULL);
+    s->m.lag =
+        mj_histogram("moonjet_subscriber_lag_seconds",
+                     "Subscribers by how far they are behind now (all of them, every second: "
+                     "not a rate).",
+                     lag_bounds, MJ_COUNT(lag_bounds), NULL);
     s->m.message_bytes = mj_metric("moonjet_client_message_bytes", MJ_GAUGE,
                                    "Bytes held for messages that clients are sending.", NULL);
     s->m.accepted =
@@ -167,10 +193,28 @@ static void destroy(struct mj_server *s)
     mj__front_stop_accepting(s);
     mj__front_close_all(s);
     mj__subs_deinit(s);
+    mj__feed_deinit(s);
+    mj_hosts_deinit(&s->hosts);
     if (s->loop)
         ev_loop_destroy(s->loop);
     mj_view_deinit(&s->view);
+    free(s->trusted);
     free(s);
+}
+
+static int parse_trusted(struct mj_server *s)
+{
+    const struct mj_server_cfg *cfg = &s->cfg;
+    s->trusted = mj_calloc(cfg->trusted_proxy_count + 1, sizeof *s->trusted);
+    for (; s->trusted_count < cfg->trusted_proxy_count; s->trusted_count++) {
+        const char *text = cfg->trusted_proxies[s->trusted_count];
+        if (mj_cidr_parse(mj_str(text), &s->trusted[s->trusted_count])) {
+            mj_log(MJ_LOG_ERROR, "server",
+                   "trusted proxy \"%s\" is no address or prefix such as 10.0.0.0/8 or ::1", text);
+            return MJ_ESYNTAX;
+        }
+    }
+    return 0;
 }
 
 int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
@@ -194,9 +238,17 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
         s->accepting[i].fd = -1;
     make_metrics(s);
     mj_view_init(&s->view, cfg->journal);
+    s->live_end = s->view.end;
+    s->started_us = mj_now_us();
     set_view_metrics(s);
+    mj_hosts_init(&s->hosts, cfg->replay_rate > 0 ? (double)cfg->replay_rate : 0);
 
-    int err = MJ_EIO;
+    int err = parse_trusted(s);
+    if (!err)
+        err = mj__feed_init(s);
+    if (err)
+        goto fail;
+    err = MJ_EIO;
     s->loop = ev_loop_new(EVFLAG_AUTO | EVFLAG_NOSIGMASK);
     if (!s->loop)
         goto fail;
@@ -218,6 +270,8 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     ev_async_start(s->loop, &s->stop);
     ev_timer_start(s->loop, &s->second);
     mj__front_start(s);
+    s->cfg.dictionary = mj_span(NULL, 0);
+    s->cfg.trusted_proxies = NULL;
     if (pthread_create(&s->thread, NULL, serve, s)) {
         mj_log(MJ_LOG_ERROR, "server", "cannot start a thread");
         err = MJ_EIO;

@@ -1,12 +1,13 @@
 /* The server: everything that subscribers and monitors connect to, in one thread of its own.
  *
- *   accept ─▶ request head ─┬─▶ plain answers: welcome, errors, /metrics, /_health
- *   (front.c)  (front.c)    └─▶ subscriber: handed to libwebsockets, fed from the journal
- *                               (subscriber.c)
+ *   accept ─▶ request head ─┬─▶ plain answers: welcome, errors, /metrics, /status, /_health
+ *   (front.c)  (front.c)    │   (endpoints.c, status.c)
+ *                           └─▶ subscriber: its socket is handed to libwebsockets (subscriber.c),
+ *                               its events come from the journal (feed.c)
  *
- * A subscriber is a position in the journal, a filter and a socket; it has no queue. The thread
- * wakes once per publish, and writes to every subscriber that has caught up what it has not seen;
- * those behind are driven by their sockets. */
+ * A subscriber is a filter class (class.h), a position and a socket; it has no queue. The thread
+ * wakes once per flush of the journal, matches what is new once for all classes, and sends the same
+ * bytes to every member of a class that has caught up; those behind are driven by their sockets. */
 #pragma once
 
 #include "flow/streams.h"
@@ -14,25 +15,31 @@
 
 struct mj_server_cfg {
     const char *listen;         /* "HOST:PORT" of the stream; borrowed during start */
-    const char *metrics_listen; /* the same for /metrics and /_health; NULL or "" for none */
+    const char *metrics_listen; /* the same for /metrics, /status, /_health; NULL or "" for none */
     struct mj_journal *journal; /* borrowed until mj_server_stop(); its wake function is taken */
     struct mj_streams *streams; /* borrowed until mj_server_stop() */
-    /* Appends `,"name":value` pairs to the object /_health answers, or NULL. Called on the
-     * server's thread. */
+    struct mj_span dictionary;  /* zstd's; borrowed during start; empty: no compression */
+    /* Appends `,"name":value` pairs to the object /_health and /status answer, or NULL. Called on
+     * the server's thread. */
     void (*health)(void *ctx, struct mj_buf *json);
     void *health_ctx;
     size_t max_connections; /* 0: as many as the process may have files, less a reserve */
-    int sndbuf;             /* cap of SO_SNDBUF in bytes; 0: 128 KiB */
-    int stall_seconds;      /* cut after so long without an acknowledged byte; 0: 60 */
-    int ping_seconds;       /* 0: 30 */
-    int head_seconds;       /* for a request head to arrive; 0: 10 */
-    size_t message_budget;  /* bytes of client messages being received, all together; 0: 64 MiB */
+    size_t max_per_ip;      /* subscribers of one address; 0 for no limit */
+    int64_t replay_rate;    /* events per second of catching up, per address; 0 for no limit */
+    const char *const *trusted_proxies; /* CIDR prefixes whose X-Forwarded-For is believed; borrowed
+                                           during start */
+    size_t trusted_proxy_count;
+    int sndbuf;            /* cap of SO_SNDBUF in bytes; 0: 128 KiB */
+    int stall_seconds;     /* cut after so long without an acknowledged byte; 0: 60 */
+    int ping_seconds;      /* 0: 30 */
+    int head_seconds;      /* for a request head to arrive; 0: 10 */
+    size_t message_budget; /* bytes of client messages being received, all together; 0: 64 MiB */
 };
 
 struct mj_server;
 
-/* Listens, then starts the thread. 0, or MJ_ESYNTAX (bad address) or MJ_EIO after a log line that
- * says what failed. */
+/* Listens, then starts the thread. 0, or MJ_ESYNTAX (bad address or prefix), MJ_EINVAL (no zstd
+ * dictionary) or MJ_EIO after a log line that says what failed. */
 int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out);
 /* The real ports; 0 when there is no such listener. */
 int mj_server_port(const struct mj_server *s);

@@ -1,14 +1,5 @@
-/* Subscribers: libwebsockets owns the socket, answers the handshake, pings and closes; we write
- * the events, as runs of ready-made frames, straight to the descriptor. That is safe under three
- * conditions (spec/performance.md §5.2), kept in may_write() and sent_part():
- *
- *   - never while libwebsockets holds back bytes of its own (lws_partial_buffered);
- *   - after a short write the rest of the torn frame, and no more, goes to libwebsockets, so that
- *     its pongs and closes queue behind it;
- *   - only on this thread.
- *
- * So a subscriber that does not read costs one frame at most. */
-#include <errno.h>
+/* Subscribers: libwebsockets owns the socket, answers the handshake, pings and closes. Here is what
+ * happens to one from the handshake to its end; its events are sent by feed.c. */
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -21,34 +12,7 @@
 #include "base/err.h"
 #include "server/internal.h"
 
-#define FRAMES_MAX 4096        /* of one write */
-#define SCAN_MAX   (64 * 1024) /* entries looked at in one turn of a subscriber */
-#define PEERS_MAX  1000        /* addresses with metrics of their own */
-#define SECOND     INT64_C(1000000)
-
-/* One write: frames that lie back to back, either in the tail or copied together. */
-struct mj_batch {
-    const uint8_t *data; /* borrowed from the view, or `copy` */
-    size_t len, frames, payload;
-    uint64_t seq[FRAMES_MAX];
-    uint32_t end[FRAMES_MAX]; /* of the frame, from `data` */
-    uint8_t head[FRAMES_MAX];
-    uint8_t copy[MJ_WRITE_MAX];
-};
-
-static void set_filter(struct mj_sub *sub, struct mj_filter *f)
-{
-    struct mj_server *s = sub->server;
-    s->filter_bytes -= sub->filter_size;
-    mj_filter_free(sub->filter);
-    if (f && mj_filter_is_open(f)) {
-        mj_filter_free(f);
-        f = NULL;
-    }
-    sub->filter = f;
-    sub->filter_size = f ? mj_filter_size(f) : 0;
-    s->filter_bytes += sub->filter_size;
-}
+#define SECOND INT64_C(1000000)
 
 static void count_message_bytes(struct mj_server *s, int64_t n)
 {
@@ -62,42 +26,63 @@ static void drop_message(struct mj_sub *sub)
     mj_buf_deinit(&sub->message);
 }
 
-struct mj_sub *mj__sub_new(struct mj_server *s, unsigned stream, struct mj_subscribe_query *q)
+/* Where it begins, as things are now. */
+static void set_position(struct mj_sub *sub)
+{
+    struct mj_server *s = sub->server;
+    mj_view_refresh(&s->view);
+    sub->position =
+        sub->has_cursor ? mj_cursor_position(&s->view, sub->cursor, mj_now_us()) : s->view.end;
+    sub->replaying = sub->position < s->view.end;
+}
+
+/* The filter is taken. */
+static void set_class(struct mj_sub *sub, unsigned stream, enum mj_codec codec,
+                      struct mj_filter *filter)
+{
+    struct mj_server *s = sub->server;
+    struct mj_class *old = sub->class;
+    struct mj_class *class = mj_class_get(&s->classes, stream, codec, filter);
+    if (sub->state == MJ_SUB_LIVE)
+        mj__feed_move(sub, MJ_SUB_BEHIND);
+    sub->class = class;
+    mj_class_unref(&s->classes, old);
+    mj_metric_set(s->m.classes, s->classes.count);
+}
+
+struct mj_sub *mj__sub_new(struct mj_server *s, unsigned stream, enum mj_codec codec,
+                           struct mj_subscribe_query *q, const struct mj_address *unit)
 {
     struct mj_sub *sub = mj_calloc(1, sizeof *sub);
     sub->server = s;
     sub->fd = -1;
-    sub->stream = (uint8_t)stream;
+    sub->state = MJ_SUB_WAITING;
     sub->cursor = q->cursor;
     sub->has_cursor = q->has_cursor;
     sub->hello_due = q->require_hello;
+    sub->greet = q->info && q->has_cursor;
+    sub->heartbeat_us = q->heartbeat_us;
     sub->end = MJ_END_CLIENT;
-    set_filter(sub, q->filter);
+    sub->host = mj_hosts_ref(&s->hosts, unit, mj_mono_us());
+    set_class(sub, stream, codec, q->filter);
     q->filter = NULL;
-    /* Live means from the request on, not from the moment the handshake is through. */
-    mj_view_refresh(&s->view);
-    sub->position =
-        sub->has_cursor ? mj_cursor_position(&s->view, sub->cursor, mj_now_us()) : s->view.end;
+    set_position(sub); /* live means from the request on, not from when the handshake is through */
     return sub;
 }
 
 static void sub_free(struct mj_sub *sub)
 {
-    set_filter(sub, NULL);
+    struct mj_server *s = sub->server;
+    mj__feed_move(sub, MJ_SUB_ENDING);
+    mj_class_unref(&s->classes, sub->class);
+    mj_metric_set(s->m.classes, s->classes.count);
+    mj_hosts_unref(&s->hosts, sub->host);
     drop_message(sub);
     free(sub);
 }
 
-/* Asks to be called when the socket takes more. */
-static void block(struct mj_sub *sub)
-{
-    sub->blocked = true;
-    lws_callback_on_writable(sub->wsi);
-}
-
-/* A close frame with a reason, as soon as the socket takes it. */
-static void close_with(struct mj_sub *sub, enum mj_end end, unsigned code, const char *reason,
-                       size_t len)
+void mj__sub_close(struct mj_sub *sub, enum mj_end end, unsigned code, const char *reason,
+                   size_t len)
 {
     if (sub->closing)
         return;
@@ -112,182 +97,50 @@ static void close_with(struct mj_sub *sub, enum mj_end end, unsigned code, const
     sub->close_code = (uint16_t)code;
     sub->end = (uint8_t)end;
     sub->closing = true;
-    sub->live = false;
+    mj__feed_move(sub, MJ_SUB_ENDING);
     drop_message(sub);
-    block(sub);
+    lws_callback_on_writable(sub->wsi);
 }
 
-/* Without a word: for peers that do not take any. Libwebsockets learns of it from the socket, as of
- * any broken connection; the reset lets the kernel free what it holds. */
-static void kill_sub(struct mj_sub *sub, enum mj_end end)
+/* Libwebsockets learns of it from the socket, as of any broken connection; the reset lets the
+ * kernel free what it holds. */
+void mj__sub_kill(struct mj_sub *sub, enum mj_end end)
 {
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     if (end != MJ_END_CLIENT)
         setsockopt(sub->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     sub->end = (uint8_t)end;
-    sub->live = false;
-    sub->blocked = true;
+    mj__feed_move(sub, MJ_SUB_ENDING);
     shutdown(sub->fd, SHUT_RDWR);
 }
 
-/* Adds a frame; false when it does not fit any more. */
-static bool batch_add(struct mj_batch *b, uint64_t seq, struct mj_span frame, unsigned head)
-{
-    if (b->frames == FRAMES_MAX || (b->len && b->len + frame.len > MJ_WRITE_MAX))
-        return false;
-    if (!b->len) {
-        b->data = frame.ptr;
-    } else if (b->data == b->copy || frame.ptr != b->data + b->len) {
-        if (b->data != b->copy) {
-            memcpy(b->copy, b->data, b->len);
-            b->data = b->copy;
-        }
-        memcpy(b->copy + b->len, frame.ptr, frame.len);
-    }
-    b->len += frame.len;
-    b->seq[b->frames] = seq;
-    b->end[b->frames] = (uint32_t)b->len;
-    b->head[b->frames++] = (uint8_t)head;
-    return true;
-}
-
-/* Gathers what the subscriber wants from its position on; returns the first seq not looked at. */
-static uint64_t gather(struct mj_sub *sub, struct mj_batch *b)
-{
-    struct mj_view *v = &sub->server->view;
-    uint64_t pos = sub->position, last = pos + SCAN_MAX;
-    uint64_t bit = UINT64_C(1) << sub->stream;
-    struct mj_run r;
-    b->len = b->frames = 0;
-    while (pos < last && mj_view_run(v, pos, &r) && mj_view_load(v, &r) == 0) {
-        pos = r.seq;
-        for (size_t i = 0; i < r.count && pos < last; i++, pos++) {
-            const struct mj_entry *e = &r.entries[i];
-            if (!(e->streams & bit) ||
-                (sub->filter && !mj_filter_match(sub->filter, v->journal, e, mj_run_json(&r, i))))
-                continue;
-            struct mj_span frame = mj_run_frame(&r, i);
-            if (!batch_add(b, pos, frame, mj_frame_head(frame.len)))
-                return pos;
-        }
-    }
-    return pos;
-}
-
-/* Counts the first n frames of the batch as delivered. */
-static void delivered(struct mj_sub *sub, const struct mj_batch *b, size_t n)
-{
-    if (!n)
-        return;
-    size_t heads = 0;
-    for (size_t i = 0; i < n; i++)
-        heads += b->head[i];
-    mj_metric_add(sub->peer.events, (int64_t)n);
-    mj_metric_add(sub->peer.bytes, (int64_t)(b->end[n - 1] - heads));
-    mj_metric_add(sub->server->m.frames, (int64_t)n);
-}
-
-/* Takes part of a batch: what was cut in the middle of a frame goes on through libwebsockets. */
-static void sent_part(struct mj_sub *sub, const struct mj_batch *b, size_t sent)
-{
-    size_t k = 0;
-    while (b->end[k] <= sent)
-        k++;
-    size_t start = k ? b->end[k - 1] : 0;
-    sub->position = b->seq[k];
-    if (sent > start) {
-        sub->position++;
-        size_t rest = b->end[k] - sent;
-        /* RAW neither writes before the buffer nor changes it, whatever its type says. */
-        if (lws_write(sub->wsi, (unsigned char *)(uintptr_t)(b->data + sent), rest, LWS_WRITE_RAW) <
-            0) {
-            kill_sub(sub, MJ_END_CLIENT);
-            return;
-        }
-        k++;
-    }
-    delivered(sub, b, k);
-    block(sub);
-}
-
-/* May we write to the descriptor now? Not behind a close frame that libwebsockets has decided on by
- * itself, as for a malformed frame: it does not tell, but its reason is there to be seen. */
-static bool may_write(struct mj_sub *sub)
+bool mj__sub_may_write(struct mj_sub *sub)
 {
     if (lws_get_close_length(sub->wsi) > 0)
-        sub->live = false;
-    return sub->live && !lws_partial_buffered(sub->wsi);
+        mj__feed_move(sub, MJ_SUB_ENDING);
+    return sub->state != MJ_SUB_ENDING && !lws_partial_buffered(sub->wsi);
 }
 
-/* One turn of a live subscriber: one write at most. */
-static void sub_write(struct mj_sub *sub)
+static void begin(struct mj_sub *sub)
 {
-    struct mj_server *s = sub->server;
-    struct mj_batch *b = s->batch;
-    if (!may_write(sub)) {
-        if (sub->live)
-            block(sub);
-        return;
-    }
-    if (sub->position < s->view.floor) {
-        char text[124];
-        int n = snprintf(text, sizeof text,
-                         "too slow: %llu events behind, no longer kept; reconnect with a cursor",
-                         (unsigned long long)(s->view.end - sub->position));
-        close_with(sub, MJ_END_OVERTAKEN, 1008, text, (size_t)n);
-        return;
-    }
-    uint64_t next = gather(sub, b);
-    if (b->frames) {
-        ssize_t n = send(sub->fd, b->data, b->len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        mj_metric_add(s->m.writes, 1);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            kill_sub(sub, MJ_END_CLIENT);
-            return;
-        }
-        size_t sent = n > 0 ? (size_t)n : 0;
-        mj_metric_add(s->m.write_bytes, (int64_t)sent);
-        if (sent < b->len) {
-            sent_part(sub, b, sent);
-            return;
-        }
-        delivered(sub, b, b->frames);
-    }
-    sub->position = next;
-    if (next < s->view.end)
-        block(sub);
-}
-
-void mj__subs_pump(struct mj_server *s)
-{
-    for (size_t i = 0; i < s->sub_count; i++) {
-        struct mj_sub *sub = s->subs[i];
-        if (sub->live && !sub->blocked)
-            sub_write(sub);
-    }
-}
-
-static void go_live(struct mj_sub *sub)
-{
-    sub->live = true;
     sub->hello_due = false;
-    sub->progress_us = mj_mono_us();
+    sub->progress_us = sub->sent_us = mj_mono_us();
     sub->ping_us = sub->progress_us + (sub->server->cfg.ping_seconds - 1) * SECOND;
-    block(sub);
+    mj__feed_move(sub, MJ_SUB_BEHIND);
 }
 
 /* Pings are ours, not libwebsockets': it would hang up on a slow reader that answers late. */
 static void ping(struct mj_sub *sub, int64_t now)
 {
     static const uint8_t frame[2] = {0x80 | 9, 0};
-    if (now < sub->ping_us || sub->blocked || !may_write(sub))
+    if (now < sub->ping_us || !mj__sub_may_write(sub))
         return;
     ssize_t n = send(sub->fd, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0)
         return; /* full: the next second will do; broken: the loop hears of it, too */
     if (n == 1 &&
         lws_write(sub->wsi, (unsigned char *)(uintptr_t)&frame[1], 1, LWS_WRITE_RAW) < 0) {
-        kill_sub(sub, MJ_END_CLIENT);
+        mj__sub_kill(sub, MJ_END_CLIENT);
         return;
     }
     sub->ping_us = now + sub->server->cfg.ping_seconds * SECOND;
@@ -309,7 +162,7 @@ static void check_progress(struct mj_sub *sub, int64_t now)
         sub->progress_us = now;
     }
     if (now - sub->progress_us > sub->server->cfg.stall_seconds * SECOND)
-        kill_sub(sub, MJ_END_STALLED);
+        mj__sub_kill(sub, MJ_END_STALLED);
 }
 
 void mj__subs_second(struct mj_server *s)
@@ -323,23 +176,33 @@ void mj__subs_second(struct mj_server *s)
      * unless it is woken. */
     if (s->adopted)
         lws_cancel_service(s->lws);
-    int64_t now = mj_mono_us();
+    int64_t now = mj_mono_us(), wall = mj_now_us(), lag_sum = 0;
+    int64_t lags[MJ_HISTOGRAM_MAX + 1] = {0};
     for (size_t i = 0; i < s->sub_count; i++) {
         struct mj_sub *sub = s->subs[i];
-        if (sub->live)
+        bool begun = sub->state != MJ_SUB_WAITING && sub->state != MJ_SUB_ENDING;
+        if (begun)
             ping(sub, now);
+        if (begun && sub->heartbeat_us && now - sub->sent_us >= sub->heartbeat_us &&
+            mj__sub_may_write(sub))
+            mj__feed_info(sub, "cursor");
+        int64_t lag = begun ? mj__feed_lag(sub, wall) : 0;
+        lags[mj_histogram_bucket(s->m.lag, lag)] += begun;
+        lag_sum += lag;
         if (sub->message.len && now - sub->message_us > 60 * SECOND)
-            close_with(sub, MJ_END_BAD_MESSAGE, 1008, slow_message, sizeof slow_message - 1);
+            mj__sub_close(sub, MJ_END_BAD_MESSAGE, 1008, slow_message, sizeof slow_message - 1);
         if ((i + turn) % every == 0)
             check_progress(sub, now);
     }
+    mj_histogram_set(s->m.lag, lags, lag_sum);
+    mj_hosts_sweep(&s->hosts, now);
 }
 
 void mj__subs_close_all(struct mj_server *s)
 {
     static const char text[] = "server is shutting down";
     for (size_t i = 0; i < s->sub_count; i++)
-        close_with(s->subs[i], MJ_END_SHUTDOWN, 1001, text, sizeof text - 1);
+        mj__sub_close(s->subs[i], MJ_END_SHUTDOWN, 1001, text, sizeof text - 1);
 }
 
 static void on_message(struct mj_sub *sub)
@@ -350,21 +213,19 @@ static void on_message(struct mj_sub *sub)
     int r = mj_client_message_parse(mj_buf_span(&sub->message), &f, &reason);
     drop_message(sub);
     if (r < 0) {
-        close_with(sub, MJ_END_BAD_MESSAGE, 1000, (const char *)reason.ptr, reason.len);
+        mj__sub_close(sub, MJ_END_BAD_MESSAGE, 1000, (const char *)reason.ptr, reason.len);
         return;
     }
     if (r == 0)
         return;
-    set_filter(sub, f);
-    if (s->filter_bytes > MJ_FILTERS_BYTES_MAX) {
+    set_class(sub, sub->class->stream, (enum mj_codec)sub->class->codec, f);
+    if (s->classes.bytes > MJ_FILTERS_BYTES_MAX) {
         static const char text[] = "too many large filters at once";
-        close_with(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
+        mj__sub_close(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
     } else if (sub->hello_due) {
         /* What came before the hello is not this subscriber's: its filter was not known. */
-        mj_view_refresh(&s->view);
-        sub->position =
-            sub->has_cursor ? mj_cursor_position(&s->view, sub->cursor, mj_now_us()) : s->view.end;
-        go_live(sub);
+        set_position(sub);
+        begin(sub);
     }
 }
 
@@ -390,7 +251,7 @@ static void on_receive(struct mj_sub *sub, const void *in, size_t len)
         count_message_bytes(s, (int64_t)(sub->message.cap - cap));
         if (err || s->message_bytes > s->cfg.message_budget) {
             static const char text[] = "too many large messages at once";
-            close_with(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
+            mj__sub_close(sub, MJ_END_MEMORY, 1013, text, sizeof text - 1);
             return;
         }
         mj_buf_put(&sub->message, in, len);
@@ -411,12 +272,12 @@ static void on_established(struct mj_sub *sub, struct lws *wsi)
         s->sub_cap = s->sub_cap ? 2 * s->sub_cap : 64;
         s->subs = mj_realloc(s->subs, s->sub_cap * sizeof *s->subs);
     }
-    sub->index = s->sub_count;
+    sub->index = (uint32_t)s->sub_count;
     s->subs[s->sub_count++] = sub;
     mj_metric_set(s->m.subs, (int64_t)s->sub_count);
-    mj_metric_add(sub->peer.connected, 1);
+    mj_metric_add(sub->host->connected, 1);
     if (!sub->hello_due)
-        go_live(sub);
+        begin(sub);
 }
 
 static void on_closed(struct mj_sub *sub)
@@ -425,16 +286,16 @@ static void on_closed(struct mj_sub *sub)
     struct mj_sub *last = s->subs[--s->sub_count];
     s->subs[sub->index] = last;
     last->index = sub->index;
-    sub->live = false;
+    mj__feed_move(sub, MJ_SUB_ENDING);
     sub->wsi = NULL;
     mj_metric_set(s->m.subs, (int64_t)s->sub_count);
-    mj_metric_add(sub->peer.connected, -1);
+    mj_metric_add(sub->host->connected, -1);
     mj_metric_add(s->m.ends[sub->end], 1);
 }
 
 static int on_writeable(struct mj_sub *sub)
 {
-    sub->blocked = false;
+    struct mj_server *s = sub->server;
     if (sub->closing) {
         if (sub->close_sent)
             return 0; /* its answer is awaited, as long as libwebsockets sees fit */
@@ -443,8 +304,12 @@ static int on_writeable(struct mj_sub *sub)
                          (unsigned char *)sub->close_reason, strlen(sub->close_reason));
         return -1;
     }
-    if (sub->live)
-        sub_write(sub);
+    if (sub->state != MJ_SUB_BEHIND)
+        return 0;
+    /* However many are catching up, those who are live do not wait for all of them. */
+    if (mj_mono_us() - s->pump_end_us > MJ_FLUSH_MAX_US / 2 && mj_view_refresh(&s->view))
+        mj__pump(s);
+    mj__feed_turn(sub);
     return 0;
 }
 
@@ -471,7 +336,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_SERVER_WRITEABLE:
         return on_writeable(sub);
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE:
-        sub->live = false; /* nothing may follow the echo of its close */
+        mj__feed_move(sub, MJ_SUB_ENDING); /* nothing may follow the echo of its close */
         return 0;
     case LWS_CALLBACK_CLOSED:
         if (sub->wsi)
@@ -487,31 +352,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
 }
 
-/* Metrics per address, for as many addresses as a monitor can bear. */
-static struct mj_peer peer_metrics(const char *address)
-{
-    static size_t known;
-    static char seen[PEERS_MAX][48];
-    size_t i = 0;
-    while (i < known && strcmp(seen[i], address))
-        i++;
-    if (i == known && known < PEERS_MAX)
-        strcpy(seen[known++], address);
-    const char *label = i < known ? address : "other";
-    return (struct mj_peer){mj_metric("jetstream_subscribers_connected", MJ_GAUGE,
-                                      "Subscribers connected now.", "ip_address=\"%s\"", label),
-                            mj_metric("jetstream_events_delivered_total", MJ_COUNTER,
-                                      "Events sent to subscribers.", "ip_address=\"%s\"", label),
-                            mj_metric("jetstream_bytes_delivered_total", MJ_COUNTER,
-                                      "Bytes of JSON sent to subscribers.", "ip_address=\"%s\"",
-                                      label)};
-}
-
-void mj__sub_adopt(struct mj_sub *sub, int fd, struct mj_span key, const char *address)
+void mj__sub_adopt(struct mj_sub *sub, int fd, struct mj_span key)
 {
     struct mj_server *s = sub->server;
     sub->fd = fd;
-    sub->peer = peer_metrics(address);
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &s->cfg.sndbuf, sizeof s->cfg.sndbuf);
     /* Finds peers that vanished while nothing is sent to them, as before a hello, in two minutes.
      */
@@ -569,7 +413,6 @@ int mj__subs_init(struct mj_server *s)
         .timeout_secs = 3,
         .vhost_name = "stream",
     };
-    s->batch = mj_calloc(1, sizeof *s->batch);
     s->lws = lws_create_context(&info);
     if (!s->lws)
         return MJ_EIO;
@@ -582,5 +425,4 @@ void mj__subs_deinit(struct mj_server *s)
     if (s->lws)
         lws_context_destroy(s->lws);
     free(s->subs);
-    free(s->batch);
 }

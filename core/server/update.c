@@ -2,6 +2,7 @@
 
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/http.h"
 #include "base/json.h"
@@ -46,9 +47,14 @@ static int add_all(struct mj_span query, const char *name, struct mj_filter *f,
 }
 
 /* Scalars: the first value of a name counts. */
+enum scalar { CURSOR, MAX_SIZE, HELLO, COMPRESS, INFO, HEARTBEAT, SCALARS };
+
+static const char *const scalar_names[SCALARS] = {
+    "cursor", "maxMessageSizeBytes", "requireHello", "compress", "info", "heartbeat"};
+
 struct scalars {
-    struct mj_buf cursor, max_size, hello, compress;
-    bool has_cursor, has_max_size, has_hello, has_compress;
+    struct mj_buf value[SCALARS];
+    bool seen[SCALARS];
 };
 
 static void read_scalars(struct mj_span query, struct scalars *s)
@@ -57,22 +63,50 @@ static void read_scalars(struct mj_span query, struct scalars *s)
     MJ_AUTO_BUF value = {0};
     bool usable;
     while (next_pair(&query, &key, &value, &usable)) {
-        struct mj_span k = mj_buf_span(&key);
-        struct mj_buf *to = NULL;
-        bool *seen = NULL;
-        if (mj_span_is(k, "cursor"))
-            to = &s->cursor, seen = &s->has_cursor;
-        else if (mj_span_is(k, "maxMessageSizeBytes"))
-            to = &s->max_size, seen = &s->has_max_size;
-        else if (mj_span_is(k, "requireHello"))
-            to = &s->hello, seen = &s->has_hello;
-        else if (mj_span_is(k, "compress"))
-            to = &s->compress, seen = &s->has_compress;
-        if (!usable || !to || *seen)
+        enum scalar i = CURSOR;
+        while (i < SCALARS && !mj_span_is(mj_buf_span(&key), scalar_names[i]))
+            i++;
+        if (!usable || i == SCALARS || s->seen[i])
             continue;
-        *seen = true;
-        mj_buf_put(to, value.ptr, value.len);
+        s->seen[i] = true;
+        mj_buf_put(&s->value[i], value.ptr, value.len);
     }
+}
+
+static bool is_true(const struct scalars *s, enum scalar i)
+{
+    return mj_span_is(mj_buf_span(&s->value[i]), "true");
+}
+
+/* Our own parameters: nothing here can refuse what v1 clients send. */
+static int read_extensions(struct mj_span query, const struct scalars *s,
+                           struct mj_subscribe_query *out, struct mj_buf *error)
+{
+    MJ_AUTO_BUF bad = {0};
+    if (add_all(query, "kinds", out->filter, mj_filter_add_kind, &bad)) {
+        mj_buf_puts(error, OPTIONS ": unknown kind: ");
+        mj_buf_put(error, bad.ptr, bad.len);
+        mj_buf_puts(error, "; there are commit, identity and account");
+        return MJ_EINVAL;
+    }
+    if (add_all(query, "operations", out->filter, mj_filter_add_operation, &bad)) {
+        mj_buf_puts(error, OPTIONS ": unknown operation: ");
+        mj_buf_put(error, bad.ptr, bad.len);
+        mj_buf_puts(error, "; there are create, update and delete");
+        return MJ_EINVAL;
+    }
+    if (s->seen[HEARTBEAT]) {
+        struct mj_span text = mj_buf_span(&s->value[HEARTBEAT]);
+        if (mj_duration_us(text, &out->heartbeat_us) || out->heartbeat_us < MJ_HEARTBEAT_MIN_US ||
+            out->heartbeat_us > MJ_HEARTBEAT_MAX_US) {
+            mj_buf_puts(error, OPTIONS ": invalid heartbeat: ");
+            mj_buf_put(error, text.ptr, text.len);
+            mj_buf_puts(error, "; it is 1s to 1h, such as 30s or 5m");
+            return MJ_EINVAL;
+        }
+    }
+    out->info = is_true(s, INFO) || out->heartbeat_us;
+    return 0;
 }
 
 int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *out,
@@ -84,10 +118,11 @@ int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *ou
     *out = (struct mj_subscribe_query){.filter = mj_filter_new()};
     read_scalars(query, &s);
 
-    if (s.cursor.len) {
-        if (mj_span_i64(mj_buf_span(&s.cursor), &out->cursor)) {
+    struct mj_span cursor = mj_buf_span(&s.value[CURSOR]);
+    if (cursor.len) {
+        if (mj_span_i64(cursor, &out->cursor)) {
             mj_buf_puts(error, "invalid cursor: ");
-            mj_buf_put(error, s.cursor.ptr, s.cursor.len);
+            mj_buf_put(error, cursor.ptr, cursor.len);
             goto done;
         }
         out->has_cursor = true;
@@ -110,20 +145,18 @@ int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *ou
         mj_buf_printf(error, OPTIONS ": %s", many);
         goto done;
     }
-    mj_filter_set_max_size(out->filter, size_limit(mj_buf_span(&s.max_size)));
-    out->require_hello = mj_span_is(mj_buf_span(&s.hello), "true");
-    out->compress = mj_span_is(mj_buf_span(&s.compress), "true");
-    err = 0;
+    mj_filter_set_max_size(out->filter, size_limit(mj_buf_span(&s.value[MAX_SIZE])));
+    out->require_hello = is_true(&s, HELLO);
+    out->compress = is_true(&s, COMPRESS);
+    err = read_extensions(query, &s, out, error);
 
 done:
     if (err) {
         mj_filter_free(out->filter);
         out->filter = NULL;
     }
-    mj_buf_deinit(&s.cursor);
-    mj_buf_deinit(&s.max_size);
-    mj_buf_deinit(&s.hello);
-    mj_buf_deinit(&s.compress);
+    for (size_t i = 0; i < SCALARS; i++)
+        mj_buf_deinit(&s.value[i]);
     return err;
 }
 
@@ -197,9 +230,11 @@ static int add_strings(struct mj_span array, struct mj_filter *f,
 static int apply(struct mj_span payload, struct mj_filter *f, struct mj_buf *reason)
 {
     MJ_AUTO_BUF text = {0};
-    struct mj_span collections, dids, raw;
+    struct mj_span collections, dids, kinds, operations, raw;
     if (!string_array(payload, "wantedCollections", &collections, reason) ||
-        !string_array(payload, "wantedDids", &dids, reason))
+        !string_array(payload, "wantedDids", &dids, reason) ||
+        !string_array(payload, "kinds", &kinds, reason) ||
+        !string_array(payload, "operations", &operations, reason))
         return MJ_EINVAL;
     int64_t size = 0;
     int type = member(payload, "maxMessageSizeBytes", &raw);
@@ -218,6 +253,12 @@ static int apply(struct mj_span payload, struct mj_filter *f, struct mj_buf *rea
         mj_buf_puts(reason, BAD_OPTIONS);
     } else if ((many = mj_filter_check_dids(f))) {
         mj_buf_printf(reason, BAD_OPTIONS ": %s", many);
+    } else if (add_strings(kinds, f, mj_filter_add_kind, &text)) {
+        mj_buf_puts(reason, BAD_OPTIONS ": unknown kind: ");
+        mj_buf_put(reason, text.ptr, text.len);
+    } else if (add_strings(operations, f, mj_filter_add_operation, &text)) {
+        mj_buf_puts(reason, BAD_OPTIONS ": unknown operation: ");
+        mj_buf_put(reason, text.ptr, text.len);
     } else {
         mj_filter_set_max_size(f, size);
         return 1;
@@ -287,7 +328,7 @@ static int64_t scale(int64_t cursor, unsigned *digits)
 uint64_t mj_cursor_position(const struct mj_view *v, int64_t cursor, int64_t now_us)
 {
     uint64_t oldest = v->floor < v->end ? v->floor : v->end;
-    if (cursor > now_us)
+    if (cursor > now_us && cursor > mj_view_newest(v))
         return v->end;
     if (cursor <= 0)
         return oldest;

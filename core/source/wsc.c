@@ -157,7 +157,11 @@ static void on_message(struct mj_wsc *w, const struct mj_ws_msg *m)
         flush_out(w);
     } else if (m->op == MJ_WS_CLOSE) {
         on_close(w, m->payload);
-    } else if (m->op != MJ_WS_PONG) { /* a pong has done its work by arriving */
+    } else if (m->op == MJ_WS_PONG) {
+        return; /* it has done its work by arriving */
+    } else if (w->cfg.other) {
+        w->cfg.other(w->cfg.ctx, m->payload);
+    } else {
         put_close(w, 1003);
         END(w, MJ_WSC_PROTOCOL, 1003, "a %s message where only %s ones belong",
             m->op == MJ_WS_TEXT ? "text" : "binary", m->op == MJ_WS_TEXT ? "binary" : "text");

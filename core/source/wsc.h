@@ -33,13 +33,15 @@ struct mj_wsc_ended {
 struct mj_wsc_cfg {
     struct mj_url url;           /* its path is replaced by mj_wsc_connect()'s target */
     const char *user_agent;      /* borrowed for the connection's life; NULL = "moonjet/VERSION" */
-    enum mj_ws_opcode wanted;    /* TEXT or BINARY; the other ends the connection with 1003 */
+    enum mj_ws_opcode wanted;    /* TEXT or BINARY: what goes to message() */
     size_t limit;                /* bytes of a message; 0 = MJ_WS_LIMIT */
     int64_t handshake_ms;        /* connect, TLS and upgrade together; 0 = 10,000 */
     int64_t ping_ms, silence_ms; /* 0 = 30,000 and 60,000 */
     void (*opened)(void *ctx);
     /* May close, not free. */
     void (*message)(void *ctx, struct mj_span payload);
+    /* Messages of the other kind; NULL: one ends the connection with 1003. May close, not free. */
+    void (*other)(void *ctx, struct mj_span payload);
     void (*batch)(void *ctx); /* after the messages of one read; also when they ended it */
     /* The connection is gone and everything of it released; never after mj_wsc_close(). */
     void (*ended)(void *ctx, const struct mj_wsc_ended *e);

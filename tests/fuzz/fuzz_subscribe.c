@@ -9,11 +9,23 @@
 
 static void ask(struct mj_filter *f)
 {
-    struct mj_entry e = {.collection = MJ_COLLECTION_OTHER};
-    mj_filter_match(f, NULL, &e,
-                    MJ_SPAN("{\"did\":\"did:web:a.example\",\"time_us\":1,\"kind\":\"commit\","
-                            "\"commit\":{\"collection\":\"com.example.a\"}}"));
-    mj_filter_match(f, NULL, &e, MJ_SPAN(""));
+    const struct mj_span json[] = {
+        MJ_SPAN(""), MJ_SPAN("{\"did\":\"did:web:a.example\",\"time_us\":1,\"kind\":\"commit\","
+                             "\"commit\":{\"collection\":\"com.example.a\"}}")};
+    for (unsigned i = 0; i < 16; i++) {
+        struct mj_entry e = {.collection = MJ_COLLECTION_OTHER,
+                             .kind = (uint8_t)(i / 4),
+                             .op = (uint8_t)(i % 4),
+                             .streams = 1};
+        uint64_t bits[2] = {0};
+        bool may = mj_filter_may(f, NULL, &e);
+        mj_filter_scan(f, NULL, 0, &e, 1, bits, 64);
+        if (bits[0] || bits[1] != may)
+            abort();
+        mj_filter_confirm(f, &e, json[i % 2]);
+    }
+    if (!mj_filter_equal(f, f))
+        abort();
 }
 
 static void as_query(struct mj_span in)
@@ -26,6 +38,9 @@ static void as_query(struct mj_span in)
         return;
     }
     if (error.len || mj_filter_size(q.filter) > 8192 + 64 * in.len)
+        abort();
+    if (q.heartbeat_us &&
+        (!q.info || q.heartbeat_us < MJ_HEARTBEAT_MIN_US || q.heartbeat_us > MJ_HEARTBEAT_MAX_US))
         abort();
     ask(q.filter);
     mj_filter_free(q.filter);

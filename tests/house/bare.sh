@@ -9,65 +9,14 @@ set -eu
 
 dir=$1
 shift
-release=bookworm
-[ "$(id -u)" = 0 ] || { echo "bare: debootstrap and chroot need root" >&2; exit 1; }
 [ -d .git ] || [ -f .git ] || { echo "bare: this needs the git checkout" >&2; exit 1; }
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
-base=$dir/base
-root=$dir/root
-log=$dir/log
-mkdir -p "$log"
+. tests/house/bare_root.sh
 
-# Each mount is undone before anything below $root is removed; a mount that will not go keeps its
-# files, since removing through a bound /dev would remove the machine's own.
-leave() {
-    for mount in dev/pts dev/shm dev proc; do
-        while mountpoint -q "$root/$mount"; do
-            umount "$root/$mount" || { echo "bare: $root/$mount is still mounted" >&2; return 1; }
-        done
-    done
-    rm -rf --one-file-system "$root"
-}
-trap leave EXIT
-trap 'exit 130' INT TERM HUP
-
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' \
-    2>/dev/null | head -n 1 || true)
-[ -n "$mirror" ] || mirror=$(apt-get update --print-uris | sed -n "s|^'\(.*/\)dists/.*|\1|p" | head -n 1)
-
-if [ ! -f "$base/.complete" ]; then
-    echo "bare: debootstrap $release"
-    rm -rf --one-file-system "$base"
-    debootstrap --variant=minbase "$release" "$base" "$mirror" >"$log/debootstrap.log" 2>&1 || {
-        tail -n 20 "$log/debootstrap.log" >&2
-        exit 1
-    }
-    touch "$base/.complete"
-fi
-
-# The network and the package mirror as this machine has them: resolver, proxy, certificates, and
-# the distribution's own archives (third parties' would need their keys).
-enter() {
-    leave
-    cp -a "$base" "$root"
-    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-    cp -L /etc/hosts "$root/etc/hosts"
-    if [ -f /etc/apt/sources.list.d/debian.sources ]; then
-        : >"$root/etc/apt/sources.list"
-        cp /etc/apt/sources.list.d/debian.sources "$root/etc/apt/sources.list.d/"
-    elif [ -s /etc/apt/sources.list ]; then
-        cp /etc/apt/sources.list "$root/etc/apt/sources.list"
-    fi
-    for conf in /etc/apt/apt.conf /etc/apt/apt.conf.d/*; do
-        # A copied hook would call programs that are not there; what reaches the mirror matters.
-        if [ -f "$conf" ] && grep -qiE 'Acquire::.*(Proxy|CaInfo|Check-|Retries)' "$conf"; then
-            cp "$conf" "$root/etc/apt/apt.conf.d/"
-        fi
-    done
-    mount -t proc proc "$root/proc"
-    mount --bind /dev "$root/dev"
-    mountpoint -q /dev/shm && mount --bind /dev/shm "$root/dev/shm"
+# The committed tree, and make.
+checkout() {
+    enter
     mkdir "$root/moonjet"
     git archive HEAD | tar -x -C "$root/moonjet"
     inside apt-get -q update >"$log/make.log" 2>&1 &&
@@ -75,11 +24,6 @@ enter() {
         tail -n 20 "$log/make.log" >&2
         exit 1
     }
-}
-
-inside() {
-    chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-        DEBIAN_FRONTEND=noninteractive "$@" </dev/null
 }
 
 # Events are the lines after the last one that run.sh itself prints.
@@ -132,7 +76,7 @@ try_run() {
 passed=0
 failed=0
 for target; do
-    enter
+    checkout
     echo "bare: make $target"
     begun=$(date +%s)
     ok=1

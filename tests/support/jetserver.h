@@ -15,9 +15,10 @@ struct jetserver {
     uint64_t n;      /* events so far */
 };
 
-static inline void jet_start(struct jetserver *j, struct mj_server_cfg cfg, size_t budget)
+/* Over j->journal, which the caller has opened and jet_stop() closes. */
+static inline void jet_start_on(struct jetserver *j, struct mj_server_cfg cfg)
 {
-    *j = (struct jetserver){.journal = mj_journal_in_memory(budget)};
+    *j = (struct jetserver){.journal = j->journal};
     j->streams = mj_streams_new(j->journal);
     mj_log_setup(MJ_LOG_ERROR, false);
     cfg.listen = "127.0.0.1:0";
@@ -27,6 +28,12 @@ static inline void jet_start(struct jetserver *j, struct mj_server_cfg cfg, size
     assert_int_equal(mj_server_start(&cfg, &j->server), 0);
     assert_true(mj_server_port(j->server) > 0);
     assert_true(mj_server_metrics_port(j->server) > 0);
+}
+
+static inline void jet_start(struct jetserver *j, struct mj_server_cfg cfg, size_t budget)
+{
+    j->journal = mj_journal_in_memory(budget);
+    jet_start_on(j, cfg);
 }
 
 static inline void jet_stop(struct jetserver *j)

@@ -19,6 +19,10 @@ struct wsclient {
     uint8_t rx[1 << 16];
 };
 
+/* Of the next sockets; 0: the system's. Set before connecting, it bounds what the peer ever sends.
+ */
+static int tcp_rcvbuf __attribute__((unused));
+
 static inline int tcp_connect(int port)
 {
     struct sockaddr_in to = {.sin_family = AF_INET,
@@ -29,6 +33,8 @@ static inline int tcp_connect(int port)
     assert_true(fd >= 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    if (tcp_rcvbuf)
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &tcp_rcvbuf, sizeof tcp_rcvbuf);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
     return fd;
 }

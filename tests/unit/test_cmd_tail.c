@@ -1,6 +1,7 @@
 /* moonjet tail: resuming without losing or printing an event twice, what it asks for, how it ends,
  * and that its pretty lines cannot steer a terminal. */
 #include "support/wsserver.h"
+#include "support/zdict.h"
 
 #include "cli/cmd_tail.c"
 #include "cli/pretty.c"
@@ -33,6 +34,56 @@ static void serve_binary(struct visit *v)
         say_message(v, MJ_WS_BINARY, "x", 1);
     else
         say_jet(v, 101, 105);
+    listen_out(v, true);
+}
+
+static struct mj_buf dict; /* what the servers below compress with */
+
+static void say_packed(struct visit *v, struct mj_span text, bool say_size)
+{
+    MJ_AUTO_BUF packed = {0};
+    pack(&packed, text, mj_buf_span(&dict), say_size);
+    say_message(v, MJ_WS_BINARY, packed.ptr, packed.len);
+}
+
+/* Some compressed, some not, and the connection breaks in between. */
+static void serve_zstd(struct visit *v)
+{
+    accept_upgrade(v);
+    for (int i = v->number ? 105 : 101; i <= (v->number ? 120 : 105); i++) {
+        if (i % 4 == 0) {
+            say_jet(v, i, i);
+            continue;
+        }
+        MJ_AUTO_BUF text = {0};
+        mj_buf_printf(&text, "{\"did\":\"did:plc:a\",\"time_us\":%d,\"kind\":\"x\"}", i);
+        say_packed(v, mj_buf_span(&text), i & 1);
+    }
+    if (v->number)
+        listen_out(v, true);
+}
+
+static void serve_one(struct visit *v)
+{
+    accept_upgrade(v);
+    say_packed(v, MJ_SPAN("{\"did\":\"did:plc:a\",\"time_us\":1}"), true);
+    listen_out(v, true);
+}
+
+static void serve_bomb(struct visit *v)
+{
+    accept_upgrade(v);
+    MJ_AUTO_BUF zeros = {0};
+    mj_buf_reserve(&zeros, MESSAGE_BYTES + 1);
+    memset(zeros.ptr, ' ', MESSAGE_BYTES + 1);
+    say_packed(v, mj_span(zeros.ptr, MESSAGE_BYTES + 1), false);
+    listen_out(v, true);
+}
+
+static void serve_rubbish(struct visit *v)
+{
+    accept_upgrade(v);
+    say_message(v, MJ_WS_BINARY, "{\"time_us\":1}", 13);
     listen_out(v, true);
 }
 
@@ -128,6 +179,64 @@ static void test_refused_by_server(void **state)
     server_stop(s);
 }
 
+static void write_dictionary(char *file, uint32_t id)
+{
+    int fd = mkstemp(file);
+    make_dictionary(&dict, id);
+    assert_int_equal(write(fd, dict.ptr, dict.len), dict.len);
+    close(fd);
+}
+
+static void test_zstd(void **state)
+{
+    (void)state;
+    char file[] = "/tmp/moonjet-tail-dict-XXXXXX", url[64];
+    write_dictionary(file, 77);
+    struct server *s = server_start(serve_zstd, NULL);
+    snprintf(url, sizeof url, "ws://127.0.0.1:%d", s->port);
+    char *argv[] = {"tail", url, "--zstd", "--dictionary", file, "--count", "10"};
+    MJ_AUTO_BUF out = {0};
+    assert_int_equal(run_tail(MJ_COUNT(argv), argv, &out), MJ_EXIT_OK);
+    server_join(s);
+    expect_lines(&out, 101, 110);
+    assert_non_null(strstr(s->v[0].request, "GET /subscribe?compress=true HTTP/1.1\r\n"));
+    assert_non_null(strstr(s->v[1].request, "compress=true&cursor=105 HTTP/1.1\r\n"));
+    server_stop(s);
+    unlink(file);
+    mj_buf_deinit(&dict);
+}
+
+/* Ends with status 1 and that close code, prints nothing, and does not try again. */
+static void expect_undecodable(void (*serve)(struct visit *v), uint32_t dictionary, int code)
+{
+    char file[] = "/tmp/moonjet-tail-dict-XXXXXX", url[64];
+    write_dictionary(file, dictionary);
+    make_dictionary(&dict, 77);
+    struct server *s = server_start(serve, NULL);
+    snprintf(url, sizeof url, "ws://127.0.0.1:%d", s->port);
+    char *argv[] = {"tail", url, "--zstd", "--dictionary", file};
+    MJ_AUTO_BUF out = {0};
+    assert_int_equal(run_tail(MJ_COUNT(argv), argv, &out), MJ_EXIT_FAILED);
+    server_join(s);
+    assert_int_equal(out.len, 0);
+    assert_int_equal(atomic_load(&s->visits), 1);
+    assert_int_equal(s->v[0].close_code, code);
+    server_stop(s);
+    unlink(file);
+    mj_buf_deinit(&dict);
+}
+
+static void test_zstd_undecodable(void **state)
+{
+    (void)state;
+    expect_undecodable(serve_one, 78, 1007); /* another dictionary than the server's */
+    expect_undecodable(serve_bomb, 77, 1009);
+    expect_undecodable(serve_rubbish, 77, 1007);
+    char *argv[] = {"tail", "ws://127.0.0.1:1", "--zstd", "--dictionary", "/nowhere/dict"};
+    MJ_AUTO_BUF out = {0};
+    assert_int_equal(run_tail(MJ_COUNT(argv), argv, &out), MJ_EXIT_FAILED);
+}
+
 static void expect_pretty(const char *json, const char *want)
 {
     MJ_AUTO_BUF out = {0};
@@ -180,6 +289,8 @@ int main(void)
         cmocka_unit_test(test_resume),
         cmocka_unit_test(test_explicit_cursor),
         cmocka_unit_test(test_refused_by_server),
+        cmocka_unit_test(test_zstd),
+        cmocka_unit_test(test_zstd_undecodable),
         cmocka_unit_test(test_pretty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,7 @@ static void handshake_head(void **state)
         "GET /subscribe HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\n"
         "Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\nOrigin: https://anywhere.example\r\n"
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
-        "Sec-WebSocket-Protocol: chat\r\nSocket-Encoding: zstd\r\n"
+        "Sec-WebSocket-Protocol: chat\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
     assert_int_equal(c->status, 101);
     struct mj_http_head h;
@@ -66,8 +66,6 @@ static void handshake_head(void **state)
         mj_span_is(mj_http_header(&h, "Sec-WebSocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_null(mj_http_header(&h, "Sec-WebSocket-Extensions").ptr);
     assert_null(mj_http_header(&h, "Sec-WebSocket-Protocol").ptr);
-    publish(A, POST); /* Socket-Encoding alone falls back to text */
-    assert_int_equal(jet_read(c), jet.n);
     ws_free(c);
 }
 
@@ -162,12 +160,25 @@ static void answers(void **state)
          NULL, NULL},
         {GET("/subscribe?cursor=%zz&cursor=abc"), 400, "invalid cursor: abc", PLAIN, NULL},
         {GET("/subscribe?cursor=7&cursor=abc"), 400, "Bad Request\n", NULL, NULL},
+        /* Our own. */
+        {GET("/subscribe?kinds=commit&kinds=sync"), 400,
+         BAD ": unknown kind: sync; there are commit, identity and account", PLAIN, NULL},
+        {GET("/subscribe?operations=create,update"), 400,
+         BAD ": unknown operation: create,update; there are create, update and delete", PLAIN,
+         NULL},
+        {GET("/subscribe?heartbeat=0s"), 400,
+         BAD ": invalid heartbeat: 0s; it is 1s to 1h, such as 30s or 5m", PLAIN, NULL},
+        {GET("/subscribe?heartbeat=2h"), 400, NULL, PLAIN, NULL},
+        {GET("/subscribe?heartbeat="), 400, NULL, PLAIN, NULL},
+        {GET("/subscribe?heartbeat=30"), 400, NULL, PLAIN, NULL},
+        {GET("/subscribe?kinds=commit&kinds=account&operations=delete&info=1&heartbeat=1h"), 400,
+         "Bad Request\n", NULL, NULL},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++)
         http(mj_server_port(jet.server), &cases[i]);
     struct wsclient *c = ws_connect(mj_server_port(jet.server), "/subscribe?compress=true");
     assert_int_equal(c->status, 400);
-    assert_non_null(strstr(mj_buf_cstr(&c->head), "plain JSON only"));
+    assert_non_null(strstr(mj_buf_cstr(&c->head), "moonjet dictionary install FILE"));
     ws_free(c);
     c = jet_connect(&jet, "/subscribe?compress=1"); /* 49 */
     publish(A, POST);

@@ -1,0 +1,353 @@
+#include "server/class.h"
+
+#include <sys/random.h>
+
+#include "base/clock.h"
+
+#define HITS_ENOUGH      (64u << 10)
+#define NAME_ENTRIES_MAX (1u << 20) /* of all lists by collection; past it they start over */
+
+/* Classes that want one collection. */
+struct mj_name_list {
+    struct mj_class **v; /* owned array of borrowed classes */
+    uint32_t count, cap;
+    uint64_t generation;
+};
+
+struct mj_did_node {
+    uint64_t serial; /* of the class; another one in that slot means that it is gone */
+    uint32_t hash, slot, next;
+};
+
+void mj_classes_init(struct mj_classes *c, struct mj_journal *journal)
+{
+    *c = (struct mj_classes){.journal = journal, .serial = 1, .names_generation = 1};
+    if (getrandom(&c->did_secret, sizeof c->did_secret, 0) < 0)
+        c->did_secret = (uint64_t)mj_mono_us();
+}
+
+static void drop_names(struct mj_classes *c)
+{
+    for (uint32_t i = 0; i < c->names_cap; i++)
+        free(c->names[i].v);
+    free(c->names);
+    c->names = NULL;
+    c->names_cap = 0;
+    c->names_entries = 0;
+}
+
+void mj_classes_deinit(struct mj_classes *c)
+{
+    drop_names(c);
+    for (size_t i = 0; i < MJ_INDEXES; i++)
+        free(c->lists[i].v);
+    free(c->all);
+    free(c->table);
+    free(c->free_slots);
+    free(c->did_heads);
+    free(c->did_nodes);
+    free(c->hits);
+    free(c->touched);
+    *c = (struct mj_classes){0};
+}
+
+/* ---- the set ---- */
+
+static void grow(struct mj_classes *c)
+{
+    uint32_t cap = c->cap ? 2 * c->cap : 16;
+    c->all = mj_realloc(c->all, cap * sizeof(struct mj_class *));
+    c->free_slots = mj_realloc(c->free_slots, cap * sizeof *c->free_slots);
+    free(c->table);
+    c->table = mj_calloc(cap, sizeof(struct mj_class *));
+    for (uint32_t i = 0; i < c->cap; i++) {
+        struct mj_class *class = c->all[i];
+        class->next = c->table[class->hash & (cap - 1)];
+        c->table[class->hash & (cap - 1)] = class;
+    }
+    for (uint32_t i = cap; i-- > c->cap;) {
+        c->all[i] = NULL;
+        c->free_slots[c->frees++] = i;
+    }
+    c->cap = cap;
+}
+
+static uint64_t hash_of(unsigned stream, enum mj_codec codec, const struct mj_filter *f)
+{
+    uint64_t h = f ? mj_filter_hash(f) : 0;
+    h = (h ^ (stream * MJ_CODECS + codec + 1)) * UINT64_C(0x9e3779b97f4a7c15);
+    return h ^ h >> 32;
+}
+
+struct mj_class *mj_class_get(struct mj_classes *c, unsigned stream, enum mj_codec codec,
+                              struct mj_filter *filter)
+{
+    if (filter && mj_filter_is_open(filter)) {
+        mj_filter_free(filter);
+        filter = NULL;
+    }
+    uint64_t hash = hash_of(stream, codec, filter);
+    struct mj_class *class = c->cap ? c->table[hash & (c->cap - 1)] : NULL;
+    for (; class; class = class->next)
+        if (class->hash == hash && class->stream == stream && class->codec == codec &&
+            !class->filter == !filter && (!filter || mj_filter_equal(class->filter, filter))) {
+            mj_filter_free(filter);
+            class->refs++;
+            return class;
+        }
+    if (!c->frees)
+        grow(c);
+    class = mj_calloc(1, sizeof *class);
+    class->serial = c->serial++;
+    class->filter = filter;
+    class->size = filter ? mj_filter_size(filter) : 0;
+    class->hash = hash;
+    class->refs = 1;
+    class->stream = (uint8_t)stream;
+    class->codec = (uint8_t)codec;
+    class->first_hit = class->last_hit = MJ_NO_HIT;
+    class->slot = c->free_slots[--c->frees];
+    c->all[class->slot] = class;
+    class->next = c->table[hash & (c->cap - 1)];
+    c->table[hash & (c->cap - 1)] = class;
+    c->count++;
+    c->bytes += class->size;
+    return class;
+}
+
+static void unindex(struct mj_classes *c, struct mj_class *class)
+{
+    if (class->index == MJ_INDEX_NONE)
+        return;
+    if (class->index == MJ_INDEX_DIDS)
+        c->did_dead += mj_filter_did_count(class->filter);
+    if (class->index == MJ_INDEX_NAMED)
+        c->names_generation++;
+    struct mj_class_list *list = &c->lists[class->index];
+    struct mj_class *last = list->v[--list->count];
+    list->v[class->place] = last;
+    last->place = class->place;
+}
+
+void mj_class_unref(struct mj_classes *c, struct mj_class *class)
+{
+    if (!class || --class->refs)
+        return;
+    unindex(c, class);
+    struct mj_class **at = &c->table[class->hash & (c->cap - 1)];
+    while (*at != class)
+        at = &(*at)->next;
+    *at = class->next;
+    c->all[class->slot] = NULL;
+    c->free_slots[c->frees++] = class->slot;
+    c->count--;
+    c->bytes -= class->size;
+    mj_filter_free(class->filter);
+    free(class->live);
+    free(class);
+}
+
+/* ---- by DID ---- */
+
+static uint32_t *did_head(const struct mj_classes *c, uint32_t hash)
+{
+    uint64_t mixed = ((uint64_t)hash ^ c->did_secret) * UINT64_C(0x9e3779b97f4a7c15);
+    return &c->did_heads[mixed >> 32 & (c->did_cap - 1)];
+}
+
+static void did_link(struct mj_classes *c, uint32_t i)
+{
+    uint32_t *head = did_head(c, c->did_nodes[i].hash);
+    c->did_nodes[i].next = *head;
+    *head = i;
+}
+
+/* Forgets the dead and makes room for n more. */
+static void did_rebuild(struct mj_classes *c, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < c->did_count; i++) {
+        struct mj_did_node *node = &c->did_nodes[i];
+        struct mj_class *class = c->all[node->slot];
+        if (class && class->serial == node->serial)
+            c->did_nodes[kept++] = *node;
+    }
+    c->did_count = kept;
+    c->did_dead = 0;
+    size_t cap = 1024;
+    while (cap < kept + n)
+        cap *= 2;
+    if (cap != c->did_node_cap) {
+        c->did_nodes = mj_realloc(c->did_nodes, cap * sizeof *c->did_nodes);
+        c->did_heads = mj_realloc(c->did_heads, cap * sizeof *c->did_heads);
+        c->did_node_cap = c->did_cap = cap;
+    }
+    memset(c->did_heads, 0xff, cap * sizeof *c->did_heads);
+    for (uint32_t i = 0; i < kept; i++)
+        did_link(c, i);
+}
+
+static void did_add(struct mj_classes *c, const struct mj_class *class)
+{
+    size_t n = mj_filter_did_count(class->filter);
+    if (c->did_count + n > c->did_node_cap || 2 * c->did_dead > c->did_count)
+        did_rebuild(c, n);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t at = (uint32_t)c->did_count++;
+        c->did_nodes[at] = (struct mj_did_node){
+            .serial = class->serial, .hash = mj_filter_did(class->filter, i), .slot = class->slot};
+        did_link(c, at);
+    }
+}
+
+void mj_class_index(struct mj_classes *c, struct mj_class *class)
+{
+    if (class->index != MJ_INDEX_NONE)
+        return;
+    const struct mj_filter *f = class->filter;
+    if (!f) {
+        class->index = MJ_INDEX_OPEN;
+    } else if (mj_filter_did_count(f)) {
+        class->index = MJ_INDEX_DIDS;
+        did_add(c, class);
+    } else if (mj_filter_has_collections(f)) {
+        class->index = MJ_INDEX_NAMED;
+        c->names_generation++;
+    } else {
+        class->index = MJ_INDEX_REST;
+    }
+    struct mj_class_list *list = &c->lists[class->index];
+    if (list->count == list->cap) {
+        list->cap = list->cap ? 2 * list->cap : 8;
+        list->v = mj_realloc(list->v, list->cap * sizeof(struct mj_class *));
+    }
+    class->place = list->count;
+    list->v[list->count++] = class;
+}
+
+/* ---- a round ---- */
+
+static void hit(struct mj_classes *c, struct mj_class *class, uint32_t entry)
+{
+    /* Two of its DIDs may share the 32 bits of their hashes. */
+    if (class->last_hit != MJ_NO_HIT && c->hits[class->last_hit].entry == entry)
+        return;
+    if (c->hit_count == c->hit_cap) {
+        c->hit_cap = c->hit_cap ? 2 * c->hit_cap : 1024;
+        c->hits = mj_realloc(c->hits, c->hit_cap * sizeof *c->hits);
+    }
+    uint32_t at = (uint32_t)c->hit_count++;
+    c->hits[at] = (struct mj_hit){.next = MJ_NO_HIT, .entry = entry};
+    if (class->first_hit == MJ_NO_HIT) {
+        if (c->touched_count == c->touched_cap) {
+            c->touched_cap = c->touched_cap ? 2 * c->touched_cap : 64;
+            c->touched = mj_realloc(c->touched, c->touched_cap * sizeof(struct mj_class *));
+        }
+        c->touched[c->touched_count++] = class;
+        class->first_hit = at;
+    } else {
+        c->hits[class->last_hit].next = at;
+    }
+    class->last_hit = at;
+}
+
+/* The entry being matched. */
+struct candidate {
+    const struct mj_run *run;
+    const struct mj_entry *entry;
+    uint32_t i;
+    size_t json_len;
+};
+
+static void consider(struct mj_classes *c, struct mj_class *class, const struct candidate *at)
+{
+    if (!class->live_count || !(at->entry->streams >> class->stream & 1) ||
+        !mj_filter_may(class->filter, c->journal, at->entry) ||
+        (class->codec == MJ_CODEC_TEXT && at->json_len > mj_filter_max_size(class->filter)) ||
+        !mj_filter_confirm(class->filter, at->entry, mj_run_json(at->run, at->i)))
+        return;
+    hit(c, class, at->i);
+}
+
+static void consider_list(struct mj_classes *c, struct mj_class *const *v, uint32_t n,
+                          const struct candidate *at)
+{
+    for (uint32_t i = 0; i < n; i++)
+        consider(c, v[i], at);
+}
+
+/* The classes that want a collection, worked out if the classes have changed since. */
+static struct mj_name_list *names_of(struct mj_classes *c, const struct mj_entry *e)
+{
+    uint32_t id = e->collection;
+    if (c->names_entries > NAME_ENTRIES_MAX)
+        drop_names(c);
+    if (id >= c->names_cap) {
+        uint32_t cap = c->names_cap ? c->names_cap : 256;
+        while (cap <= id)
+            cap *= 2;
+        c->names = mj_realloc(c->names, cap * sizeof *c->names);
+        memset(c->names + c->names_cap, 0, (cap - c->names_cap) * sizeof *c->names);
+        c->names_cap = cap;
+    }
+    struct mj_name_list *list = &c->names[id];
+    if (MJ_LIKELY(list->generation == c->names_generation))
+        return list;
+    c->names_entries -= list->count;
+    list->count = 0;
+    const struct mj_class_list *named = &c->lists[MJ_INDEX_NAMED];
+    for (uint32_t i = 0; i < named->count; i++) {
+        if (!mj_filter_wants(named->v[i]->filter, c->journal, e->collection))
+            continue;
+        if (list->count == list->cap) {
+            list->cap = list->cap ? 2 * list->cap : 4;
+            list->v = mj_realloc(list->v, list->cap * sizeof(struct mj_class *));
+        }
+        list->v[list->count++] = named->v[i];
+    }
+    list->generation = c->names_generation;
+    c->names_entries += list->count;
+    return list;
+}
+
+static void match(struct mj_classes *c, const struct candidate *at)
+{
+    const struct mj_entry *e = at->entry;
+    const struct mj_class_list *rest = &c->lists[MJ_INDEX_REST], *named = &c->lists[MJ_INDEX_NAMED];
+    consider_list(c, rest->v, rest->count, at);
+    if (named->count) {
+        if (e->kind != MJ_KIND_COMMIT || e->collection == MJ_COLLECTION_OTHER) {
+            consider_list(c, named->v, named->count, at);
+        } else {
+            struct mj_name_list *list = names_of(c, e);
+            consider_list(c, list->v, list->count, at);
+        }
+    }
+    if (c->lists[MJ_INDEX_DIDS].count)
+        for (uint32_t i = *did_head(c, e->did); i != MJ_NO_HIT; i = c->did_nodes[i].next) {
+            const struct mj_did_node *node = &c->did_nodes[i];
+            struct mj_class *class = node->hash == e->did ? c->all[node->slot] : NULL;
+            if (class && class->serial == node->serial)
+                consider(c, class, at);
+        }
+}
+
+size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
+{
+    if (!c->lists[MJ_INDEX_DIDS].count && !c->lists[MJ_INDEX_NAMED].count &&
+        !c->lists[MJ_INDEX_REST].count)
+        return n;
+    size_t i = 0;
+    for (; i < n && c->hit_count < HITS_ENOUGH; i++) {
+        struct candidate at = {r, &r->entries[i], (uint32_t)i, mj_run_json(r, i).len};
+        match(c, &at);
+    }
+    return i;
+}
+
+void mj_classes_done(struct mj_classes *c)
+{
+    for (size_t i = 0; i < c->touched_count; i++)
+        c->touched[i]->first_hit = c->touched[i]->last_hit = MJ_NO_HIT;
+    c->touched_count = c->hit_count = 0;
+}

@@ -1,0 +1,93 @@
+// The power goes at any moment (shim/powerloss.c, lib/disk.mjs). The router comes up again; its
+// journal is sound; what was synced is there with the same time_us; nothing is lost to a subscriber,
+// and what comes to one again had not been synced and has a time_us above all that was ever seen.
+import assert from 'node:assert/strict'
+import fs from 'node:fs'
+import path from 'node:path'
+import { test } from '../../e2e/lib/harness.mjs'
+import { Disk } from '../lib/disk.mjs'
+import { Lives } from '../lib/life.mjs'
+import { relay } from '../lib/relay.mjs'
+import { watched } from '../lib/shims.mjs'
+import { before, RARE, Source } from '../lib/source.mjs'
+
+export default async function suite({ seed, random: rng, powerloss }) {
+  await test('powerloss: what was synced stays, what was not comes again, nothing is lost', async (t) => {
+    const source = new Source(seed)
+    const r = await relay(t, source, { rate: 1000 })
+    const root = path.join(t.dir(), 'disk'), log = path.join(t.dir(), 'log')
+    fs.mkdirSync(root)
+    const w = watched(root, log)
+    let disk = new Disk(w.dir, log)
+    const lives = new Lives(t, { relay: r, source, data: path.join(root, 'data'), env: w.env })
+    const plain = lives.subscribe('plain', {}, { record: true })
+    lives.subscribe('rare', { collections: [RARE] })
+    lives.subscribe('dids', { dids: source.variants.slice(100, 140).map((v) => v.did) })
+
+    // What had been received when the log was so long: everything of it was written before.
+    let seen = []
+    const watch = () => plain.socket?.on('data', () => {
+      if (fs.existsSync(log)) seen.push([plain.last, fs.statSync(log).size])
+    })
+    let times = new Map() // of every event in the journal, by id
+    let synced = before, latest = 0, lost = 0, again = 0, told = []
+    const note = () => {
+      for (let i = 0; i < plain.seen.length; i += 2) times.set(plain.seen[i], plain.seen[i + 1])
+      plain.seen = []
+      latest = Math.max(latest, ...lives.subs.map((s) => s.time))
+    }
+
+    for (let round = 1; round <= powerloss.rounds; round++) {
+      lives.args = ['--segment-bytes', '1M', '--seal-after', rng.pick(['1M', '4M', '512M']), '--sync', rng.pick(['0', '20ms', '100ms', '1s'])]
+      r.pace(rng.pick([300, 2000, 10_000]))
+      for (let deaths = rng.chance(0.3) ? 1 + rng.below(3) : 1; deaths > 0; deaths--) {
+        const m = lives.start()
+        const timer = setTimeout(() => m.proc.kill('SIGKILL'), rng.spread(5, powerloss.longest))
+        const attached = lives.attach(m).then(watch)
+        const { signal, code } = await m.exit
+        clearTimeout(timer)
+        await attached
+        assert.equal(signal, 'SIGKILL', `it ended by itself, with ${code}:\n${m.err.slice(-3000)}`)
+        await lives.left()
+        disk.settle()
+      }
+      note()
+      const safe = disk.durable()
+      for (const [id, size] of seen) if (size <= safe) synced = Math.max(synced, id)
+      seen = []
+      const mode = rng.pick(['exact', 'torn', 'torn', 'prefix', 'all'])
+      const how = disk.lose(rng, mode)
+      fs.rmSync(log)
+      disk = new Disk(w.dir, log)
+      w.reboot()
+      told.push(`${round}: ${how}; ${lives.args.slice(3).join(' ')}; synced up to ${synced}, seen up to ${plain.last}`)
+      for (const s of lives.subs) s.lost(synced)
+      t.notes.length = 0
+      t.notes.push(() => `${told.slice(-3).join('\n')}\n${lives.now.err.slice(-3000)}`)
+
+      const { m, end } = await lives.whole()
+      watch()
+      const fresh = await lives.fresh(m, end, { record: true })
+      note()
+      const now = new Map()
+      for (let i = 0; i < fresh.seen.length; i += 2) {
+        const [id, time] = fresh.seen.slice(i, i + 2)
+        now.set(id, time)
+      }
+      for (const [id, time] of times) {
+        if (now.get(id) === time) continue
+        if (id <= synced) throw new Error(`${id} was synced with time_us ${time} and has ${now.get(id)} now`)
+      }
+      for (const s of lives.subs) again += s.repeated ?? 0, s.repeated = 0
+      lost += [...times].filter(([id, time]) => now.get(id) !== time).length
+      times = now
+      await lives.stop(m, rng.pick(['SIGTERM', 'SIGKILL']))
+      disk.settle()
+      if (!process.env.NOVERIFY) await lives.verify()
+      if (round % 20 === 0) console.log(`# ${round} of ${powerloss.rounds} power losses, ${plain.count} events`)
+    }
+    assert.ok(synced > before, 'something was synced')
+    console.log(`# ${powerloss.rounds} power losses in ${lives.count} lives (${lives.unheard} never listened), ${times.size} events, ` +
+      `${lost} of them lost unsynced and read again, ${again} subscribers set back by it`)
+  }, { seconds: 3600 })
+}

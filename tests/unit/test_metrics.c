@@ -1,0 +1,59 @@
+/* Histograms: buckets with inclusive bounds, seconds without needless zeros, replaced as a whole.
+ */
+#include "cmocka_all.h"
+
+#include "base/metrics.h"
+
+static void has(const char *want)
+{
+    MJ_AUTO_BUF text = {0};
+    mj_metrics_render(&text);
+    if (!strstr(mj_buf_cstr(&text), want))
+        fail_msg("not there:\n%s\nbut:\n%s", want, mj_buf_cstr(&text));
+}
+
+static void histograms(void **state)
+{
+    (void)state;
+    static const int64_t bounds[] = {250, 1000000, 90000000};
+    struct mj_histogram *h = mj_histogram("test_seconds", "Help.", bounds, 3, "a=\"%d\"", 1);
+    assert_ptr_equal(h, mj_histogram("test_seconds", "Help.", bounds, 3, "a=\"1\""));
+    static const int64_t seen[] = {-5, 250, 251, 1000000, 1000001, 90000000, 90000001, 1};
+    for (size_t i = 0; i < MJ_COUNT(seen); i++)
+        mj_histogram_observe(h, seen[i]);
+    has("# HELP test_seconds Help.\n# TYPE test_seconds histogram\n"
+        "test_seconds_bucket{a=\"1\",le=\"0.00025\"} 3\n"
+        "test_seconds_bucket{a=\"1\",le=\"1\"} 5\n"
+        "test_seconds_bucket{a=\"1\",le=\"90\"} 7\n"
+        "test_seconds_bucket{a=\"1\",le=\"+Inf\"} 8\n"
+        "test_seconds_sum{a=\"1\"} 182.000499\n"
+        "test_seconds_count{a=\"1\"} 8\n");
+    struct mj_histogram *bare = mj_histogram("test_bare_seconds", "Help.", bounds, 1, NULL);
+    mj_histogram_observe(bare, 1000);
+    mj_histogram_set(bare, (const int64_t[]){4, 2}, -1500000);
+    has("test_bare_seconds_bucket{le=\"0.00025\"} 4\n"
+        "test_bare_seconds_bucket{le=\"+Inf\"} 6\n"
+        "test_bare_seconds_sum -1.5\n"
+        "test_bare_seconds_count 6\n");
+}
+
+static void series(void **state)
+{
+    (void)state;
+    struct mj_metric *m = mj_metric("test_total", MJ_COUNTER, "Help.", "x=\"%s\"", "y");
+    mj_metric_add(m, 3);
+    mj_metric_add(mj_metric("test_total", MJ_COUNTER, "Help.", "x=\"y\""), 4);
+    has("# TYPE test_total counter\ntest_total{x=\"y\"} 7\n");
+    /* However many labels strangers make up, there is an end. */
+    for (int i = 0; i < MJ_METRIC_SERIES_MAX + 50; i++)
+        mj_metric_add(mj_metric("test_many_total", MJ_COUNTER, "Help.", "x=\"%d\"", i), 1);
+    has("test_many_total{other=\"true\"} 50\n");
+    mj_metric_add(mj_metric("test_many_total", MJ_COUNTER, "Help.", "x=\"7\""), 1);
+    has("test_many_total{x=\"7\"} 2\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(histograms), cmocka_unit_test(series)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
