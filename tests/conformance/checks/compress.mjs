@@ -7,7 +7,7 @@ import { seconds } from '../lib/site.mjs'
 
 const MOST = 2000 // messages of a busy stranger; each loads the dictionary anew
 
-function needsDictionary(s) {
+export function needsDictionary(s) {
   if (!s.dictionary) skip('no dictionary: name one with DICTIONARY=FILE', s.ours && 'MOONJET_REQUIRE_SHARED')
 }
 
