@@ -58,6 +58,7 @@ check(104, 'heartbeat=1s: a cursor to resume from while nothing passes the filte
   wantThat('its shape', CURSOR.test(beat()), String(CURSOR), beat())
   want('nothing else', p.lines.filter((l) => !isInfo(l)), [])
   const cursor = time(beat())
+  want('its time is that of the newest event looked at', cursor, end)
   const later = await s.stir([])
   const q = await s.subscribe(t, `cursor=${cursor}`)
   await s.fence([q])
