@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dirs.h"
 #include "base/hash.h"
 #include "base/ws.h"
 #include "journal/internal.h"
@@ -497,7 +498,7 @@ static int open_dir(struct mj_journal *j, struct mj_buf *error)
         mj_buf_puts(error, "a journal on disk needs a little-endian machine; keep it in memory");
         return MJ_EINVAL;
     }
-    if (!j->read_only && mkdir(j->cfg.dir, 0700) && errno != EEXIST) {
+    if (!j->read_only && mj_make_dirs(j->cfg.dir)) {
         mj_buf_printf(error, "%s: cannot make the directory: %s", j->cfg.dir, strerror(errno));
         return MJ_EIO;
     }
