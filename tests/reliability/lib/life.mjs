@@ -48,14 +48,19 @@ export class Lives {
     await Promise.all(this.subs.map((s) => s.attach(m.url)))
     return true
   }
-  // kill -9 after so many ms, wherever it is then.
-  async short(ms) {
+  // kill -9 after so many ms, wherever it is then; with `serving` counted from when it serves.
+  async short(ms, { serving = false, attached = () => {} } = {}) {
     const m = this.start()
-    const timer = setTimeout(() => m.proc.kill('SIGKILL'), ms)
-    const attached = this.attach(m)
+    let timer
+    const kill = () => {
+      timer = setTimeout(() => m.proc.kill('SIGKILL'), ms)
+    }
+    if (serving) m.up.then(kill)
+    else kill()
+    const everybody = this.attach(m).then(attached)
     const { code, signal } = await m.exit
     clearTimeout(timer)
-    await attached
+    await everybody
     if (!m.listens) this.unheard++
     assert.equal(signal, 'SIGKILL', `it ended by itself, with ${code}:\n${m.err.slice(-3000)}`)
     await this.left()

@@ -36,7 +36,8 @@ export default async function suite({ seed, random, crash }) {
     }
     for (let i = 1; i <= rounds; i++) {
       r.pace(rng.pick([500, 3000, 20_000]))
-      await lives.short(rng.spread(2, crash.longest))
+      await lives.short(rng.spread(2, crash.longest), { serving: rng.chance(0.7) })
+      r.hold()
       if (i % crash.look === 0 || i === rounds) await look()
       if (i % 50 === 0) console.log(`# ${i} of ${rounds} crashes, ${plain.count} events, ${sealed} segments sealed`)
     }
