@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
+#include "base/dictionary.h"
 #include "base/err.h"
 #include "base/http.h"
 #include "base/log.h"
@@ -18,8 +19,9 @@
 #define DEFAULT_SOURCE "wss://bsky.network"
 
 struct run_cfg {
-    struct mj_strings sources, config;
-    const char *listen, *metrics_listen, *data, *on_future, *log_level, *log_format;
+    struct mj_strings sources, config, trusted;
+    const char *listen, *metrics_listen, *data, *dictionary, *on_future, *log_level, *log_format;
+    int64_t max_per_ip, replay_rate, stall_seconds;
     int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
 };
 
@@ -58,6 +60,18 @@ static const struct mj_option options[] = {
      "events go by files of that size; 0 = 256M, less when little is kept"},
     {"tail", MJ_OPT_SIZE, offsetof(struct run_cfg, tail), "SIZE",
      "without --data: events kept in memory for slow and returning subscribers", .def = "64M"},
+    {"zstd-dictionary", MJ_OPT_STR, offsetof(struct run_cfg, dictionary), "FILE",
+     "what compress=true needs (without: DATA/zstd_dictionary, then the installed one)",
+     .env = "JETSTREAM_ZSTD_DICTIONARY_PATH"},
+    {"max-per-ip", MJ_OPT_INT, offsetof(struct run_cfg, max_per_ip), "N",
+     "subscribers of one address; 0 = as many as there is room for"},
+    {"replay-rate", MJ_OPT_INT, offsetof(struct run_cfg, replay_rate), "N",
+     "events per second that one address may catch up with; 0 = no limit",
+     .env = "JETSTREAM_MAX_SUB_RATE"},
+    {"trusted-proxy", MJ_OPT_LIST, offsetof(struct run_cfg, trusted), "CIDR",
+     "believe X-Forwarded-For of these peers, 127.0.0.1 or 10.0.0.0/8; repeatable"},
+    {"stall-seconds", MJ_OPT_INT, offsetof(struct run_cfg, stall_seconds), "N",
+     "cut a subscriber that has acknowledged nothing for so long", .def = "60"},
     {"log-level", MJ_OPT_STR, offsetof(struct run_cfg, log_level), "debug|info|warn|error",
      "least important line to log", .def = "info"},
     {"log-format", MJ_OPT_STR, offsetof(struct run_cfg, log_format), "text|json",
@@ -193,6 +207,22 @@ static int check_usage(const struct run_cfg *cfg)
                 return MJ_EXIT_USAGE;
             }
     }
+    static const struct {
+        const char *name;
+        size_t offset;
+        int64_t least, most;
+    } numbers[] = {{"max-per-ip", offsetof(struct run_cfg, max_per_ip), 0, INT32_MAX},
+                   {"replay-rate", offsetof(struct run_cfg, replay_rate), 0, INT32_MAX},
+                   {"stall-seconds", offsetof(struct run_cfg, stall_seconds), 1, 86400},
+                   {"segment-bytes", offsetof(struct run_cfg, segment_bytes), 0, 1 << 30}};
+    for (size_t i = 0; i < MJ_COUNT(numbers); i++) {
+        int64_t v = *(const int64_t *)((const char *)cfg + numbers[i].offset);
+        if (v < numbers[i].least || v > numbers[i].most) {
+            fprintf(stderr, "moonjet run: --%s %lld: expected %lld to %lld\n", numbers[i].name,
+                    (long long)v, (long long)numbers[i].least, (long long)numbers[i].most);
+            return MJ_EXIT_USAGE;
+        }
+    }
     struct mj_hostport at;
     if (mj_hostport_parse(cfg->listen, &at)) {
         fprintf(stderr, "moonjet run: --listen %s: expected HOST:PORT or :PORT\n", cfg->listen);
@@ -321,6 +351,19 @@ static int open_journal(struct run *run, const struct run_cfg *cfg, struct mj_jo
     return 0;
 }
 
+/* Without one the server says so to whoever asks for compression. */
+static int find_dictionary(const struct run_cfg *cfg, struct mj_dictionary *out)
+{
+    MJ_AUTO_BUF error = {0};
+    int err = mj_dictionary_find(cfg->dictionary, cfg->data, out, &error);
+    if (!err)
+        mj_log(MJ_LOG_INFO, "run", "compressing with %s (id %u)", out->path, out->id);
+    if (!err || err == MJ_ENOENT)
+        return 0;
+    fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+    return MJ_EXIT_FAILED;
+}
+
 static int run_main(const struct mj_command *cmd, int argc, char **argv)
 {
     struct run_cfg cfg = {0};
@@ -342,8 +385,11 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
     struct mj_journal *journal = NULL;
     struct mj_streams *streams = NULL;
     struct mj_scripts *scripts = NULL;
+    struct mj_dictionary dictionary = {0};
     run.loop = mj_loop_new();
     status = open_journal(&run, &cfg, &journal);
+    if (!status)
+        status = find_dictionary(&cfg, &dictionary);
     if (status)
         goto out;
     streams = mj_streams_new(journal);
@@ -358,6 +404,12 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
                                        .metrics_listen = cfg.metrics_listen,
                                        .journal = journal,
                                        .streams = streams,
+                                       .dictionary = mj_buf_span(&dictionary.bytes),
+                                       .max_per_ip = (size_t)cfg.max_per_ip,
+                                       .replay_rate = cfg.replay_rate,
+                                       .trusted_proxies = cfg.trusted.v,
+                                       .trusted_proxy_count = cfg.trusted.n,
+                                       .stall_seconds = (int)cfg.stall_seconds,
                                        .health = health,
                                        .health_ctx = &run};
     if (mj_server_start(&server_cfg, &server))
@@ -379,6 +431,7 @@ out:
     mj_scripts_free(scripts);
     mj_streams_free(streams);
     mj_journal_close(journal);
+    mj_dictionary_deinit(&dictionary);
     mj_loop_free(run.loop);
     mj_data_dir_close(&run.data);
     return status;

@@ -17,6 +17,7 @@
 #define RESERVE_BYTES (16u << 20)  /* of disk at a time */
 #define SECOND        INT64_C(1000000)
 #define HOUR          (3600 * SECOND)
+#define SEGMENT_LEAST (32u << 10)
 #define LOCAL_UNSEEN  0
 
 /* ---- failing ---- */
@@ -416,6 +417,10 @@ static void set_defaults(struct mj_journal *j)
         if (c->segment_bytes < (1u << 20))
             c->segment_bytes = 1u << 20;
     }
+    if (c->retain_bytes > 0 && c->segment_bytes > (size_t)c->retain_bytes / 4)
+        c->segment_bytes = (size_t)c->retain_bytes / 4;
+    if (c->segment_bytes < SEGMENT_LEAST)
+        c->segment_bytes = SEGMENT_LEAST;
     if (!c->plain_bytes)
         c->plain_bytes = 2 * (int64_t)MJ_SEGMENT_BYTES;
     /* Old events go by whole segments, so these must not span much of what is kept. */
