@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { Child } from '../../e2e/lib/harness.mjs'
 import { binary, command } from '../../e2e/lib/moonjet.mjs'
+import { idOf } from './source.mjs'
 import { Subscriber } from './subscriber.mjs'
 import { get } from './ws.mjs'
 
@@ -83,9 +84,12 @@ export class Lives {
   }
   // Someone new who wants all that is kept; resolves to that subscriber when it has it.
   async fresh(m, end, options) {
+    return this.freshUntil(m, (s) => s.expected >= idOf(end, 0), options)
+  }
+  async freshUntil(m, probe, options) {
     const s = new Subscriber({ defer() {}, notes: [] }, this.source, 'fresh', {}, options)
     await s.attach(m.url)
-    await s.reached(end)
+    await s.until(() => probe(s), 'all there is')
     await s.leave()
     return s
   }

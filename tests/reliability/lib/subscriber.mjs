@@ -6,7 +6,7 @@
 // After a power loss the journal may have lost its newest events, those not synced. Then what the
 // subscriber has seen above `synced` may come once more, with new time_us (see lost()).
 import zlib from 'node:zlib'
-import { before, idIn, TIME_AT, TIME_DIGITS } from './source.mjs'
+import { before, idIn, idOf, TIME_AT, TIME_DIGITS } from './source.mjs'
 import { Frames, masked, open } from './ws.mjs'
 
 const query = ({ collections = [], dids = [], zstd }) =>
@@ -179,8 +179,7 @@ export class Subscriber {
   }
   // Everything below this seq has arrived.
   reached(seq, ms) {
-    const limit = seq * 4
-    return this.until(() => this.expected >= limit, `everything below seq ${seq}`, ms)
+    return this.until(() => this.expected >= idOf(seq, 0), `everything below seq ${seq}`, ms)
   }
 
   leave() {

@@ -32,7 +32,7 @@ export default async function suite({ seed, random, crash }) {
       assert.equal(value('moonjet_source_seq_gap_total\\{[^}]*\\}'), 0)
       assert.equal(value('moonjet_journal_damaged_total'), 0)
       await lives.stop(m, rng.pick(['SIGTERM', 'SIGKILL']))
-      if (!process.env.NOVERIFY) await lives.verify()
+      await lives.verify()
     }
     for (let i = 1; i <= rounds; i++) {
       r.pace(rng.pick([500, 3000, 20_000]))
