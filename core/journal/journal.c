@@ -328,6 +328,9 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
     bool moved = source >= 0 && source < MJ_SOURCES_MAX && j->cursors[source] != upstream_seq;
     int err = 0;
     j->now = 0;
+    /* Not even a source's progress: what it brought may be what was not taken. */
+    if (MJ_UNLIKELY(atomic_load_explicit(&j->failed, memory_order_relaxed)))
+        return MJ_EIO;
     if (!j->pending) {
         if (moved) {
             j->cursors[source] = upstream_seq;
@@ -336,8 +339,6 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
         return mark_idle(j, false);
     }
     if (!j->active->memory) {
-        if (atomic_load_explicit(&j->failed, memory_order_relaxed))
-            return MJ_EIO;
         if (MJ_UNLIKELY(j->next_seq > atomic_load_explicit(&j->ceiling, memory_order_acquire)))
             err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
         if (!err)

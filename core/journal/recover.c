@@ -460,8 +460,8 @@ static void go_on(struct mj_journal *j)
     mj__boot_id(boot);
     if (j->count && !(known && (reserve.clean || memcmp(boot, reserve.boot, sizeof boot) == 0)))
         j->last_time += j->cfg.sync_us + 1000000; /* what was lost had times, too */
-    if (!j->count)
-        j->floor = j->next_seq;
+    if (!j->count) /* nothing below is there, so nobody shall wait there for what comes */
+        next = j->floor = j->next_seq;
     atomic_store(&j->published, next);
     atomic_store(&j->durable, 1); /* what was found is synced before anything is added */
 }
