@@ -40,14 +40,18 @@ export class Lives {
   async attach(m) {
     if (!(await m.up)) return false
     try {
-      const h = JSON.parse(await get(`${m.metrics}/_health`))
-      assert.ok(h.next_seq >= this.seq, `next_seq went back from ${this.seq} to ${h.next_seq}`)
-      this.seq = h.next_seq
+      await this.heed(m)
     } catch (e) {
       if (e instanceof assert.AssertionError) throw e // else: killed meanwhile
     }
     await Promise.all(this.subs.map((s) => s.attach(m.url)))
     return true
+  }
+  // Seqs never go back; after a power loss (`lossy`) that shows with the first new event.
+  async heed(m) {
+    const { next_seq: next } = JSON.parse(await get(`${m.metrics}/_health`))
+    assert.ok(next >= this.seq || this.lossy, `next_seq went back from ${this.seq} to ${next}`)
+    this.seq = Math.max(this.seq, next)
   }
   // kill -9 after so many ms, wherever it is then; with `serving` counted from when it serves.
   async short(ms, { serving = false, attached = () => {} } = {}) {

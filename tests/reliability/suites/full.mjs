@@ -32,8 +32,8 @@ export default async function suite({ seed, random: rng, full }) {
     assert.match(m.err, words)
     assert.match(m.err, file)
   }
-  // What the journal holds, from a life whose source says nothing: its newest event is the last one the
-  // subscribers got before.
+  // What the journal holds, from a life whose source says nothing: all that the subscribers got before,
+  // at least.
   const holdsWhatTheyGot = async ({ r, lives, plain }) => {
     const last = plain.last
     r.mute = true
@@ -41,7 +41,7 @@ export default async function suite({ seed, random: rng, full }) {
     assert.ok(await lives.attach(m), m.err)
     const { oldest_seq: oldest, next_seq: next } = JSON.parse(await get(`${m.metrics}/_health`))
     const fresh = await lives.freshUntil(m, (s) => s.count >= next - oldest)
-    assert.equal(fresh.last, last, 'the newest event kept is the last one that was received')
+    assert.ok(fresh.last >= last, `${last} was received and only ${fresh.last} is kept`)
     r.mute = false
     return m
   }

@@ -60,7 +60,12 @@ export default async function suite({ seed, random: rng, powerloss }) {
       t.notes.length = 0
       t.notes.push(() => `${told.slice(-3).join('\n')}\n${lives.now.err.slice(-3000)}`)
 
-      const { m, end } = await lives.whole()
+      lives.lossy = true
+      const { m } = await lives.whole()
+      lives.lossy = false
+      const end = r.release(10)
+      await Promise.all(lives.subs.map((s) => s.reached(end)))
+      await lives.heed(m)
       watch()
       const fresh = await lives.fresh(m, end, { record: true })
       const now = new Map()
