@@ -89,7 +89,7 @@ export class Subscriber {
     }
     if (first === 0x88) {
       this.closed = { code: to - from >= 2 ? b.readUInt16BE(from) : 1005, reason: b.toString('utf8', from + 2, to) }
-      return
+      return this.socket.end(masked(0x88, b.subarray(from, from + 2)))
     }
     if (first === 0x82 && this.want.zstd) {
       const text = zlib.zstdDecompressSync(b.subarray(from, to), { dictionary: this.want.zstd })
