@@ -11,7 +11,6 @@ import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
 import { memoryDir, watched } from '../lib/shims.mjs'
 import { RARE, Source } from '../lib/source.mjs'
-import { get } from '../lib/ws.mjs'
 
 const ENOSPC = 28, EIO = 5
 
@@ -32,16 +31,12 @@ export default async function suite({ seed, random: rng, full }) {
     assert.match(m.err, words)
     assert.match(m.err, file)
   }
-  // What the journal holds, from a life whose source says nothing: all that the subscribers got before,
-  // at least.
+  // A life whose source says nothing: all that anybody has got is in the journal.
   const holdsWhatTheyGot = async ({ r, lives, plain }) => {
-    const last = plain.last
     r.mute = true
     const m = lives.start()
     assert.ok(await lives.attach(m), m.err)
-    const { oldest_seq: oldest, next_seq: next } = JSON.parse(await get(`${m.metrics}/_health`))
-    const fresh = await lives.freshUntil(m, (s) => s.count >= next - oldest)
-    assert.ok(fresh.last >= last, `${last} was received and only ${fresh.last} is kept`)
+    await lives.freshUntil(m, (s) => s.last >= plain.last)
     r.mute = false
     return m
   }
@@ -93,6 +88,7 @@ export default async function suite({ seed, random: rng, full }) {
       disk.lose(rng, 'exact')
       fs.rmSync(w.log)
       w.reboot()
+      x.lives.lossy = true
       for (const s of x.lives.subs) s.lost(0)
     } else if (x.plain.count) {
       await x.lives.stop(await holdsWhatTheyGot(x))
@@ -110,7 +106,7 @@ export default async function suite({ seed, random: rng, full }) {
     ['write', EIO, '.index', 100, 100_000],
     ['write', ENOSPC, '.marks', 1100, 50_000],
     ['write', ENOSPC, 'reserve', 0, 1],
-    ['write', EIO, 'collections', 0, 100],
+    ['write', EIO, 'collections', 0, 60],
     ['sync', EIO, '.data', 0, 20],
     ['sync', EIO, '.marks', 0, 20],
     ['sync', EIO, '', 0, 50],
