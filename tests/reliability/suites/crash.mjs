@@ -5,15 +5,15 @@ import path from 'node:path'
 import { test } from '../../e2e/lib/harness.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
-import { RARE, Source } from '../lib/source.mjs'
+import { RARE, sourceOf } from '../lib/source.mjs'
 import { get } from '../lib/ws.mjs'
 
 const small = ['--segment-bytes', '1M', '--seal-after', '2M']
 
-export default async function suite({ seed, random, crash }) {
+export default async function suite({ seed, random, ...crash }) {
   const loop = (name, rounds, args, { dropped } = {}) => test(name, async (t) => {
     const rng = random.fork(name)
-    const source = new Source(seed)
+    const source = sourceOf(seed)
     const r = await relay(t, source, { rate: 1000, repeat: 1 })
     const lives = new Lives(t, { relay: r, source, data: path.join(t.dir(), 'data'), args: [...small, ...args] })
     const plain = lives.subscribe('plain')

@@ -9,11 +9,11 @@ import { Disk } from '../lib/disk.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
 import { memoryDir, watched } from '../lib/shims.mjs'
-import { before, RARE, Source } from '../lib/source.mjs'
+import { before, RARE, sourceOf } from '../lib/source.mjs'
 
-export default async function suite({ seed, random: rng, powerloss }) {
+export default async function suite({ seed, random: rng, ...powerloss }) {
   await test('powerloss: what was synced stays, what was not comes again, nothing is lost', async (t) => {
-    const source = new Source(seed)
+    const source = sourceOf(seed)
     const r = await relay(t, source, { rate: 1000 })
     const memory = memoryDir(t), root = path.join(memory, 'disk'), log = path.join(memory, 'log')
     fs.mkdirSync(root)
