@@ -130,9 +130,8 @@ struct mj_server {
     size_t trusted_count;
 
     struct {
-        struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *floor,
-            *newest, *subs, *heads, *refused, *accepted, *message_bytes, *classes, *overtaken,
-            *damaged;
+        struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *live, *subs,
+            *heads, *refused, *accepted, *message_bytes, *classes, *overtaken, *damaged;
         struct mj_histogram *delivery, *lag;
     } m;
 };

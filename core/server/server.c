@@ -13,12 +13,6 @@
 #define FILES_RESERVE 64    /* of them for everything that is not a connection */
 #define STOP_SECONDS  2.5
 
-static void set_view_metrics(struct mj_server *s)
-{
-    mj_metric_set(s->m.floor, (int64_t)s->view.floor);
-    mj_metric_set(s->m.newest, (int64_t)s->live_end - 1);
-}
-
 void mj__pump(struct mj_server *s)
 {
     int64_t start = mj_mono_us();
@@ -27,7 +21,7 @@ void mj__pump(struct mj_server *s)
     if (news)
         s->last_event_us = start;
     bool more = mj__feed_round(s);
-    set_view_metrics(s);
+    mj_metric_set(s->m.live, (int64_t)s->live_end - 1);
     s->pump_end_us = mj_mono_us();
     if (news)
         s->pump_cost_us = s->pump_end_us - start;
@@ -133,8 +127,8 @@ static void make_metrics(struct mj_server *s)
         mj_metric("moonjet_written_bytes_total", MJ_COUNTER, "Bytes sent to subscribers.", NULL);
     s->m.rounds = mj_metric("moonjet_flush_rounds_total", MJ_COUNTER,
                             "Times everybody was offered what is new.", NULL);
-    s->m.floor = mj_metric("moonjet_tail_floor_seq", MJ_GAUGE, "Oldest event still kept.", NULL);
-    s->m.newest = mj_metric("moonjet_tail_newest_seq", MJ_GAUGE, "Newest event.", NULL);
+    s->m.live = mj_metric("moonjet_live_seq", MJ_GAUGE,
+                          "Newest event that all live subscribers have been offered.", NULL);
     s->m.heads =
         mj_metric("moonjet_requests_open", MJ_GAUGE, "Requests being read or answered.", NULL);
     s->m.refused = mj_metric("moonjet_requests_refused_total", MJ_COUNTER,
@@ -245,7 +239,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     s->live_end = s->view.end;
     s->live_us = mj_view_newest(&s->view);
     s->started_us = mj_now_us();
-    set_view_metrics(s);
+    mj_metric_set(s->m.live, (int64_t)s->live_end - 1);
     mj_hosts_init(&s->hosts, cfg->replay_rate > 0 ? (double)cfg->replay_rate : 0);
 
     int err = parse_trusted(s);
