@@ -41,7 +41,8 @@ static void on_flush(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* News. A round costs about the same for one event as for a hundred, so after a dear round the
  * next one waits: four times as long as the last one took, which leaves the thread four fifths
- * idle, but never above 10 ms. When rounds are cheap, that is at once. */
+ * idle, but not so long that wait and round together take above 10 ms; and at least a quarter of
+ * the last one, so that there is a turn for others. When rounds are cheap, that is at once. */
 static void on_wake(struct ev_loop *loop, ev_async *async, int events)
 {
     (void)events;
@@ -49,8 +50,10 @@ static void on_wake(struct ev_loop *loop, ev_async *async, int events)
     if (ev_is_active(&s->flush))
         return;
     int64_t wait = 4 * s->pump_cost_us;
-    if (wait > MJ_FLUSH_MAX_US)
-        wait = MJ_FLUSH_MAX_US;
+    if (wait > MJ_FLUSH_MAX_US - s->pump_cost_us)
+        wait = MJ_FLUSH_MAX_US - s->pump_cost_us;
+    if (wait < s->pump_cost_us / 4)
+        wait = s->pump_cost_us / 4;
     wait -= mj_mono_us() - s->pump_end_us;
     if (wait < 200) {
         mj__pump(s);
