@@ -74,6 +74,8 @@ static void events_deinit(struct events *e)
 /* Appends event n (they repeat) and returns its bytes. */
 static size_t append(struct mj_journal *j, const struct events *e, size_t n)
 {
+    if (!e->count)
+        return 0;
     const struct item *it = &e->items[n % e->count];
     struct mj_append a = {.time_us = mj_journal_next_time(j),
                           .did_hash = it->did_hash,
@@ -335,7 +337,8 @@ static void with_events(struct mj_bench *b,
     }
     struct events e = {0};
     collect(b, &e);
-    run(b, &e, dir);
+    if (e.count)
+        run(b, &e, dir);
     events_deinit(&e);
     remove_dir(dir);
 }

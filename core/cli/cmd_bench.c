@@ -119,9 +119,9 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details =
-        "Cases: decode, route, feed, append, seal, start, resident. A missed goal is printed, not an error:\n"
-        "machines differ; compare ratios.",
+    .details = "Cases: decode, route, feed, append, seal, start, resident. A missed goal is "
+               "printed, not an error:\n"
+               "machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,

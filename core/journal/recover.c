@@ -299,6 +299,8 @@ static int adopt(struct recovery *r, struct plain *p)
     if (!index_is_sound(s))
         return complain(r, s->first_seq, MJ_FILE_INDEX, "damaged");
     s->last_us = s->base_us + s->entries[s->n - 1].time;
+    if (!s->dirty && !r->j->read_only)
+        mj__segment_close_files(s);
     return 0;
 }
 
