@@ -94,8 +94,9 @@ export default async function suite({ seed, ...hostile }) {
     assert.deepEqual(healthy.map((s) => s.connections), healthy.map(() => 1), 'the healthy ones were never cut')
     await eventually(() => sockets(m.proc.pid) === before, `${before} sockets as before`)
     if (!sanitized)
-      for (let i = 1; i < after.length; i++)
-        assert.ok(after[i] - after[0] < 4096, `memory grew from round to round: ${after.join(', ')} KiB`)
+      // The allocator keeps some of what was freed, most of it after the first round; a leak would go on.
+      for (let i = 2; i < after.length; i++)
+        assert.ok(after[i] - after[1] < 2048, `memory grew from round to round: ${after.join(', ')} KiB`)
     console.log(`# ${healthy[0].count} events, ${hostile.rounds} rounds of ${2 * hostile.swarm} connections; delay of the healthy ${quantiles(delays)}; ` +
       `own memory ${after.join(', ')} KiB after the rounds, at most ${Math.max(...peaks)}`)
     await m.finish()
