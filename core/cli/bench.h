@@ -44,6 +44,12 @@ static inline int64_t mj_bench_round(const struct mj_bench *b)
     return (int64_t)(b->seconds * 1e9 / MJ_BENCH_ROUNDS);
 }
 
+/* So many rounds, or one when --seconds is so short that only whether it runs is wanted. */
+static inline int mj_bench_rounds(const struct mj_bench *b, int n)
+{
+    return b->seconds < 0.1 ? 1 : n;
+}
+
 /* Reports one figure. `key` is the JSON name. yardstick: "" for none. */
 void mj_bench_report(struct mj_bench *b, const char *key, double value, const char *unit,
                      const char *yardstick, enum mj_bench_goal sense, double goal);

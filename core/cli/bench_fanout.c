@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <zdict.h>
 
 #include "base/clock.h"
 #include "base/dictionary.h"
@@ -21,7 +22,8 @@
 #define SUBSCRIBERS 1000
 #define RATE        1000 /* events per second */
 #define ROUNDS      5
-#define WARM_UP     0.3 /* seconds in which the connections' buffers get their size */
+#define TRAINED     (64u << 10) /* bytes of a dictionary made here */
+#define WARM_UP     0.3         /* seconds in which the connections' buffers get their size */
 
 enum { PLAIN, OTHER, BARE }; /* groups; the first two are also streams' bits */
 
@@ -143,7 +145,7 @@ void mj_bench_fanout(struct mj_bench *b)
         before[i] = atomic_load(&h->counts[i]);
     struct live live = {0};
     double bare = 0;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < mj_bench_rounds(b, ROUNDS); round++) {
         feed_round(&bed, PLAIN, 2 * b->seconds, &live);
         size_t batch = (size_t)(live.frames_per_write + 0.5);
         double us = bare_round(&bed.events, fds, batch ? batch : 1, fmin(2, b->seconds));
@@ -158,7 +160,7 @@ void mj_bench_fanout(struct mj_bench *b)
                     MJ_GOAL_NONE, 0);
     snprintf(beside, sizeof beside, "p50 %.2f, p99.9 %.2f ms, received to sent, over %.0f s",
              percentile_ms(h, before, 0.5), percentile_ms(h, before, 0.999),
-             2 * b->seconds * ROUNDS);
+             2 * b->seconds * mj_bench_rounds(b, ROUNDS));
     mj_bench_report(b, "fanout_live_p99_ms", percentile_ms(h, before, 0.99), "ms", beside,
                     MJ_GOAL_AT_MOST, 20);
     mj_bench_report(b, "fanout_forced_closes", (double)mj_bench_drain_ended(&bed.drain, PLAIN), "",
@@ -170,31 +172,60 @@ out:
     free(fds);
 }
 
-/* The dictionary that was named, or Jetstream's from beside the frames, or the installed one.
- * False after a message. */
-static bool find_dictionary(const struct mj_bench *b, struct mj_dictionary *out)
+/* One made of the events themselves; false when they are too few. */
+static bool train(const struct mj_bench *b, struct mj_dictionary *out)
 {
-    static const char beside[] = "../zstd/legacy_subscribe.zdict";
+    struct mj_bench_events e = {0};
+    mj_bench_events_collect(b, &e);
+    size_t *sizes = mj_calloc(e.count + 1, sizeof *sizes);
+    for (size_t i = 0; i < e.count; i++)
+        sizes[i] = e.items[i].len;
+    mj_buf_reserve(&out->bytes, TRAINED);
+    size_t n = ZDICT_trainFromBuffer(out->bytes.ptr, TRAINED, e.json.ptr, sizes, (unsigned)e.count);
+    free(sizes);
+    mj_bench_events_deinit(&e);
+    if (ZDICT_isError(n))
+        return false;
+    out->bytes.len = n;
+    out->id = ZDICT_getDictID(out->bytes.ptr, n);
+    return true;
+}
+
+/* The dictionary that was named, or Jetstream's from beside the frames, or the installed one, or
+ * one trained here. False after a message. */
+static bool find_dictionary(const struct mj_bench *b, struct mj_dictionary *out, const char **which)
+{
     MJ_AUTO_BUF path = {0}, error = {0};
-    const char *slash = strrchr(b->in->path, '/');
+    const char *slash = strrchr(b->in->path, '/'), *named = b->dictionary;
     mj_buf_put(&path, b->in->path, slash ? (size_t)(slash + 1 - b->in->path) : 0);
-    mj_buf_puts(&path, beside);
-    const char *named = b->dictionary;
+    mj_buf_puts(&path, "../zstd/legacy_subscribe.zdict");
     if (!named && access(mj_buf_cstr(&path), R_OK) == 0)
         named = mj_buf_cstr(&path);
-    if (mj_dictionary_find(named, NULL, out, &error) == 0)
-        return true;
-    fprintf(stderr, "moonjet bench: zstd left out: %s\n",
-            error.len ? mj_buf_cstr(&error) : "no dictionary; name one with --dictionary");
-    return false;
+    *which = "";
+    int err = mj_dictionary_find(named, NULL, out, &error);
+    if (err == MJ_ENOENT && !named) {
+        *which = " trained here";
+        err = train(b, out) ? 0 : MJ_EINVAL;
+    }
+    if (err)
+        fprintf(stderr, "moonjet bench: zstd left out: %s\n",
+                error.len ? mj_buf_cstr(&error)
+                          : "no dictionary, and too few events to make one; name it with "
+                            "--dictionary");
+    return !err;
 }
 
 void mj_bench_zstd(struct mj_bench *b)
 {
     struct mj_dictionary dictionary = {0};
+    const char *which;
     struct mj_bench_bed bed;
-    if (!mj_bench_allow_files(2 * SUBSCRIBERS, "zstd") || !find_dictionary(b, &dictionary))
+    if (!mj_bench_allow_files(2 * SUBSCRIBERS, "zstd"))
         return;
+    if (!find_dictionary(b, &dictionary, &which)) {
+        mj_dictionary_deinit(&dictionary);
+        return;
+    }
     if (mj_bench_bed_init(b, &bed, 0, mj_buf_span(&dictionary.bytes)) ||
         !subscribe(&bed, PLAIN, "/subscribe") ||
         !subscribe(&bed, OTHER, "/stream/other/subscribe?compress=true"))
@@ -203,7 +234,7 @@ void mj_bench_zstd(struct mj_bench *b)
         if (!feed(&bed, stream, WARM_UP * fmin(1, b->seconds)))
             goto out;
     struct live plain = {0}, packed = {0};
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < mj_bench_rounds(b, ROUNDS); round++) {
         feed_round(&bed, PLAIN, fmin(2, b->seconds), &plain);
         feed_round(&bed, OTHER, fmin(2, b->seconds), &packed);
     }
@@ -217,8 +248,8 @@ void mj_bench_zstd(struct mj_bench *b)
     double in = (double)mj_bench_counter("moonjet_zstd_in_bytes_total"),
            out = (double)mj_bench_counter("moonjet_zstd_out_bytes_total"),
            events = (double)mj_bench_counter("moonjet_zstd_events_total");
-    snprintf(beside, sizeof beside, "%.0f of %.0f bytes an event; dictionary %u", out / events,
-             in / events, dictionary.id);
+    snprintf(beside, sizeof beside, "%.0f of %.0f bytes an event; dictionary %u%s", out / events,
+             in / events, dictionary.id, which);
     mj_bench_report(b, "zstd_ratio", in / out, "x", beside, MJ_GOAL_AT_LEAST, 2);
 out:
     mj_bench_bed_deinit(&bed);

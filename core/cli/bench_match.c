@@ -11,10 +11,10 @@
 #define FILTERS     1000
 #define DIDS        20000
 #define NAMES       1000
-#define ONE_IN      100   /* events that a filter passes */
-#define EVENTS      20000 /* a round may use a part of them */
-#define ROUND_LIVE  10    /* events of a live round: 1,000 a second, every 10 ms */
-#define EACH_EVENTS 500   /* between two looks at the clock */
+#define ONE_IN      100  /* events that a filter passes */
+#define EVENTS      2000 /* just published, so in the cache as they are in life */
+#define ROUND_LIVE  10   /* events of a live round: 1,000 a second, every 10 ms */
+#define EACH_EVENTS 500  /* between two looks at the clock */
 #define MEMORY      (64u << 20)
 
 struct match {

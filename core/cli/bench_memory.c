@@ -53,27 +53,28 @@ static bool open_and_settle(struct mj_bench_bed *bed, const struct mj_bench_open
            mj_bench_drain_await(&bed->drain, o->group, o->count) && settled(o->count + others);
 }
 
-static void idle(struct mj_bench *b, struct mj_bench_bed *bed)
+/* What one takes; 0 on a failure. */
+static double idle(struct mj_bench *b, struct mj_bench_bed *bed)
 {
     size_t count = (size_t)fmax(200, IDLE * fmin(1, b->seconds));
     struct mj_bench_open o = {
         .group = BEFORE, .count = 100, .port = bed->port, .target = "/subscribe", .spread = true};
     if (!open_and_settle(bed, &o, 0)) /* what the first ones make is not theirs */
-        return;
+        return 0;
     mj_bench_drain_close(&bed->drain, BEFORE);
     if (!settled(0))
-        return;
+        return 0;
     double before = heap();
     o.group = GROUP;
     o.count = count;
     if (!open_and_settle(bed, &o, 0))
-        return;
+        return 0;
     char beside[80];
     snprintf(beside, sizeof beside, "%zu of them, each from an address of its own", count);
-    mj_bench_report(b, "idle_subscriber_bytes", (heap() - before) / (double)count, "bytes", beside,
-                    MJ_GOAL_AT_MOST, 4096);
+    double each = (heap() - before) / (double)count;
+    mj_bench_report(b, "idle_subscriber_bytes", each, "bytes", beside, MJ_GOAL_AT_MOST, 4096);
     mj_bench_drain_close(&bed->drain, GROUP);
-    settled(0);
+    return settled(0) ? each : 0;
 }
 
 /* Until nothing is written for a while. */
@@ -89,7 +90,8 @@ static void await_quiet(void)
     }
 }
 
-static void stalled(struct mj_bench *b, struct mj_bench_bed *bed)
+/* What one takes beyond an idle one. */
+static void stalled(struct mj_bench *b, struct mj_bench_bed *bed, double idle_bytes)
 {
     size_t bytes = 0, largest = 0;
     for (size_t n = 0; n < KEPT; n++) {
@@ -101,18 +103,19 @@ static void stalled(struct mj_bench *b, struct mj_bench_bed *bed)
     struct mj_bench_open o = {.group = GROUP,
                               .count = STALLED,
                               .port = bed->port,
-                              .target = "/subscribe?requireHello=true&cursor=1",
+                              .target = "/subscribe?cursor=1",
+                              .spread = true,
                               .stalled = true};
+    double before = heap(), sent = (double)mj_bench_counter("moonjet_written_bytes_total");
     if (!open_and_settle(bed, &o, 0))
         return;
-    double before = heap(), sent = (double)mj_bench_counter("moonjet_written_bytes_total");
-    mj_bench_drain_say(&bed->drain, GROUP, MJ_SPAN("{\"type\":\"options_update\",\"payload\":{}}"));
     await_quiet();
-    double more = (heap() - before) / STALLED;
+    double more = (heap() - before) / STALLED - idle_bytes;
     sent = ((double)mj_bench_counter("moonjet_written_bytes_total") - sent) / STALLED;
     char beside[112];
-    snprintf(beside, sizeof beside, "largest frame %zu bytes; %.0f KiB each in socket buffers",
-             largest, sent / 1024);
+    snprintf(beside, sizeof beside,
+             "beyond an idle one; frames are %zu bytes at most; %.0f KiB each in sockets", largest,
+             sent / 1024);
     mj_bench_report(b, "stalled_subscriber_bytes", more, "bytes", beside, MJ_GOAL_AT_MOST,
                     (double)bytes / KEPT);
     mj_bench_drain_close(&bed->drain, GROUP);
@@ -197,8 +200,9 @@ void mj_bench_memory(struct mj_bench *b)
     active(b, dir);
     mj_bench_remove_dir(dir);
     if (!mj_bench_bed_init(b, &bed, 0, mj_span(NULL, 0))) {
-        idle(b, &bed);
-        stalled(b, &bed);
+        double each = idle(b, &bed);
+        if (each > 0)
+            stalled(b, &bed, each);
     }
     mj_bench_bed_deinit(&bed);
 }
@@ -255,7 +259,7 @@ void mj_bench_connects(struct mj_bench *b)
     struct mj_bench_open o = {
         .group = GROUP, .count = CONNECTS, .port = bed.port, .target = "/subscribe"};
     double ours = INFINITY, bare = INFINITY;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < mj_bench_rounds(b, ROUNDS); round++) {
         int64_t cpu = mj_bench_others_cpu_ns();
         if (!open_and_settle(&bed, &o, 0))
             goto out;
