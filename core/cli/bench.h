@@ -27,8 +27,9 @@ struct mj_bench {
     const struct mj_bench_frames *in; /* borrowed */
     double seconds;                   /* to spend per measurement */
     bool json;
-    struct mj_buf out; /* owned: JSON members so far */
-    unsigned missed;   /* goals not reached */
+    const char *dictionary; /* borrowed: zstd's, a file; NULL when none was named */
+    struct mj_buf out;      /* owned: JSON members so far */
+    unsigned missed;        /* goals not reached */
 };
 
 enum mj_bench_goal { MJ_GOAL_NONE, MJ_GOAL_AT_LEAST, MJ_GOAL_AT_MOST };
@@ -41,6 +42,12 @@ enum mj_bench_goal { MJ_GOAL_NONE, MJ_GOAL_AT_LEAST, MJ_GOAL_AT_MOST };
 static inline int64_t mj_bench_round(const struct mj_bench *b)
 {
     return (int64_t)(b->seconds * 1e9 / MJ_BENCH_ROUNDS);
+}
+
+/* So many rounds, or one when --seconds is so short that only whether it runs is wanted. */
+static inline int mj_bench_rounds(const struct mj_bench *b, int n)
+{
+    return b->seconds < 0.1 ? 1 : n;
 }
 
 /* Reports one figure. `key` is the JSON name. yardstick: "" for none. */
@@ -72,6 +79,12 @@ void mj_bench_feed(struct mj_bench *b);         /* over loopback from `moonjet r
 void mj_bench_append(struct mj_bench *b);       /* the journal beside a loop of writes */
 void mj_bench_seal(struct mj_bench *b);         /* what sealing saves */
 void mj_bench_start(struct mj_bench *b);        /* opening a full window */
+void mj_bench_fanout(struct mj_bench *b);       /* a thousand subscribers, live */
+void mj_bench_zstd(struct mj_bench *b);         /* the same, compressed */
+void mj_bench_replay(struct mj_bench *b);       /* subscribers that catch up */
+void mj_bench_match(struct mj_bench *b);        /* a thousand filters */
+void mj_bench_memory(struct mj_bench *b);       /* what subscribers take */
+void mj_bench_connects(struct mj_bench *b);     /* how fast they come */
 void mj_bench_resident(struct mj_bench *b);     /* memory at idle */
 
 /* The yardstick: one frame through cbor_load and cJSON; returns events printed. */

@@ -9,11 +9,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/hash.h"
 #include "base/log.h"
-#include "cli/bench.h"
-#include "event/decode.h"
-#include "event/jetstream.h"
+#include "cli/bench_net.h"
 #include "journal/journal.h"
 
 #define WRITE_BYTES  (64u << 10)  /* of one bare write */
@@ -21,80 +18,6 @@
 #define ROUND_BYTES  (192u << 20) /* written per round and side */
 #define SEALED_BYTES (256u << 20)
 #define FULL_WINDOW  40000000u /* events of 36 hours at 310 a second */
-
-/* The events of the frames as JSON, with what the index wants to know. */
-struct events {
-    struct mj_buf json;
-    struct item {
-        size_t at, len;
-        uint64_t did_hash;
-        uint32_t collection;
-        uint8_t kind, op;
-    } * items; /* owned */
-    size_t count, cap;
-};
-
-static int keep_event(void *ctx, struct mj_event *ev)
-{
-    struct events *e = ctx;
-    if (e->count == e->cap) {
-        e->cap = e->cap ? 2 * e->cap : 256;
-        e->items = mj_realloc(e->items, e->cap * sizeof *e->items);
-    }
-    size_t at = e->json.len;
-    ev->time_us = INT64_C(1783175888123456);
-    if (mj_jetstream_encode(ev, NULL, &e->json))
-        return 0;
-    e->items[e->count++] = (struct item){
-        .at = at,
-        .len = e->json.len - at,
-        .did_hash = mj_hash(ev->did),
-        .collection = ev->collection.len ? mj_collection_id(ev->collection) : 0,
-        .kind = (uint8_t)ev->kind,
-        .op = (uint8_t)ev->op,
-    };
-    return 0;
-}
-
-static void collect(const struct mj_bench *b, struct events *e)
-{
-    struct mj_decoder *decoder = mj_decoder_new();
-    struct mj_frame frame;
-    for (size_t i = 0; i < b->in->count; i++)
-        mj_decode(decoder, b->in->frames[i], &frame, keep_event, e);
-    mj_decoder_free(decoder);
-}
-
-static void events_deinit(struct events *e)
-{
-    mj_buf_deinit(&e->json);
-    free(e->items);
-}
-
-/* Appends event n (they repeat) and returns its bytes. */
-static size_t append(struct mj_journal *j, const struct events *e, size_t n)
-{
-    if (!e->count)
-        return 0;
-    const struct item *it = &e->items[n % e->count];
-    struct mj_append a = {.time_us = mj_journal_next_time(j),
-                          .did_hash = it->did_hash,
-                          .streams = 1,
-                          .collection = it->collection,
-                          .kind = it->kind,
-                          .op = it->op};
-    if (mj_journal_append(j, &a, mj_span(e->json.ptr + it->at, it->len)))
-        return 0;
-    return it->len;
-}
-
-static void remove_dir(const char *dir)
-{
-    MJ_AUTO_BUF command = {0};
-    mj_buf_printf(&command, "rm -rf '%s'", dir);
-    if (system(mj_buf_cstr(&command)))
-        fprintf(stderr, "moonjet bench: cannot remove %s\n", dir);
-}
 
 static struct mj_journal *open_in(const char *dir, size_t segment_bytes)
 {
@@ -112,12 +35,12 @@ static struct mj_journal *open_in(const char *dir, size_t segment_bytes)
 }
 
 /* Bytes per second of the writing thread: the disk is not ours alone, and syncs in both cases. */
-static double append_rate(struct mj_journal *j, const struct events *e, size_t bytes)
+static double append_rate(struct mj_journal *j, const struct mj_bench_events *e, size_t bytes)
 {
     size_t done = 0, batch = 0;
     int64_t start = mj_bench_cpu_ns();
     for (size_t n = 0; done < bytes; n++) {
-        size_t len = append(j, e, n);
+        size_t len = mj_bench_event_append(j, e, n, 1);
         if (!len)
             return 0;
         batch += len;
@@ -167,7 +90,7 @@ static double write_rate(int fd, const uint8_t *data, size_t bytes)
     return rate;
 }
 
-static void bench_append(struct mj_bench *b, struct events *e, const char *dir)
+static void bench_append(struct mj_bench *b, struct mj_bench_events *e, const char *dir)
 {
     char plain[96];
     snprintf(plain, sizeof plain, "%s/plain", dir);
@@ -185,7 +108,7 @@ static void bench_append(struct mj_bench *b, struct events *e, const char *dir)
         double rate = append_rate(j, e, ROUND_BYTES);
         ours = rate > ours ? rate : ours;
         mj_journal_close(j);
-        remove_dir(sub);
+        mj_bench_remove_dir(sub);
         int fd = open(plain, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         rate = write_rate(fd, block.ptr, ROUND_BYTES);
         bare = rate > bare ? rate : bare;
@@ -201,7 +124,7 @@ static void bench_append(struct mj_bench *b, struct events *e, const char *dir)
 }
 
 /* Every event is different: its DIDs, keys and hashes carry the number, as they do in life. */
-static void vary(struct events *e, size_t n)
+static void vary(struct mj_bench_events *e, size_t n)
 {
     uint64_t x = n * UINT64_C(0x9e3779b97f4a7c15) + 1;
     for (size_t i = 0; i < e->count; i++) {
@@ -243,7 +166,7 @@ static double read_all(struct mj_journal *j, size_t *events)
     return sum ? (double)n * 1e9 / ns : 0;
 }
 
-static void bench_seal(struct mj_bench *b, struct events *e, const char *dir)
+static void bench_seal(struct mj_bench *b, struct mj_bench_events *e, const char *dir)
 {
     char sub[112];
     snprintf(sub, sizeof sub, "%s/seal", dir);
@@ -254,7 +177,7 @@ static void bench_seal(struct mj_bench *b, struct events *e, const char *dir)
     while (bytes < SEALED_BYTES + (16u << 20)) {
         vary(e, n);
         for (size_t i = 0; i < e->count; i++, n++)
-            bytes += append(j, e, i);
+            bytes += mj_bench_event_append(j, e, i, 1);
         mj_journal_publish(j, -1, 0);
     }
     double plain = read_all(j, &events);
@@ -283,10 +206,10 @@ static void bench_seal(struct mj_bench *b, struct events *e, const char *dir)
     snprintf(beside, sizeof beside, "not sealed: %.1f million/s", plain / 1e6);
     mj_bench_report(b, "read_sealed_events_per_s", unpacked, "events/s", beside, MJ_GOAL_NONE, 0);
     mj_journal_close(j);
-    remove_dir(sub);
+    mj_bench_remove_dir(sub);
 }
 
-static void bench_start(struct mj_bench *b, struct events *e, const char *dir)
+static void bench_start(struct mj_bench *b, struct mj_bench_events *e, const char *dir)
 {
     /* Events cut to a fifth, and segments with them: as many entries, files and blocks' worth of
      * them as in life, without 22 GB of disk. */
@@ -299,7 +222,7 @@ static void bench_start(struct mj_bench *b, struct events *e, const char *dir)
     if (!j)
         return;
     for (size_t n = 0; n < FULL_WINDOW; n++) {
-        append(j, e, n);
+        mj_bench_event_append(j, e, n, 1);
         if (n % 1000 == 999)
             mj_journal_publish(j, 0, (int64_t)n);
         if (n % 2000000 == 1999999) {
@@ -323,11 +246,11 @@ static void bench_start(struct mj_bench *b, struct events *e, const char *dir)
     char beside[96];
     snprintf(beside, sizeof beside, "%u million events", FULL_WINDOW / 1000000);
     mj_bench_report(b, "open_full_window_s", best, "s", beside, MJ_GOAL_AT_MOST, 1);
-    remove_dir(sub);
+    mj_bench_remove_dir(sub);
 }
 
 static void with_events(struct mj_bench *b,
-                        void (*run)(struct mj_bench *, struct events *, const char *))
+                        void (*run)(struct mj_bench *, struct mj_bench_events *, const char *))
 {
     /* Not /tmp, which may be memory. */
     char dir[64] = "/var/tmp/moonjet-bench-XXXXXX";
@@ -335,12 +258,12 @@ static void with_events(struct mj_bench *b,
         fprintf(stderr, "moonjet bench: %s: %s\n", dir, strerror(errno));
         return;
     }
-    struct events e = {0};
-    collect(b, &e);
+    struct mj_bench_events e = {0};
+    mj_bench_events_collect(b, &e);
     if (e.count)
         run(b, &e, dir);
-    events_deinit(&e);
-    remove_dir(dir);
+    mj_bench_events_deinit(&e);
+    mj_bench_remove_dir(dir);
 }
 
 void mj_bench_append(struct mj_bench *b) { with_events(b, bench_append); }

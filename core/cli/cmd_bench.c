@@ -18,6 +18,12 @@ static const struct {
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
     {"start", mj_bench_start, "opening a journal of 40 million events"},
+    {"fanout", mj_bench_fanout, "1,000 subscribers live, ten times --seconds"},
+    {"zstd", mj_bench_zstd, "the same, compressed beside plain"},
+    {"replay", mj_bench_replay, "1, 100 and 1,000 subscribers catching up, and filtered ones"},
+    {"match", mj_bench_match, "1,000 filters at once beside each by itself"},
+    {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
+    {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},
     {"instructions", mj_bench_instructions, "a fixed number of passes, for callgrind"},
 };
@@ -25,6 +31,7 @@ static const struct {
 struct bench_cfg {
     const char *frames;
     const char *seconds;
+    const char *dictionary;
     bool json;
 };
 
@@ -33,6 +40,8 @@ static const struct mj_option options[] = {
      "capture to measure on, plain or zstd; without one frames are simulated"},
     {"seconds", MJ_OPT_STR, offsetof(struct bench_cfg, seconds), "N",
      "time for each measurement; more is steadier", .def = "1"},
+    {"dictionary", MJ_OPT_STR, offsetof(struct bench_cfg, dictionary), "FILE",
+     "zstd dictionary; without one Jetstream's, from beside the frames or as installed"},
     {"json", MJ_OPT_FLAG, offsetof(struct bench_cfg, json), NULL, "one JSON object on stdout"},
     {0}};
 
@@ -94,7 +103,8 @@ static int bench_main(const struct mj_command *cmd, int argc, char **argv)
         return MJ_EXIT_FAILED;
     /* What the cases route is noise here; their figures are on stdout. */
     mj_log_setup(MJ_LOG_WARN, false);
-    struct mj_bench b = {.in = &in, .seconds = seconds, .json = cfg.json};
+    struct mj_bench b = {
+        .in = &in, .seconds = seconds, .json = cfg.json, .dictionary = cfg.dictionary && *cfg.dictionary ? cfg.dictionary : NULL};
     if (!cfg.json)
         printf("%zu frames, %zu events, %zu bytes (%s)\n%-42s %14s %-12s %-14s %-7s %s\n", in.count,
                in.events, in.bytes.len, cfg.frames ? cfg.frames : "simulated", "figure", "value",
@@ -119,9 +129,9 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details = "Cases: decode, route, feed, append, seal, start, resident. A missed goal is "
-               "printed, not an error:\n"
-               "machines differ; compare ratios.",
+    .details = "Cases: decode, route, feed, append, seal, start, fanout, zstd, replay, match, "
+               "memory, connects,\n"
+               "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,

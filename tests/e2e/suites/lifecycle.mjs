@@ -211,6 +211,21 @@ export default async function suite() {
     assert.ok(JSON.parse(bench.out).idle_rss_mib > 1)
   })
 
+  await test('lifecycle: bench measures the server, and its readers get every byte', async (t) => {
+    const cases = ['fanout', 'zstd', 'replay', 'match', 'memory', 'connects']
+    const bench = await command(t, ['bench', ...cases, '--json', '--seconds', '0.02'])
+    assert.equal(bench.code, 0, bench.err)
+    assert.equal(bench.err, '')
+    const figures = JSON.parse(bench.out)
+    for (const key of [
+      'fanout_live_us_per_delivery', 'fanout_live_p99_ms', 'fanout_zstd_vs_plain', 'zstd_ratio', 'replay_plain_vs_send',
+      'replay_filtered_events_per_s', 'replay_sealed_events_per_s', 'match_1000_filters_vs_each',
+      'rss_1000_subscribers_mib', 'subscriber_connects_per_s',
+    ]) assert.ok(figures[key] > 0, `${key}: ${figures[key]}`)
+    assert.ok(figures.idle_subscriber_bytes >= 0) // sanitizers do not tell
+    assert.equal(figures.fanout_forced_closes, 0)
+  }, { seconds: 180 })
+
   await test('lifecycle: wrong arguments give exit 2 and say what is wrong', async (t) => {
     for (const [args, want] of [
       [['nosuch'], /nosuch/],
