@@ -76,6 +76,8 @@ static int add_entry(struct mj_server *s, const struct mj_class *class, struct m
     bool fleeting = false;
     if (class->codec == MJ_CODEC_TEXT) {
         frame = mj_run_frame(r, i);
+        /* An unpacked block makes room when enough others are looked into before the next match. */
+        fleeting = r->summary != NULL;
     } else {
         if (b->len >= MJ_WRITE_MAX)
             return 0;

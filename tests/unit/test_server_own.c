@@ -580,6 +580,47 @@ static void damaged(void **state)
     nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+/* Matches so far apart that the block of the first is forgotten before the second is found: every
+ * block between them holds a DID whose hash deceives the index, so each is unpacked and looked
+ * into. */
+static void far_apart(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/moonjet-own-XXXXXX", pad[900];
+    assert_non_null(mkdtemp(dir));
+    MJ_AUTO_BUF error = {0};
+    struct mj_journal_cfg cfg = {
+        .dir = dir, .segment_bytes = 4 << 20, .no_seal = true, .sync_us = 1000000};
+    assert_int_equal(mj_journal_open(&cfg, &jet.journal, &error), 0);
+    jet_start_on(&jet, (struct mj_server_cfg){0});
+    memset(pad, 'x', sizeof pad);
+    for (int i = 0; i < 30000; i++) {
+        bool wanted = i == 10 || i == 29000;
+        char json[1200];
+        int64_t time_us = mj_journal_next_time(jet.journal);
+        int n = snprintf(
+            json, sizeof json,
+            "{\"did\":\"%s\",\"time_us\":%lld,\"kind\":\"account\",\"account\":{\"seq\":%d,"
+            "\"pad\":\"%.*s\"}}",
+            wanted ? B : A, (long long)time_us, i, 700 + i % 200, pad);
+        struct mj_append e = {.time_us = time_us,
+                              .did_hash = mj_hash(mj_str(wanted || i % 50 == 0 ? B : A)),
+                              .streams = 1,
+                              .kind = MJ_KIND_ACCOUNT};
+        assert_int_equal(mj_journal_append(jet.journal, &e, mj_span(json, (size_t)n)), 0);
+        if (i % 100 == 0)
+            jet_publish(&jet);
+    }
+    jet_publish(&jet);
+    assert_int_equal(mj_journal_seal(jet.journal, 0), 0);
+    struct wsclient *c = jet_connect(&jet, "/subscribe?cursor=0&wantedDids=" B);
+    assert_int_equal(jet_read(c), 10);
+    assert_int_equal(jet_read(c), 29000);
+    ws_free(c);
+    jet_stop(&jet);
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 static void bad_configurations(void **state)
 {
     (void)state;
@@ -613,6 +654,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(replay_rate, limited, teardown),
         cmocka_unit_test_setup_teardown(status_page, with_health, teardown),
         cmocka_unit_test(damaged),
+        cmocka_unit_test(far_apart),
         cmocka_unit_test_setup_teardown(bad_configurations, plain, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
