@@ -147,22 +147,29 @@ int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean)
 
 /* ---- retention ---- */
 
-static void unlink_files(struct mj_journal *j, uint64_t first_seq, bool sealed)
+static void unlink_file(struct mj_journal *j, uint64_t first_seq, enum mj_file file)
 {
-    /* What makes the others a segment goes last when it is plain, first when it is sealed: a crash
-     * in between leaves pieces that the next start knows to be leftovers. */
-    static const enum mj_file plain[] = {MJ_FILE_MARKS, MJ_FILE_DATA};
     char name[48];
-    for (size_t i = 0; i < MJ_COUNT(plain); i++) {
-        mj__file_name(name, first_seq, plain[i]);
-        unlinkat(j->dir, name, 0);
+    mj__file_name(name, first_seq, file);
+    unlinkat(j->dir, name, 0);
+}
+
+/* What makes the others a segment goes first, and is off the disk before they go: what a crash or a
+ * power loss in between leaves, the next start knows to be leftovers. */
+static void unlink_segments(struct mj_journal *j, const uint64_t *first_seqs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unlink_file(j, first_seqs[i], MJ_FILE_MARKS);
+        unlink_file(j, first_seqs[i], MJ_FILE_SEALED);
     }
-    if (!sealed)
+    if (n && fsync(j->dir)) {
+        mj__journal_fail(j, "cannot sync", ".", errno);
         return;
-    mj__file_name(name, first_seq, MJ_FILE_SEALED);
-    unlinkat(j->dir, name, 0);
-    mj__file_name(name, first_seq, MJ_FILE_INDEX);
-    unlinkat(j->dir, name, 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        unlink_file(j, first_seqs[i], MJ_FILE_DATA);
+        unlink_file(j, first_seqs[i], MJ_FILE_INDEX);
+    }
 }
 
 static void retain(struct mj_journal *j)
@@ -193,8 +200,7 @@ static void retain(struct mj_journal *j)
     }
     mj__drop_oldest(j, n);
     pthread_mutex_unlock(&j->lock);
-    for (size_t i = 0; i < n; i++)
-        unlink_files(j, gone[i], true);
+    unlink_segments(j, gone, n);
 }
 
 /* ---- sealing ---- */
@@ -235,9 +241,14 @@ static void replace(struct mj_journal *j, struct mj_segment *plain, struct mj_se
         atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
     }
     pthread_mutex_unlock(&j->lock);
-    if (!there)
+    if (!there) {
         mj__segment_free(sealed);
-    unlink_files(j, plain->first_seq, !there);
+        unlink_segments(j, &plain->first_seq, 1);
+        return;
+    }
+    /* The sealed form is in place: whichever of these stays is a leftover. */
+    unlink_file(j, plain->first_seq, MJ_FILE_MARKS);
+    unlink_file(j, plain->first_seq, MJ_FILE_DATA);
 }
 
 static int seal_all(struct mj_journal *j, int64_t plain, bool (*breathe)(struct mj_journal *))

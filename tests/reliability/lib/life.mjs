@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { Child } from '../../e2e/lib/harness.mjs'
 import { binary, command } from '../../e2e/lib/moonjet.mjs'
-import { idOf } from './source.mjs'
+import { idOf, seqOf } from './source.mjs'
 import { Subscriber } from './subscriber.mjs'
 import { get } from './ws.mjs'
 
@@ -19,6 +19,12 @@ export class Lives {
     const s = new Subscriber(this.t, this.source, name, want, options)
     this.subs.push(s)
     return s
+  }
+
+  // The source does not run ahead of the slowest by more than so many seqs, as it would on a busy
+  // machine: retention would overtake who is slow, which is right, but not what is looked at.
+  together(seqs) {
+    this.relay.most = () => Math.min(...this.subs.map((s) => seqOf(s.expected))) + seqs
   }
 
   // Starts one; `up` resolves to true once it listens, false when it died before.

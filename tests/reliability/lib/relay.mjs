@@ -7,6 +7,7 @@
 //   skips    a set of seqs that are never sent
 //   deaf     does not answer pings
 //   mute     sends nothing
+//   most     a function: the seq that head may not pass now
 import { createHash } from 'node:crypto'
 import net from 'node:net'
 import { FIRST } from './source.mjs'
@@ -14,12 +15,12 @@ import { FIRST } from './source.mjs'
 const CHUNK = 128 << 10
 
 export async function relay(t, source, { rate = 0, repeat = 0, skips = new Set(), deaf = false } = {}) {
-  const r = { head: FIRST, rate, repeat, skips, deaf, mute: false, requests: [], pings: 0, sent: 0, sockets: new Set() }
+  const r = { head: FIRST, rate, repeat, skips, deaf, mute: false, most: () => Infinity, requests: [], pings: 0, sent: 0, sockets: new Set() }
   const chunk = Buffer.allocUnsafe(CHUNK + (512 << 10))
   let since = performance.now(), from = r.head
 
   const grow = () => {
-    if (r.rate) r.head = Math.max(r.head, from + Math.floor(((performance.now() - since) / 1000) * r.rate))
+    if (r.rate) r.head = Math.max(r.head, Math.min(r.most(), from + Math.floor(((performance.now() - since) / 1000) * r.rate)))
   }
   r.pace = (framesPerSecond) => {
     grow()

@@ -22,6 +22,7 @@ export default async function suite({ seed, random, ...crash }) {
     lives.subscribe('rare', { collections: [RARE] })
     lives.subscribe('dids', { dids: source.variants.slice(100, 140).map((v) => v.did) })
     if (dictionary) lives.subscribe('zstd', { zstd: true, collections: ['app.bsky.feed.like'] })
+    if (dropped) lives.together(40_000)
     let sealed = 0, whole = 0
     const look = async () => {
       const { m, end } = await lives.whole()
