@@ -10,6 +10,7 @@ SOURCE ?=
 SCRIPT ?= examples/quickstart.lua
 FUZZ_SECONDS ?= 60
 BENCH ?=
+SUITES ?=
 FRAMES ?= ../shared/data/corpus/frames.bin.zst
 BARE_TARGETS ?= run test
 URL ?=
@@ -71,6 +72,11 @@ else
 	$(setup) $(PACKAGES_NODE)
 	@sh tests/conformance/run.sh '$(URL)' $(CHECKS)
 endif
+
+.PHONY: reliability
+reliability: all  ## crashes, power losses, full disks, hostile peers, clocks (half an hour; RELIABILITY=short, SUITES="…", SEED=…)
+	$(setup) $(PACKAGES_RELIABILITY)
+	@sh tests/reliability/run.sh build/release/moonjet $(SUITES)
 
 .PHONY: bench
 bench: all  ## measure: one table (BENCH="NAME… --json" for a part, or JSON)

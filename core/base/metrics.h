@@ -76,6 +76,12 @@ static inline void mj_histogram_observe(struct mj_histogram *h, int64_t us)
     atomic_fetch_add_explicit(&h->counts[mj_histogram_bucket(h, us)], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->sum, us, memory_order_relaxed);
 }
+/* The same value n times. */
+static inline void mj_histogram_observe_n(struct mj_histogram *h, int64_t us, int64_t n)
+{
+    atomic_fetch_add_explicit(&h->counts[mj_histogram_bucket(h, us)], n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum, us * n, memory_order_relaxed);
+}
 /* Replaces everything: for a distribution over what there is now, counted by its owner. `counts`
  * has one element more than there are bounds. */
 void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum_us);

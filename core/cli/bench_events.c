@@ -49,6 +49,8 @@ void mj_bench_events_deinit(struct mj_bench_events *e)
 size_t mj_bench_event_append(struct mj_journal *j, const struct mj_bench_events *e, size_t n,
                              uint64_t streams)
 {
+    if (!e->count)
+        return 0;
     const struct mj_bench_event *it = &e->items[n % e->count];
     struct mj_append a = {.time_us = mj_journal_next_time(j),
                           .did_hash = it->did_hash,
@@ -70,6 +72,8 @@ void mj_bench_did(uint32_t number, char out[MJ_BENCH_DID_LEN + 1])
 
 bool mj_bench_event_did(struct mj_bench_events *e, size_t n, uint32_t number)
 {
+    if (!e->count)
+        return false;
     struct mj_bench_event *it = &e->items[n % e->count];
     uint8_t *at = e->json.ptr + it->at + sizeof did_key - 1;
     char did[MJ_BENCH_DID_LEN + 1];

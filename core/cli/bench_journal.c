@@ -260,7 +260,8 @@ static void with_events(struct mj_bench *b,
     }
     struct mj_bench_events e = {0};
     mj_bench_events_collect(b, &e);
-    run(b, &e, dir);
+    if (e.count)
+        run(b, &e, dir);
     mj_bench_events_deinit(&e);
     mj_bench_remove_dir(dir);
 }

@@ -185,9 +185,9 @@ static void print_table(const struct mj__load_cfg *c, const struct mj__load_resu
     if (c->stalled)
         printf("%-22s %llu still connected, %llu cut by the server\n", "never reading",
                (unsigned long long)r->stalled_open, (unsigned long long)r->stalled_cut);
-    printf("%-22s %.0f %% of a core%s\n", "this load tester",
-           r->seconds > 0 ? 100 * r->cpu_seconds / r->seconds : 0,
-           r->cpu_seconds > 0.9 * r->seconds ? ": IT WAS THE BOTTLENECK, not the server" : "");
+    if (r->seconds >= 1)
+        printf("%-22s %.0f %% of a core%s\n", "this load tester", 100 * r->cpu_seconds / r->seconds,
+               r->cpu_seconds > 0.9 * r->seconds ? ": IT WAS THE BOTTLENECK, not the server" : "");
     print_check("order", r->disorder, "events with a smaller time_us than the one before");
     print_check("duplicates", r->duplicates, "events with the time_us of the one before");
     print_check("gaps", r->missing, "events that others with the same filter got in between");
@@ -247,7 +247,8 @@ static void print_json(const struct mj__load_result *r)
         {"events_fewest", r->fewest},
         {"events_most", r->most},
     };
-    mj_buf_printf(&b, "{\"passed\":%s", mj__load_passed(r) ? "true" : "false");
+    mj_buf_printf(&b, "{\"passed\":%s,\"interrupted\":%s", mj__load_passed(r) ? "true" : "false",
+                  r->interrupted ? "true" : "false");
     for (size_t i = 0; i < MJ_COUNT(counts); i++)
         mj_buf_printf(&b, ",\"%s\":%llu", counts[i].key, (unsigned long long)counts[i].value);
     mj_buf_printf(&b,

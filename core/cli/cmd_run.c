@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/http.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "cli/commands.h"
 #include "cli/data_dir.h"
 #include "flow/router.h"
@@ -81,11 +82,12 @@ static const struct mj_option options[] = {
 struct run;
 
 struct source {
-    struct run *run;          /* borrowed */
-    char *url;                /* owned, as given: the key of its cursor */
-    struct mj_firehose *hose; /* owned */
-    int number;               /* the journal's */
-    _Atomic int64_t seq;      /* copies for the server's thread, renewed every second */
+    struct run *run;                       /* borrowed */
+    char *url;                             /* owned, as given: the key of its cursor */
+    struct mj_firehose *hose;              /* owned */
+    int number;                            /* the journal's */
+    struct mj_metric *emitted, *persisted; /* persisted: NULL when nothing is kept */
+    _Atomic int64_t seq; /* copies for the server's thread, renewed every second */
     _Atomic bool connected;
 };
 
@@ -98,6 +100,7 @@ struct run {
     _Atomic int64_t last_frame_us; /* wall clock; 0 before the first */
     bool future;                   /* a source gave up */
     _Atomic bool failed;           /* the journal takes nothing more */
+    struct mj_metric *published;   /* the journal's: events of all sources */
 };
 
 static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
@@ -109,7 +112,12 @@ static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
 static void on_flush(void *ctx)
 {
     struct source *s = ctx;
+    int64_t before = mj_metric_get(s->run->published);
     mj_router_flush(s->run->router, s->number, mj_firehose_cursor(s->hose));
+    int64_t n = mj_metric_get(s->run->published) - before;
+    mj_metric_add(s->emitted, n);
+    if (s->persisted)
+        mj_metric_add(s->persisted, n);
     atomic_store_explicit(&s->run->last_frame_us, mj_now_us(), memory_order_relaxed);
 }
 
@@ -284,11 +292,22 @@ static void say_where(const struct run_cfg *cfg, struct mj_server *server,
 
 static int start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal)
 {
+    run->published = mj_metric("jetstream_events_emitted_total", MJ_COUNTER, "", NULL);
     for (size_t i = 0; i < cfg->sources.n; i++) {
         struct source *s = &run->sources[i];
         s->run = run;
         s->url = mj_strdup(cfg->sources.v[i]);
         s->number = mj_journal_source(journal, s->url);
+        char label[512];
+        mj_metric_label(mj_str(s->url), label, sizeof label);
+        s->emitted = mj_metric("consumer_events_emitted_total", MJ_COUNTER,
+                               "Events made visible to readers.", "socket_url=\"%s\"", label);
+        struct mj_journal_window window;
+        mj_journal_window(journal, &window);
+        if (window.on_disk)
+            s->persisted =
+                mj_metric("consumer_events_persisted_total", MJ_COUNTER,
+                          "Events written to the journal on disk.", "socket_url=\"%s\"", label);
         if (s->number < 0) {
             fprintf(stderr,
                     "moonjet run: --source %s: the journal has known %d sources, all it can tell "
@@ -378,6 +397,7 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
     mj_log_setup((enum mj_log_level)mj_log_level_parse(cfg.log_level),
                  strcmp(cfg.log_format, "json") == 0);
     note_unused_variables();
+    mj_process_metrics();
     raise_file_limit();
 
     static struct run run; /* the server's thread reads it until it is joined */

@@ -4,9 +4,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dirs.h"
 #include "base/err.h"
 
 static char *join(const char *dir, const char *name)
@@ -17,21 +17,6 @@ static char *join(const char *dir, const char *name)
     return (char *)b.ptr;
 }
 
-/* mkdir -p, for the owner alone. */
-static int make_dirs(const char *path)
-{
-    char *p MJ_AUTO_FREE = mj_strdup(path);
-    for (char *slash = p + 1; *slash; slash++) {
-        if (*slash != '/')
-            continue;
-        *slash = '\0';
-        if (mkdir(p, 0700) && errno != EEXIST)
-            return MJ_EIO;
-        *slash = '/';
-    }
-    return mkdir(p, 0700) && errno != EEXIST ? MJ_EIO : 0;
-}
-
 int mj_data_dir_open(struct mj_data_dir *d, const char *path, struct mj_buf *error)
 {
     *d = (struct mj_data_dir){.lock = -1};
@@ -40,7 +25,7 @@ int mj_data_dir_open(struct mj_data_dir *d, const char *path, struct mj_buf *err
     int err = MJ_EIO;
     char *name MJ_AUTO_FREE = join(path, "lock");
     d->path = mj_strdup(path);
-    if (make_dirs(path)) {
+    if (mj_make_dirs(path)) {
         mj_buf_printf(error, "--data %s: cannot make the directory: %s", path, strerror(errno));
         goto out;
     }

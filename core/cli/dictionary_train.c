@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cli/dictionary.h"
+#include "journal/journal.h"
 
 #define LINE_BYTES (16u << 20) /* a record of 1 MB, escaped as badly as JSON can be */
 /* libzstd advises a hundred times the dictionary's size to train from. */
@@ -25,7 +26,7 @@
 #define EVENT_BYTES_MAX  (64u << 10) /* longer ones have nothing in common with others */
 #define LEVEL            1           /* what the server compresses with */
 
-struct cfg {
+struct train_cfg {
     const char *data, *jsonl, *out;
     int64_t size, id, events;
 };
@@ -106,7 +107,7 @@ static void show_progress(struct sampler *s, int64_t of)
         fprintf(stderr, "\rreading: %llu events \033[K", (unsigned long long)s->seen);
 }
 
-static int read_jsonl(const struct cfg *c, struct sampler *s, struct mj_buf *error)
+static int read_jsonl(const struct train_cfg *c, struct sampler *s, struct mj_buf *error)
 {
     bool is_stdin = strcmp(c->jsonl, "-") == 0;
     FILE *f = is_stdin ? stdin : fopen(c->jsonl, "re");
@@ -146,6 +147,36 @@ static int read_jsonl(const struct cfg *c, struct sampler *s, struct mj_buf *err
     return err;
 }
 
+/* The newest events of a router's journal, which may be running meanwhile. */
+static int read_journal(const struct train_cfg *c, struct sampler *s, struct mj_buf *error)
+{
+    MJ_AUTO_BUF dir = {0};
+    mj_buf_printf(&dir, "%s/journal", c->data);
+    struct mj_journal_cfg cfg = {.dir = mj_buf_cstr(&dir), .read_only = true};
+    struct mj_journal *journal;
+    int err = mj_journal_open(&cfg, &journal, error);
+    if (err)
+        return err;
+    struct mj_view view;
+    struct mj_run run;
+    mj_view_init(&view, journal);
+    uint64_t most = (uint64_t)c->events;
+    uint64_t seq = view.end - view.floor > most ? view.end - most : view.floor;
+    int64_t of = (int64_t)(view.end - seq);
+    while (mj_view_run(&view, seq, &run)) {
+        seq = run.seq + run.count;
+        if (mj_view_load(&view, &run))
+            continue; /* damaged, which the journal has said; the others will do */
+        for (size_t i = 0; i < run.count; i++) {
+            sampler_add(s, mj_run_json(&run, i));
+            show_progress(s, of);
+        }
+    }
+    mj_view_deinit(&view);
+    mj_journal_close(journal);
+    return 0;
+}
+
 /* Bytes of all events, each compressed by itself, as a server sends them. */
 static size_t packed_bytes(const struct samples *s, struct mj_span dictionary)
 {
@@ -173,7 +204,7 @@ static void print_ratio(const char *what, size_t plain, size_t packed, size_t ev
            packed ? (double)plain / (double)packed : 0);
 }
 
-static void judge(const struct cfg *c, const struct samples *s, struct mj_span fresh)
+static void judge(const struct train_cfg *c, const struct samples *s, struct mj_span fresh)
 {
     struct mj_dictionary now;
     MJ_AUTO_BUF error = {0};
@@ -190,7 +221,8 @@ static void judge(const struct cfg *c, const struct samples *s, struct mj_span f
     print_ratio("  after, with the new one", plain, packed_bytes(s, fresh), n);
 }
 
-static int train(const struct cfg *c, const struct samples *all, bool tell, struct mj_buf *error)
+static int train(const struct train_cfg *c, const struct samples *all, bool tell,
+                 struct mj_buf *error)
 {
     struct samples train = {0}, rest = {0};
     MJ_AUTO_BUF dict = {0};
@@ -256,15 +288,16 @@ static int usage(const char *what)
 
 static int train_main(const struct mj_command *cmd, int argc, char **argv)
 {
-    struct cfg c = {0};
+    struct train_cfg c = {0};
     struct mj_strings pos;
     int r = mj_options_parse(cmd, argc, argv, &c, &pos);
     if (r)
         return r;
     if (!c.out || !*c.out)
         return usage("where to? --out FILE");
-    if (!c.jsonl || !*c.jsonl)
-        return usage("from what? --jsonl FILE");
+    bool lines = c.jsonl && *c.jsonl;
+    if (!lines && !(c.data && *c.data))
+        return usage("from what? --data DIR, or --jsonl FILE");
     if (c.size < 1024 || c.size > MJ_DICTIONARY_BYTES)
         return usage("--size is 1K to 16M");
     if (c.id < 0 || c.id > UINT32_MAX || c.events < SAMPLES_MIN)
@@ -279,7 +312,7 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
                         .every = 1,
                         .tell = isatty(STDERR_FILENO)};
     MJ_AUTO_BUF error = {0};
-    int err = read_jsonl(&c, &s, &error);
+    int err = lines ? read_jsonl(&c, &s, &error) : read_journal(&c, &s, &error);
     if (s.tell)
         fprintf(stderr, "\r\033[K");
     if (!err && s.kept.count < SAMPLES_MIN) {
@@ -297,11 +330,14 @@ static int train_main(const struct mj_command *cmd, int argc, char **argv)
     return err ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 }
 
-#define AT(field) offsetof(struct cfg, field)
+#define AT(field) offsetof(struct train_cfg, field)
 
-static const struct mj_option options[] = {
+static const struct mj_option train_options[] = {
+    {"data", MJ_OPT_STR, AT(data), "DIR",
+     "train from the newest events of this router's journal; it may be running",
+     .env = "JETSTREAM_DATA_DIR"},
     {"jsonl", MJ_OPT_STR, AT(jsonl), "FILE",
-     "train from a file of events, one JSON object per line; - = stdin"},
+     "train from a file instead: one event per line; - = stdin"},
     {"out", MJ_OPT_STR, AT(out), "FILE", "where to write the dictionary"},
     {"size", MJ_OPT_SIZE, AT(size), "BYTES", "of the dictionary, at most", .def = "64K"},
     {"id", MJ_OPT_INT, AT(id), "N", "its id; a random one if absent"},
@@ -314,6 +350,6 @@ const struct mj_command mj__dictionary_train = {
     .summary = "Make a zstd dictionary from events, and say what it is worth.",
     .details = "The events are sampled evenly; nine of ten train, one of ten judges. Clients need\n"
                "the very same file, so Jetstream's clients cannot use what is trained here.",
-    .options = options,
+    .options = train_options,
     .main = train_main,
 };

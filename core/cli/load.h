@@ -124,7 +124,8 @@ struct mj__load_end {
     uint64_t count;
 };
 
-/* What a run found. Figures marked * are of the window: from when everybody was there. */
+/* What a run found. Figures marked * are of the window: live, from when everybody was there; of a
+ * replay, from its start. */
 struct mj__load_result {
     uint64_t opened, refused, messages, events, bytes, churned;
     uint64_t duplicates, disorder, missing, wrong, malformed, unlike, starved;

@@ -56,7 +56,7 @@ static void stop_scouting(struct mj__load_run *r)
         mj__load_filter_init(&c->filter, mj_str(c->query));
     }
     r->result->scouted = n;
-    r->start_us = mj_mono_us(); /* the others' ramp begins now */
+    r->start_us = r->measured_us = mj_mono_us(); /* the others' ramp begins now */
 }
 
 static uint32_t class_for(const struct mj__load_run *r, size_t i)
@@ -91,11 +91,16 @@ static void open_due(struct mj__load_run *r, int64_t now)
     }
 }
 
+/* Everybody is there. Live, only what comes from now on is measured; a replay is measured from its
+ * start, or it might be over. */
 static void begin_window(struct mj__load_run *r, int64_t now)
 {
     r->window_us = now;
-    r->window_cpu = cpu_seconds();
     r->result->ramp_seconds = (double)(now - r->start_us) / 1e6;
+    if (r->cfg->cursor)
+        return;
+    r->measured_us = now;
+    r->measured_cpu = cpu_seconds();
     r->result->window_events = r->result->events; /* subtracted at the end */
     r->result->window_bytes = r->result->bytes;
     r->result->latency = r->result->stamped = (struct mj__load_histogram){0};
@@ -202,13 +207,8 @@ static void conclude(struct mj__load_run *r)
 {
     struct mj__load_result *o = r->result;
     int64_t now = mj_mono_us();
-    if (!r->window_us) { /* it never came to that: the figures are of what there was */
-        r->window_us = r->start_us;
-        r->window_cpu = 0;
-        o->window_events = o->window_bytes = 0;
-    }
-    o->seconds = (double)(now - r->window_us) / 1e6;
-    o->cpu_seconds = cpu_seconds() - r->window_cpu;
+    o->seconds = (double)(now - r->measured_us) / 1e6;
+    o->cpu_seconds = cpu_seconds() - r->measured_cpu;
     o->window_events = o->events - o->window_events;
     o->window_bytes = o->bytes - o->window_bytes;
     o->interrupted = signalled;
@@ -351,7 +351,8 @@ int mj__load_run(const struct mj__load_cfg *cfg, struct mj__load_class *classes,
     r.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (r.epoll >= 0 && (r.tls || !cfg->url.tls) && allow_descriptors(r.count) && resolve(&r)) {
         prepare(&r);
-        r.start_us = r.shown_us = mj_mono_us();
+        r.start_us = r.shown_us = r.measured_us = mj_mono_us();
+        r.measured_cpu = cpu_seconds();
         r.scout_end_us = r.start_us + SCOUT_US;
         serve(&r);
         if (cfg->progress)

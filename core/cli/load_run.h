@@ -43,7 +43,8 @@ struct mj__load_run {
     uint8_t *rx;                  /* owned, LOAD_RX_BYTES */
     int epoll;
     int64_t start_us, window_us, shown_us; /* monotonic; window_us 0: not begun */
-    double window_cpu;
+    int64_t measured_us;                   /* monotonic: from when on figures are taken */
+    double measured_cpu;
     uint64_t shown_events, shown_bytes;
     bool scouting;
     int64_t scout_end_us;

@@ -110,10 +110,10 @@ struct mj_segment {
     void *memory;                   /* the one mapping of a segment in memory, else NULL */
     size_t memory_size;
 
-    int fd[MJ_FILES];                /* owned, -1 where not open */
-    uint32_t marks;                  /* written; the writer's */
+    int fd[MJ_FILES];  /* owned, -1 where not open */
+    uint32_t marks;    /* written; the writer's */
     uint64_t reserved; /* disk for so many bytes; UINT64_MAX: not here. The writer's */
-    bool dirty;                      /* under the lock: active, or closed and not synced since */
+    bool dirty;        /* under the lock: active, or closed and not synced since */
     int64_t cursors[MJ_SOURCES_MAX]; /* closed and sealed: as they stood at the end */
 
     /* sealed: */
@@ -135,8 +135,8 @@ struct mj_journal {
     int64_t last_time;
     int64_t now; /* clock at the first event since the last publish; 0: not read yet */
     uint64_t pending, pending_bytes; /* events appended but not published, and their JSON */
-    struct mj_buf staged; /* bytes not handed to the kernel yet; empty in memory */
-    XXH3_state_t *batch_hash; /* owned: of the batch so far */
+    struct mj_buf staged;            /* bytes not handed to the kernel yet; empty in memory */
+    XXH3_state_t *batch_hash;        /* owned: of the batch so far */
     struct mj_entry *staged_entries; /* owned, staged_cap of them */
     size_t staged_count, staged_cap;
     int64_t cursors[MJ_SOURCES_MAX];
@@ -170,6 +170,7 @@ struct mj_journal {
 
     pthread_mutex_t sync_lock; /* one fsync round at a time; taken before `lock` */
     pthread_mutex_t seal_lock; /* one sealing at a time; taken before `sync_lock` */
+    int64_t seal_again_us;     /* monotonic: no sealing before, for lack of room. The keeper's */
     pthread_t keeper;
     bool keeper_runs;
     pthread_cond_t keeper_wake;
@@ -191,6 +192,8 @@ void mj__segment_ref(struct mj_segment *s);
 void mj__segment_unref(struct mj_journal *j, struct mj_segment *s);
 /* Maps a plain segment's files for reading, `data_cap` and `entry_cap` as set. 0 or MJ_EIO. */
 int mj__segment_map(struct mj_segment *s);
+/* Mappings outlive descriptors, and there may be hundreds of segments. */
+void mj__segment_close_files(struct mj_segment *s);
 void mj__segment_free(struct mj_segment *s);
 /* Bytes of the files (plain or sealed, and index). */
 int64_t mj__segment_bytes(const struct mj_segment *s, int64_t *index);
@@ -225,6 +228,7 @@ bool mj__reserve_read(int dir, struct mj_reserve *out);
 void mj__boot_id(char out[40]);
 
 /* seal.c: the sealed form of a closed segment beside it, synced and in place; NULL after an error
- * that is logged (MJ_EIO) or when `breathe`, called between blocks, says to stop. */
+ * that is logged, for lack of room (then seal_again_us is set), or when `breathe`, called between
+ * blocks, says to stop. */
 struct mj_segment *mj__seal(struct mj_journal *j, struct mj_segment *s,
                             bool (*breathe)(struct mj_journal *j));

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dirs.h"
 #include "base/hash.h"
 #include "base/ws.h"
 #include "journal/internal.h"
@@ -327,6 +328,9 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
     bool moved = source >= 0 && source < MJ_SOURCES_MAX && j->cursors[source] != upstream_seq;
     int err = 0;
     j->now = 0;
+    /* Not even a source's progress: what it brought may be what was not taken. */
+    if (MJ_UNLIKELY(atomic_load_explicit(&j->failed, memory_order_relaxed)))
+        return MJ_EIO;
     if (!j->pending) {
         if (moved) {
             j->cursors[source] = upstream_seq;
@@ -335,8 +339,6 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
         return mark_idle(j, false);
     }
     if (!j->active->memory) {
-        if (atomic_load_explicit(&j->failed, memory_order_relaxed))
-            return MJ_EIO;
         if (MJ_UNLIKELY(j->next_seq > atomic_load_explicit(&j->ceiling, memory_order_acquire)))
             err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
         if (!err)
@@ -502,7 +504,7 @@ static int open_dir(struct mj_journal *j, struct mj_buf *error)
         mj_buf_puts(error, "a journal on disk needs a little-endian machine; keep it in memory");
         return MJ_EINVAL;
     }
-    if (!j->read_only && mkdir(j->cfg.dir, 0700) && errno != EEXIST) {
+    if (!j->read_only && mj_make_dirs(j->cfg.dir)) {
         mj_buf_printf(error, "%s: cannot make the directory: %s", j->cfg.dir, strerror(errno));
         return MJ_EIO;
     }

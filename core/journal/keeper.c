@@ -62,8 +62,11 @@ static int sync_round(struct mj_journal *j, uint64_t upto)
         err = mj__journal_fail(j, "cannot sync", ".", errno);
 
     pthread_mutex_lock(&j->lock);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (!err && !todo[i]->dirty)
+            mj__segment_close_files(todo[i]);
         mj__segment_unref(j, todo[i]);
+    }
     pthread_mutex_unlock(&j->lock);
     if (!err && upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
         atomic_store_explicit(&j->durable, upto, memory_order_release);
@@ -241,6 +244,8 @@ static int seal_all(struct mj_journal *j, int64_t plain, bool (*breathe)(struct 
 {
     int err = 0;
     struct mj_segment *s;
+    if (breathe && mj_mono_us() < j->seal_again_us)
+        return 0;
     pthread_mutex_lock(&j->seal_lock);
     while (!err && (s = next_to_seal(j, plain))) {
         struct mj_segment *sealed = mj__seal(j, s, breathe);

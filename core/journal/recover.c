@@ -244,7 +244,8 @@ static int open_files(struct recovery *r, struct mj_segment *s)
         mj__file_name(name, s->first_seq, (enum mj_file)f);
         s->fd[f] = openat(r->j->dir, name, (r->j->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
         if (s->fd[f] < 0)
-            return complain(r, s->first_seq, (enum mj_file)f, strerror(errno));
+            return errno == ENOENT ? MJ_ENOENT
+                                   : complain(r, s->first_seq, (enum mj_file)f, strerror(errno));
     }
     return 0;
 }
@@ -260,6 +261,12 @@ static int open_plain(struct recovery *r, uint64_t first_seq)
     for (int f = 0; f < MJ_FILES; f++)
         s->fd[f] = -1;
     int err = open_files(r, s);
+    if (err == MJ_ENOENT) {
+        /* We died while its files were being made, or the power went before their names were on
+         * the disk: nothing of it can count. */
+        p->headless = true;
+        return 0;
+    }
     if (!err)
         err = read_marks(r, p);
     if (p->durable > r->durable)
@@ -292,6 +299,8 @@ static int adopt(struct recovery *r, struct plain *p)
     if (!index_is_sound(s))
         return complain(r, s->first_seq, MJ_FILE_INDEX, "damaged");
     s->last_us = s->base_us + s->entries[s->n - 1].time;
+    if (!s->dirty && !r->j->read_only)
+        mj__segment_close_files(s);
     return 0;
 }
 
@@ -453,8 +462,8 @@ static void go_on(struct mj_journal *j)
     mj__boot_id(boot);
     if (j->count && !(known && (reserve.clean || memcmp(boot, reserve.boot, sizeof boot) == 0)))
         j->last_time += j->cfg.sync_us + 1000000; /* what was lost had times, too */
-    if (!j->count)
-        j->floor = j->next_seq;
+    if (!j->count) /* nothing below is there, so nobody shall wait there for what comes */
+        next = j->floor = j->next_seq;
     atomic_store(&j->published, next);
     atomic_store(&j->durable, 1); /* what was found is synced before anything is added */
 }

@@ -24,6 +24,18 @@ struct sealing {
     char fresh[56], name[48];
 };
 
+/* A disk without room for the sealed form may still have some for events: sealing waits, and only
+ * the writer says when it is full. */
+static int cannot(struct sealing *w, const char *what, int err)
+{
+    if (err != ENOSPC && err != EDQUOT)
+        return mj__journal_fail(w->j, what, w->fresh, err);
+    mj_log(MJ_LOG_WARN, "journal", "%s/%s: %s; not sealed, trying again in a minute", w->j->cfg.dir,
+           w->fresh, strerror(err));
+    w->j->seal_again_us = mj_mono_us() + INT64_C(60000000);
+    return MJ_ELIMIT;
+}
+
 static int put(struct sealing *w, const void *p, size_t n)
 {
     const uint8_t *from = p;
@@ -32,7 +44,7 @@ static int put(struct sealing *w, const void *p, size_t n)
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
-            return mj__journal_fail(w->j, "cannot write to", w->fresh, wrote < 0 ? errno : ENOSPC);
+            return cannot(w, "cannot write to", wrote < 0 ? errno : ENOSPC);
         from += wrote;
         n -= (size_t)wrote;
         w->at += (uint64_t)wrote;
@@ -104,7 +116,7 @@ static int finish(struct sealing *w)
         err = put(w, &f, sizeof f);
     if (!err &&
         (fdatasync(w->fd) || renameat(w->j->dir, w->fresh, w->j->dir, w->name) || fsync(w->j->dir)))
-        err = mj__journal_fail(w->j, "cannot finish", w->fresh, errno);
+        err = cannot(w, "cannot finish", errno);
     return err;
 }
 
@@ -117,7 +129,7 @@ struct mj_segment *mj__seal(struct mj_journal *j, struct mj_segment *s,
     mj__file_name(w.name, s->first_seq, MJ_FILE_SEALED);
     snprintf(w.fresh, sizeof w.fresh, "%s.new", w.name);
     w.fd = openat(j->dir, w.fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int err = w.fd < 0 ? mj__journal_fail(j, "cannot make", w.fresh, errno) : 0;
+    int err = w.fd < 0 ? cannot(&w, "cannot make", errno) : 0;
     if (w.cctx) {
         ZSTD_CCtx_setParameter(w.cctx, ZSTD_c_compressionLevel, LEVEL);
         ZSTD_CCtx_setParameter(w.cctx, ZSTD_c_checksumFlag, 1);

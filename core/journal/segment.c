@@ -45,6 +45,15 @@ static struct mj_segment *segment_alloc(uint64_t first_seq)
 
 void mj__segment_ref(struct mj_segment *s) { s->refs++; }
 
+void mj__segment_close_files(struct mj_segment *s)
+{
+    for (int i = 0; i < MJ_FILES; i++) {
+        if (s->fd[i] >= 0)
+            close(s->fd[i]);
+        s->fd[i] = -1;
+    }
+}
+
 void mj__segment_free(struct mj_segment *s)
 {
     if (!s)
@@ -59,9 +68,7 @@ void mj__segment_free(struct mj_segment *s)
         if (s->sealed)
             munmap((void *)(uintptr_t)s->sealed, s->sealed_size);
     }
-    for (int i = 0; i < MJ_FILES; i++)
-        if (s->fd[i] >= 0)
-            close(s->fd[i]);
+    mj__segment_close_files(s);
     free(s);
 }
 
@@ -250,11 +257,7 @@ struct mj_segment *mj__segment_open_sealed(struct mj_journal *j, uint64_t first_
     s->entry_cap = s->n;
     s->entries = map(s->fd[MJ_FILE_INDEX], s->entry_cap * sizeof *s->entries);
     if (s->entries) {
-        /* Mappings outlive descriptors, and there may be hundreds of segments. */
-        for (int i = 0; i < 2; i++) {
-            close(s->fd[files[i]]);
-            s->fd[files[i]] = -1;
-        }
+        mj__segment_close_files(s);
         return s;
     }
     why = strerror(errno);

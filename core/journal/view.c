@@ -169,7 +169,11 @@ uint64_t mj_view_find(const struct mj_view *v, int64_t time_us)
     for (size_t i = 0; i < v->count; i++) {
         const struct mj_segment *s = v->segments[i];
         size_t n = readable(v, i), lo = 0, hi = n;
-        if (!n || s->base_us + s->entries[n - 1].time < time_us)
+        /* Without a look at the index, whose page may be on the disk. The last one's is the
+         * writer's. */
+        if (!n || (i + 1 < v->count && s->last_us < time_us))
+            continue;
+        if (s->base_us + s->entries[n - 1].time < time_us)
             continue;
         while (lo < hi) {
             size_t mid = lo + (hi - lo) / 2;

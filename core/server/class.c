@@ -1,9 +1,5 @@
 #include "server/class.h"
 
-#include <sys/random.h>
-
-#include "base/clock.h"
-
 #define HITS_ENOUGH      (64u << 10)
 #define NAME_ENTRIES_MAX (1u << 20) /* of all lists by collection; past it they start over */
 
@@ -14,16 +10,10 @@ struct mj_name_list {
     uint64_t generation;
 };
 
-struct mj_did_node {
-    uint64_t serial; /* of the class; another one in that slot means that it is gone */
-    uint32_t hash, slot, next;
-};
-
 void mj_classes_init(struct mj_classes *c, struct mj_journal *journal)
 {
     *c = (struct mj_classes){.journal = journal, .serial = 1, .names_generation = 1};
-    if (getrandom(&c->did_secret, sizeof c->did_secret, 0) < 0)
-        c->did_secret = (uint64_t)mj_mono_us();
+    mj_dids_init(&c->dids, (struct mj_class *const *const *)&c->all);
 }
 
 static void drop_names(struct mj_classes *c)
@@ -44,8 +34,7 @@ void mj_classes_deinit(struct mj_classes *c)
     free(c->all);
     free(c->table);
     free(c->free_slots);
-    free(c->did_heads);
-    free(c->did_nodes);
+    mj_dids_deinit(&c->dids);
     free(c->hits);
     free(c->touched);
     *c = (struct mj_classes){0};
@@ -103,6 +92,14 @@ struct mj_class *mj_class_get(struct mj_classes *c, unsigned stream, enum mj_cod
     class->size = filter ? mj_filter_size(filter) : 0;
     class->hash = hash;
     class->refs = 1;
+    class->max_json = UINT64_MAX;
+    class->pass = UINT16_MAX;
+    if (filter) {
+        if (codec == MJ_CODEC_TEXT)
+            class->max_json = mj_filter_max_size(filter);
+        class->pass = mj_filter_pass(filter);
+        class->named = mj_filter_has_collections(filter);
+    }
     class->stream = (uint8_t)stream;
     class->codec = (uint8_t)codec;
     class->first_hit = class->last_hit = MJ_NO_HIT;
@@ -120,7 +117,7 @@ static void unindex(struct mj_classes *c, struct mj_class *class)
     if (class->index == MJ_INDEX_NONE)
         return;
     if (class->index == MJ_INDEX_DIDS)
-        c->did_dead += mj_filter_did_count(class->filter);
+        mj_dids_remove(&c->dids, class);
     if (class->index == MJ_INDEX_NAMED)
         c->names_generation++;
     struct mj_class_list *list = &c->lists[class->index];
@@ -147,59 +144,6 @@ void mj_class_unref(struct mj_classes *c, struct mj_class *class)
     free(class);
 }
 
-/* ---- by DID ---- */
-
-static uint32_t *did_head(const struct mj_classes *c, uint32_t hash)
-{
-    uint64_t mixed = ((uint64_t)hash ^ c->did_secret) * UINT64_C(0x9e3779b97f4a7c15);
-    return &c->did_heads[mixed >> 32 & (c->did_cap - 1)];
-}
-
-static void did_link(struct mj_classes *c, uint32_t i)
-{
-    uint32_t *head = did_head(c, c->did_nodes[i].hash);
-    c->did_nodes[i].next = *head;
-    *head = i;
-}
-
-/* Forgets the dead and makes room for n more. */
-static void did_rebuild(struct mj_classes *c, size_t n)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < c->did_count; i++) {
-        struct mj_did_node *node = &c->did_nodes[i];
-        struct mj_class *class = c->all[node->slot];
-        if (class && class->serial == node->serial)
-            c->did_nodes[kept++] = *node;
-    }
-    c->did_count = kept;
-    c->did_dead = 0;
-    size_t cap = 1024;
-    while (cap < kept + n)
-        cap *= 2;
-    if (cap != c->did_node_cap) {
-        c->did_nodes = mj_realloc(c->did_nodes, cap * sizeof *c->did_nodes);
-        c->did_heads = mj_realloc(c->did_heads, cap * sizeof *c->did_heads);
-        c->did_node_cap = c->did_cap = cap;
-    }
-    memset(c->did_heads, 0xff, cap * sizeof *c->did_heads);
-    for (uint32_t i = 0; i < kept; i++)
-        did_link(c, i);
-}
-
-static void did_add(struct mj_classes *c, const struct mj_class *class)
-{
-    size_t n = mj_filter_did_count(class->filter);
-    if (c->did_count + n > c->did_node_cap || 2 * c->did_dead > c->did_count)
-        did_rebuild(c, n);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t at = (uint32_t)c->did_count++;
-        c->did_nodes[at] = (struct mj_did_node){
-            .serial = class->serial, .hash = mj_filter_did(class->filter, i), .slot = class->slot};
-        did_link(c, at);
-    }
-}
-
 void mj_class_index(struct mj_classes *c, struct mj_class *class)
 {
     if (class->index != MJ_INDEX_NONE)
@@ -209,7 +153,7 @@ void mj_class_index(struct mj_classes *c, struct mj_class *class)
         class->index = MJ_INDEX_OPEN;
     } else if (mj_filter_did_count(f)) {
         class->index = MJ_INDEX_DIDS;
-        did_add(c, class);
+        mj_dids_add(&c->dids, class);
     } else if (mj_filter_has_collections(f)) {
         class->index = MJ_INDEX_NAMED;
         c->names_generation++;
@@ -229,9 +173,6 @@ void mj_class_index(struct mj_classes *c, struct mj_class *class)
 
 static void hit(struct mj_classes *c, struct mj_class *class, uint32_t entry)
 {
-    /* Two of its DIDs may share the 32 bits of their hashes. */
-    if (class->last_hit != MJ_NO_HIT && c->hits[class->last_hit].entry == entry)
-        return;
     if (c->hit_count == c->hit_cap) {
         c->hit_cap = c->hit_cap ? 2 * c->hit_cap : 1024;
         c->hits = mj_realloc(c->hits, c->hit_cap * sizeof *c->hits);
@@ -253,27 +194,26 @@ static void hit(struct mj_classes *c, struct mj_class *class, uint32_t entry)
 
 /* The entry being matched. */
 struct candidate {
-    const struct mj_run *run;
     const struct mj_entry *entry;
+    struct mj_span json;
     uint32_t i;
-    size_t json_len;
+    unsigned pass; /* its bit */
+    bool unnamed;  /* a commit whose collection has no number */
 };
 
-static void consider(struct mj_classes *c, struct mj_class *class, const struct candidate *at)
+/* Of DIDs and collections it is known, or does not matter, whether the class wants them. */
+static bool passes(const struct mj_class *class, const struct candidate *at)
 {
-    if (!class->live_count || !(at->entry->streams >> class->stream & 1) ||
-        !mj_filter_may(class->filter, c->journal, at->entry) ||
-        (class->codec == MJ_CODEC_TEXT && at->json_len > mj_filter_max_size(class->filter)) ||
-        !mj_filter_confirm(class->filter, at->entry, mj_run_json(at->run, at->i)))
-        return;
-    hit(c, class, at->i);
+    return class->live_count && at->entry->streams >> class->stream & 1 &&
+           class->pass >> at->pass & 1 && at->json.len <= class->max_json;
 }
 
 static void consider_list(struct mj_classes *c, struct mj_class *const *v, uint32_t n,
                           const struct candidate *at)
 {
     for (uint32_t i = 0; i < n; i++)
-        consider(c, v[i], at);
+        if (passes(v[i], at))
+            hit(c, v[i], at->i);
 }
 
 /* The classes that want a collection, worked out if the classes have changed since. */
@@ -310,26 +250,35 @@ static struct mj_name_list *names_of(struct mj_classes *c, const struct mj_entry
     return list;
 }
 
-static void match(struct mj_classes *c, const struct candidate *at)
+/* The classes that want a collection by name. */
+static void match_named(struct mj_classes *c, const struct candidate *at)
 {
-    const struct mj_entry *e = at->entry;
-    const struct mj_class_list *rest = &c->lists[MJ_INDEX_REST], *named = &c->lists[MJ_INDEX_NAMED];
-    consider_list(c, rest->v, rest->count, at);
-    if (named->count) {
-        if (e->kind != MJ_KIND_COMMIT || e->collection == MJ_COLLECTION_OTHER) {
-            consider_list(c, named->v, named->count, at);
-        } else {
-            struct mj_name_list *list = names_of(c, e);
-            consider_list(c, list->v, list->count, at);
-        }
+    const struct mj_class_list *named = &c->lists[MJ_INDEX_NAMED];
+    if (at->entry->kind != MJ_KIND_COMMIT) {
+        consider_list(c, named->v, named->count, at);
+    } else if (!at->unnamed) {
+        struct mj_name_list *list = names_of(c, at->entry);
+        consider_list(c, list->v, list->count, at);
+    } else {
+        for (uint32_t i = 0; i < named->count; i++)
+            if (passes(named->v[i], at) &&
+                mj_filter_confirm(named->v[i]->filter, at->entry, at->json))
+                hit(c, named->v[i], at->i);
     }
-    if (c->lists[MJ_INDEX_DIDS].count)
-        for (uint32_t i = *did_head(c, e->did); i != MJ_NO_HIT; i = c->did_nodes[i].next) {
-            const struct mj_did_node *node = &c->did_nodes[i];
-            struct mj_class *class = node->hash == e->did ? c->all[node->slot] : NULL;
-            if (class && class->serial == node->serial)
-                consider(c, class, at);
-        }
+}
+
+/* Those that want its DID, and perhaps some collections only. */
+static void match_dids(struct mj_classes *c, const struct candidate *at)
+{
+    uint32_t n;
+    const struct mj_did_member *members = mj_dids_find(&c->dids, at->entry, at->json, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct mj_class *class = c->all[members[i].slot];
+        if (passes(class, at) &&
+            (!class->named || (mj_filter_may(class->filter, c->journal, at->entry) &&
+                               mj_filter_confirm(class->filter, at->entry, at->json))))
+            hit(c, class, at->i);
+    }
 }
 
 size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
@@ -337,10 +286,17 @@ size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
     if (!c->lists[MJ_INDEX_DIDS].count && !c->lists[MJ_INDEX_NAMED].count &&
         !c->lists[MJ_INDEX_REST].count)
         return n;
+    const struct mj_class_list *rest = &c->lists[MJ_INDEX_REST];
     size_t i = 0;
     for (; i < n && c->hit_count < HITS_ENOUGH; i++) {
-        struct candidate at = {r, &r->entries[i], (uint32_t)i, mj_run_json(r, i).len};
-        match(c, &at);
+        const struct mj_entry *e = &r->entries[i];
+        struct candidate at = {e, mj_run_json(r, i), (uint32_t)i, mj_filter_pass_bit(e),
+                               e->kind == MJ_KIND_COMMIT && e->collection == MJ_COLLECTION_OTHER};
+        consider_list(c, rest->v, rest->count, &at);
+        if (c->lists[MJ_INDEX_NAMED].count)
+            match_named(c, &at);
+        if (c->lists[MJ_INDEX_DIDS].count)
+            match_dids(c, &at);
     }
     return i;
 }

@@ -18,27 +18,33 @@
  * the server's thread. */
 #pragma once
 
-#include "server/filter.h"
+#include "server/dids.h"
 
 enum mj_codec { MJ_CODEC_TEXT, MJ_CODEC_ZSTD, MJ_CODECS };
 
 struct mj_sub;
 
 struct mj_class {
+    /* What a round looks at, in one cache line. */
     uint64_t serial;
-    struct mj_filter *filter; /* owned; NULL passes everything */
+    struct mj_filter *filter;     /* owned; NULL passes everything */
+    uint64_t max_json;            /* larger events do not pass; of zstd only their frame can tell */
+    uint32_t first_hit, last_hit; /* of this round; MJ_NO_HIT when there is none */
+    uint32_t live_count;
+    uint16_t pass;  /* mj_filter_pass() */
+    uint8_t stream; /* bit */
+    uint8_t codec;  /* enum mj_codec */
+    uint8_t index;  /* enum mj_class_index */
+    bool named;     /* the filter has collections */
+
     uint64_t hash;
     struct mj_class *next; /* in its chain */
     size_t size;           /* of the filter, as counted in the set */
+    struct mj_sub **live;  /* owned array of borrowed live members; the server's */
+    uint32_t live_cap;
     unsigned refs;
     uint32_t slot;
-    uint32_t place;       /* in the list that it is in, by `index` */
-    uint8_t stream;       /* bit */
-    uint8_t codec;        /* enum mj_codec */
-    uint8_t index;        /* enum mj_class_index */
-    struct mj_sub **live; /* owned array of borrowed live members; the server's */
-    uint32_t live_count, live_cap;
-    uint32_t first_hit, last_hit; /* of this round; NO_HIT when there is none */
+    uint32_t place; /* in the list that it is in, by `index` */
 };
 
 /* How new entries find a class. */
@@ -79,11 +85,7 @@ struct mj_classes {
     uint64_t names_generation;
     size_t names_entries;
 
-    /* By DID: chains of nodes; nodes of classes that are gone stay until half of all are dead. */
-    uint32_t *did_heads;
-    struct mj_did_node *did_nodes;
-    size_t did_cap, did_count, did_dead, did_node_cap;
-    uint64_t did_secret;
+    struct mj_dids dids;
 
     struct mj_hit *hits; /* owned */
     size_t hit_count, hit_cap;

@@ -246,7 +246,8 @@ bool mj__feed_info(struct mj_sub *sub, const char *name)
     /* The newest it has looked at. Where that is gone, or seqs are missing, the next one there is:
      * cursors are inclusive, so nothing is lost. */
     uint64_t at = mj__feed_position(sub);
-    int64_t time_us = mj_view_time(v, at > v->floor ? at - 1 : at);
+    int64_t time_us =
+        at >= s->live_end ? s->live_us : mj_view_time(v, at > v->floor ? at - 1 : v->floor);
     char json[128];
     uint8_t text[MJ_WS_HEAD_MAX + sizeof json];
     int len = snprintf(json, sizeof json,
@@ -403,6 +404,14 @@ static void caught_up(struct mj_sub *sub)
     join(sub);
 }
 
+/* How many events a replay may have now: an equal part of what its address may. */
+static size_t share_of(const struct mj_sub *sub)
+{
+    size_t all = mj_host_allowance(&sub->server->hosts, sub->host, mj_mono_us());
+    size_t share = all / sub->host->connections;
+    return share || !all ? share : 1;
+}
+
 void mj__feed_turn(struct mj_sub *sub)
 {
     struct mj_server *s = sub->server;
@@ -423,7 +432,7 @@ void mj__feed_turn(struct mj_sub *sub)
             return;
         }
         size_t most = SIZE_MAX;
-        if (sub->replaying && !(most = mj_host_allowance(&s->hosts, sub->host, mj_mono_us()))) {
+        if (sub->replaying && !(most = share_of(sub))) {
             mj__feed_move(sub, MJ_SUB_PARKED);
             return;
         }
@@ -474,6 +483,15 @@ static void all_behind(struct mj_server *s)
     for (size_t i = 0; i < s->sub_count && s->live_count; i++)
         if (s->subs[i]->state == MJ_SUB_LIVE)
             mj__feed_move(s->subs[i], MJ_SUB_BEHIND);
+}
+
+/* Nobody is live, so what is new is everybody's own business. */
+static void pass_over(struct mj_server *s)
+{
+    if (s->live_end == s->view.end)
+        return;
+    s->live_end = s->view.end;
+    s->live_us = mj_view_newest(&s->view);
 }
 
 /* The first n entries of a run to a class: those of its hits, or, from hit MJ_NO_HIT, all that are
@@ -532,14 +550,14 @@ bool mj__feed_round(struct mj_server *s)
         s->live_end = v->floor;
     }
     if (!s->live_count)
-        s->live_end = v->end;
+        pass_over(s);
     while (s->live_end < v->end && bytes < ROUND_BYTES) {
         struct mj_run r;
         if (!mj_view_run(v, s->live_end, &r))
             break; /* never, and if so the next view has it */
         if (mj_view_load(v, &r)) {
             all_behind(s);
-            s->live_end = v->end;
+            pass_over(s);
             break;
         }
         size_t n = mj_classes_match(&s->classes, &r, slice(&r));
@@ -552,6 +570,7 @@ bool mj__feed_round(struct mj_server *s)
         mj_classes_done(&s->classes);
         bytes += r.entries[n - 1].end - r.start;
         s->live_end = r.seq + n;
+        s->live_us = mj_run_time(&r, n - 1);
     }
     if (s->parked)
         on_park(s->loop, &s->park, 0);

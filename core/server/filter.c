@@ -277,10 +277,14 @@ size_t mj_filter_size(const struct mj_filter *f)
 uint64_t mj_filter_max_size(const struct mj_filter *f) { return f->max_size; }
 bool mj_filter_has_collections(const struct mj_filter *f) { return f->any_collections; }
 size_t mj_filter_did_count(const struct mj_filter *f) { return f->dids.count; }
-uint32_t mj_filter_did(const struct mj_filter *f, size_t i)
+uint64_t mj_filter_did_hash(const struct mj_filter *f, size_t i) { return f->dids.items[i].hash; }
+
+struct mj_span mj_filter_did_text(const struct mj_filter *f, size_t i)
 {
-    return (uint32_t)f->dids.items[i].hash;
+    return item_text(&f->dids, i);
 }
+
+uint16_t mj_filter_pass(const struct mj_filter *f) { return f->pass; }
 
 /* By full name, or by a prefix: those end in a dot, so there is one candidate per dot. */
 static bool wants_name(const struct mj_filter *f, struct mj_span name)
@@ -308,6 +312,8 @@ static struct mj_span json_text(struct mj_span json, struct mj_span key)
     const uint8_t *end = memchr(at, '"', (size_t)(json.ptr + json.len - at));
     return end ? mj_span(at, (size_t)(end - at)) : mj_span(NULL, 0);
 }
+
+struct mj_span mj_json_did(struct mj_span json) { return json_text(json, MJ_SPAN("{\"did\":\"")); }
 
 /* The two bits of a collection's number, worked out now. */
 static unsigned learn(struct mj_filter *f, const struct mj_journal *j, uint32_t id)
@@ -345,7 +351,7 @@ bool mj_filter_wants(struct mj_filter *f, const struct mj_journal *j, uint16_t c
 
 static inline bool may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e)
 {
-    if (!(f->pass >> ((e->kind & 3) * 4 + (e->op & 3)) & 1))
+    if (!(f->pass >> mj_filter_pass_bit(e) & 1))
         return false;
     /* Identity and account events pass collection filters: v1 clients rely on it. */
     if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, j, e->collection))
@@ -363,7 +369,7 @@ bool mj_filter_confirm(const struct mj_filter *f, const struct mj_entry *e, stru
     if (f->any_collections && e->kind == MJ_KIND_COMMIT && e->collection == MJ_COLLECTION_OTHER &&
         !wants_name(f, json_text(json, MJ_SPAN("\"collection\":\""))))
         return false;
-    return !f->dids.count || set_has(&f->dids, json_text(json, MJ_SPAN("{\"did\":\"")), e->did);
+    return !f->dids.count || set_has(&f->dids, mj_json_did(json), e->did);
 }
 
 void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned stream,

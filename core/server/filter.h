@@ -47,8 +47,17 @@ size_t mj_filter_size(const struct mj_filter *f);
 uint64_t mj_filter_max_size(const struct mj_filter *f); /* UINT64_MAX for none */
 bool mj_filter_has_collections(const struct mj_filter *f);
 size_t mj_filter_did_count(const struct mj_filter *f);
-/* Of the i-th DID, as in an index record. */
-uint32_t mj_filter_did(const struct mj_filter *f, size_t i);
+/* Of the i-th DID; the text is borrowed as long as the filter lives. */
+uint64_t mj_filter_did_hash(const struct mj_filter *f, size_t i);
+struct mj_span mj_filter_did_text(const struct mj_filter *f, size_t i);
+/* Bit (kind * 4 + op) for each that passes what kinds and operations say. */
+uint16_t mj_filter_pass(const struct mj_filter *f);
+static inline unsigned mj_filter_pass_bit(const struct mj_entry *e)
+{
+    return (e->kind & 3u) * 4 + (e->op & 3u);
+}
+/* The DID in an event's JSON. */
+struct mj_span mj_json_did(struct mj_span json);
 
 /* Does it want the collection of that number? Only asked when it has collections. */
 bool mj_filter_wants(struct mj_filter *f, const struct mj_journal *j, uint16_t collection);

@@ -110,6 +110,7 @@ struct mj_server {
 
     struct mj_view view;
     uint64_t live_end; /* the position of all live members */
+    int64_t live_us;   /* time_us of the entry before it; 0 when there has never been one */
     struct mj_classes classes;
     struct mj_scans scans;
     struct mj_packer *packer; /* owned; NULL without a dictionary */

@@ -23,12 +23,14 @@ void mj__pump(struct mj_server *s)
 {
     int64_t start = mj_mono_us();
     mj_view_refresh(&s->view);
-    if (s->live_end < s->view.end)
+    bool news = s->live_end < s->view.end;
+    if (news)
         s->last_event_us = start;
     bool more = mj__feed_round(s);
     set_view_metrics(s);
     s->pump_end_us = mj_mono_us();
-    s->pump_cost_us = s->pump_end_us - start;
+    if (news)
+        s->pump_cost_us = s->pump_end_us - start;
     mj_metric_add(s->m.rounds, 1);
     if (more && !ev_is_active(&s->flush)) { /* others have their turn in between */
         ev_timer_set(&s->flush, 0., 0.);
@@ -85,7 +87,9 @@ static void on_stop(struct ev_loop *loop, ev_async *async, int events)
     s->stopping = true;
     s->started = ev_now(loop);
     mj__front_stop_accepting(s);
-    mj__pump(s);
+    mj_view_refresh(&s->view);
+    while (mj__feed_round(s))
+        ;
     mj__subs_close_all(s);
     ev_timer_stop(loop, &s->second);
     ev_timer_set(&s->second, 0., 0.02);
@@ -239,6 +243,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     make_metrics(s);
     mj_view_init(&s->view, cfg->journal);
     s->live_end = s->view.end;
+    s->live_us = mj_view_newest(&s->view);
     s->started_us = mj_now_us();
     set_view_metrics(s);
     mj_hosts_init(&s->hosts, cfg->replay_rate > 0 ? (double)cfg->replay_rate : 0);

@@ -307,7 +307,7 @@ static int on_writeable(struct mj_sub *sub)
     if (sub->state != MJ_SUB_BEHIND)
         return 0;
     /* However many are catching up, those who are live do not wait for all of them. */
-    if (mj_mono_us() - s->pump_end_us > MJ_FLUSH_MAX_US / 2 && mj_view_refresh(&s->view))
+    if (mj_mono_us() - s->pump_end_us > MJ_FLUSH_MAX_US / 2)
         mj__pump(s);
     mj__feed_turn(sub);
     return 0;

@@ -39,7 +39,8 @@ struct meters {
     struct mj_metric *frames, *bytes, *repeated, *gap, *history_lost, *connected;
     struct mj_metric *reconnects[REASONS];
     struct mj_metric *types[MJ_FRAME_TYPE_COUNT];
-    struct mj_metric *last_seq, *processed_at, *created_at, *lag;
+    struct mj_metric *last_seq, *processed_at, *created_at, *lag, *sequenced;
+    struct mj_histogram *duration;
 };
 
 struct mj_firehose {
@@ -58,7 +59,8 @@ struct mj_firehose {
     struct mj_log_gate info_gate;
 
     /* the batch under way */
-    int64_t batch_frames, batch_bytes, batch_cursor;
+    int64_t batch_frames, batch_bytes, batch_events, batch_cursor;
+    int64_t batch_us;   /* monotonic: when its first frame came */
     char last_time[64]; /* `time` of the newest frame, for the lag */
     size_t last_time_len;
 };
@@ -88,7 +90,16 @@ static void meters_init(struct meters *m, const char *url)
                            "The last frame's own time, Unix nanoseconds.");
     m->lag = METRIC("consumer_last_evt_created_evt_processed_gap", MJ_GAUGE,
                     "Seconds between the last frame's own time and its processing.");
+    m->sequenced = METRIC("consumer_events_sequenced_total", MJ_COUNTER, "Events decoded.");
 #undef METRIC
+    /* v1's buckets: 0.1 ms, doubled. */
+    static int64_t bounds[18];
+    for (size_t i = 0; i < MJ_COUNT(bounds); i++)
+        bounds[i] = INT64_C(100) << i;
+    m->duration = mj_histogram("consumer_event_processing_duration_seconds",
+                               "Time from a frame's arrival until it is published, batches by "
+                               "their average.",
+                               bounds, MJ_COUNT(bounds), "socket_url=\"%s\"", l);
     for (int i = 0; i < REASONS; i++)
         m->reconnects[i] = mj_metric("moonjet_source_reconnects_total", MJ_COUNTER,
                                      "Connections and attempts lost, by reason.",
@@ -224,7 +235,8 @@ static bool is_damage(int err) { return err == MJ_EFRAME || (err <= MJ_ETRUNC &&
 static void on_frame(void *ctx, struct mj_span frame)
 {
     struct mj_firehose *f = ctx;
-    f->batch_frames++;
+    if (!f->batch_frames++)
+        f->batch_us = mj_mono_us();
     f->batch_bytes += (int64_t)frame.len;
     struct mj_peek peek;
     bool readable = mj_peek(frame, false, &peek) == 0;
@@ -243,6 +255,7 @@ static void on_frame(void *ctx, struct mj_span frame)
     f->repeats = 0;
     struct mj_frame out = {0};
     int err = f->cfg.frame(f->cfg.ctx, frame, &out);
+    f->batch_events += (int64_t)out.events;
     if (seq) {
         if (f->last_seq && seq > f->last_seq + 1)
             mj_metric_add(f->m.gap, seq - f->last_seq - 1);
@@ -274,9 +287,12 @@ static void on_batch(void *ctx)
         return;
     mj_metric_add(f->m.frames, f->batch_frames);
     mj_metric_add(f->m.bytes, f->batch_bytes);
-    f->batch_frames = f->batch_bytes = 0;
     if (f->cfg.flush)
         f->cfg.flush(f->cfg.ctx);
+    mj_metric_add(f->m.sequenced, f->batch_events);
+    mj_histogram_observe_n(f->m.duration, (mj_mono_us() - f->batch_us) / f->batch_frames,
+                           f->batch_frames);
+    f->batch_frames = f->batch_bytes = f->batch_events = 0;
     if (f->cursor == f->batch_cursor)
         return;
     f->batch_cursor = f->cursor;

@@ -11,7 +11,7 @@
 #include "source/dial.h"
 
 #define RX_BYTES   (256u << 10) /* one read; the messages in it are still in cache when used */
-#define READS_MAX  4            /* then the loop's other descriptors and timers have their turn */
+#define READS_MAX  16           /* then the loop's other descriptors and timers have their turn */
 #define HEAD_BYTES (16u << 10)
 #define OUT_BYTES  (64u << 10) /* unsent pongs to a server that pings and does not read */
 
@@ -37,7 +37,8 @@ struct mj_wsc {
     struct mj_buf head;   /* of the response */
     struct mj_buf out;    /* not yet written */
     struct mj_ws_reader reader;
-    uint8_t *rx; /* owned, RX_BYTES */
+    uint8_t *rx;   /* owned, RX_BYTES */
+    bool in_batch; /* messages were handed over since the last batch() */
     int64_t heard_us, pinged_us;
 };
 
@@ -168,16 +169,23 @@ static void on_message(struct mj_wsc *w, const struct mj_ws_msg *m)
     }
 }
 
+static void end_batch(struct mj_wsc *w)
+{
+    if (w->in_batch && w->cfg.batch)
+        w->cfg.batch(w->cfg.ctx);
+    w->in_batch = false;
+}
+
 static void on_bytes(struct mj_wsc *w, uint8_t *p, size_t n)
 {
     struct mj_ws_msg m;
     int got = 0;
+    w->in_batch = true;
     mj_ws_reader_feed(&w->reader, p, n);
     while (w->state == OPEN && (got = mj_ws_reader_next(&w->reader, &m)) > 0)
         on_message(w, &m);
-    if (w->cfg.batch)
-        w->cfg.batch(w->cfg.ctx);
     if (w->state == OPEN && got < 0) {
+        end_batch(w);
         int code = w->reader.close_code;
         put_close(w, code);
         END(w, MJ_WSC_PROTOCOL, code,
@@ -275,6 +283,7 @@ static void on_head(struct mj_wsc *w, const uint8_t *p, size_t n)
     w->cfg.opened(w->cfg.ctx);
     if (w->state == OPEN)
         on_bytes(w, rest, left);
+    end_batch(w);
     mj_buf_deinit(&head);
 }
 
@@ -301,7 +310,12 @@ static void on_readable(void *ctx)
         if (n == 0) {
             if (w->conn.wants_write)
                 mj_watch_writable(w->watch);
-            return;
+            break;
+        }
+        if (n < 0) {
+            end_batch(w);
+            if (w->state != UPGRADING && w->state != OPEN)
+                return; /* its owner has closed it */
         }
         if (n == MJ_ECLOSED) {
             END(w, MJ_WSC_CLOSED, 1006, "the connection ended");
@@ -312,13 +326,15 @@ static void on_readable(void *ctx)
             return;
         }
         w->heard_us = mj_mono_us();
+        bool last = (n < RX_BYTES || reads >= READS_MAX) && !mj_conn_pending(&w->conn);
         if (w->state == UPGRADING)
             on_head(w, w->rx, (size_t)n);
         else
             on_bytes(w, w->rx, (size_t)n);
-        if ((n < RX_BYTES || reads >= READS_MAX) && !mj_conn_pending(&w->conn))
-            return;
+        if (last)
+            break;
     }
+    end_batch(w);
 }
 
 static void on_writable(void *ctx)

@@ -7,7 +7,13 @@ import { readDictionary } from './lib/zstd.mjs'
 
 const words = process.argv.slice(2)
 const url = /^(wss?|https?):\/\//.test(words[0] ?? '') ? words.shift().replace(/^http/, 'ws') : null
-const selected = selection(words)
+let selected
+try {
+  selected = selection(words)
+} catch (e) {
+  console.error(e.message)
+  process.exit(2)
+}
 for (const f of fs.readdirSync(new URL('checks/', import.meta.url)).sort()) await import(`./checks/${f}`)
 
 const t = new Context()

@@ -56,6 +56,10 @@ ok "without a capability" status_has CapBnd 0000000000000000
 ok "cannot gain privileges" status_has NoNewPrivs 1
 ok "under a system call filter" status_has Seccomp 2
 
+# A thread's nice value is the 17th field behind its name.
+keeper_yields() { sed 's/.*) //' /proc/"$(prop MainPID)"/task/*/stat | cut -d' ' -f17 | grep -qx 5; }
+ok "whose keeper may yield" keeper_yields
+
 cat >/etc/moonjet/scripts/moon.lua <<'END'
 local jet = require "moonjet"
 local seen = 0

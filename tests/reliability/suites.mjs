@@ -2,16 +2,28 @@
 // has time for.
 import { random } from './lib/random.mjs'
 
-export const all = ['shim', 'upstream', 'idle', 'hostile', 'crash', 'powerloss']
+export const all = ['shim', 'upstream', 'idle', 'crash', 'powerloss', 'full', 'clock', 'hostile', 'vanish']
 
 const amounts = {
-  full: { idle: { seconds: 3600, rate: 20 }, upstream: { cuts: 100 },
-    crash: { rounds: 200, retained: 50, longest: 2000, look: 20 }, powerloss: { rounds: 150, longest: 2000 },
-    hostile: { rounds: 3, rate: 1000, warm: 100_000, stalled: 50, loris: 100, swarm: 2000, patient: true, args: [] },
+  full: {
+    upstream: { cuts: 100 },
+    idle: { seconds: 3600, rate: 20 },
+    crash: { rounds: 200, retained: 50, longest: 2000, look: 20 },
+    powerloss: { rounds: 150, longest: 2000 },
+    full: { each: 3 },
+    clock: { steps: 100 },
+    hostile: { rounds: 3, rate: 1000, warm: 100_000, stalled: 50, loris: 100, swarm: 2000, patient: true },
+    vanish: { peers: 20 },
   },
-  short: { idle: { seconds: 240, rate: 30 }, upstream: { cuts: 5 },
-    crash: { rounds: 10, retained: 3, longest: 500, look: 10 }, powerloss: { rounds: 5, longest: 500 },
-    hostile: { rounds: 1, rate: 500, warm: 20_000, stalled: 10, loris: 10, swarm: 200, patient: false, args: [] },
+  short: {
+    upstream: { cuts: 3 },
+    idle: { seconds: 120, rate: 30 },
+    crash: { rounds: 8, retained: 2, longest: 300, look: 8 },
+    powerloss: { rounds: 4, longest: 300 },
+    full: { some: 3 },
+    clock: { steps: 6 },
+    hostile: { rounds: 1, rate: 500, warm: 20_000, stalled: 10, loris: 10, swarm: 200, patient: false },
+    vanish: { peers: 0 },
   },
 }
 
@@ -21,7 +33,7 @@ export async function suites(wanted = [], size = process.env.RELIABILITY ?? 'ful
   console.log(`# reliability: ${size}, SEED=${seed}`)
   for (const name of all) {
     if (wanted.length && !wanted.includes(name)) continue
-    await (await import(`./suites/${name}.mjs`)).default({ ...amounts[size], size, seed, random: random(seed, name) })
+    await (await import(`./suites/${name}.mjs`)).default({ seed, random: random(seed, name), ...amounts[size][name] })
   }
   console.log(`# reliability: ${((performance.now() - started) / 1000).toFixed(0)} s, SEED=${seed}`)
 }

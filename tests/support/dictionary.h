@@ -1,32 +1,14 @@
-/* A zstd dictionary for tests, trained on events of the shape they send, and its decoder. */
+/* One zstd dictionary for the tests of a program, and what checks and decodes a frame. */
 #pragma once
 
-#include <zdict.h>
-#include <zstd.h>
-
-#include "base/bytes.h"
+#include "support/zdict.h"
 
 static inline struct mj_span test_dictionary(void)
 {
-    static uint8_t dict[16384];
-    static size_t size;
-    if (!size) {
-        MJ_AUTO_BUF samples = {0};
-        size_t sizes[2000];
-        for (unsigned i = 0; i < MJ_COUNT(sizes); i++) {
-            size_t before = samples.len;
-            mj_buf_printf(
-                &samples,
-                "{\"did\":\"did:plc:%024u\",\"time_us\":%u,\"kind\":\"commit\",\"commit\":{"
-                "\"rev\":\"3l3qo2vuowo%02u\",\"operation\":\"create\",\"collection\":"
-                "\"app.bsky.feed.%s\",\"rkey\":\"r%u\",\"record\":{\"text\":\"%08x%08x\"}}}",
-                i % 37, i * 7919, i % 97, i % 3 ? "like" : "post", i, i * 2654435761u, i * 40503u);
-            sizes[i] = samples.len - before;
-        }
-        size = ZDICT_trainFromBuffer(dict, sizeof dict, samples.ptr, sizes, MJ_COUNT(sizes));
-        assert_false(ZDICT_isError(size));
-    }
-    return mj_span(dict, size);
+    static struct mj_buf dict; /* kept until the end */
+    if (!dict.len)
+        make_dictionary(&dict, 4711);
+    return mj_buf_span(&dict);
 }
 
 /* Decodes one complete frame that carries the dictionary's id, a size and a checksum. */

@@ -61,6 +61,7 @@ static inline struct wsclient *ws_request(int port, const char *request)
     }
     c->status = h.status;
     if (c->status == 101) {
+        mj_buf_cstr(&c->head); /* so that it never moves: the reader borrows what is behind it */
         mj_ws_reader_feed(&c->reader, c->head.ptr + size, c->head.len - (size_t)size);
         return c;
     }

@@ -209,6 +209,77 @@ static void rounds(void **state)
     mj_journal_close(j);
 }
 
+static int by_hash(const void *a, const void *b)
+{
+    uint32_t x = (uint32_t)(*(const uint64_t *)a >> 32), y = (uint32_t)(*(const uint64_t *)b >> 32);
+    return (x > y) - (x < y);
+}
+
+/* Two DIDs whose hashes have the same low half. */
+static void twins(char out[2][40])
+{
+    enum { N = 400000 };
+    uint64_t *all = mj_alloc(N * sizeof *all);
+    for (uint32_t i = 0; i < N; i++) {
+        did_text(i, out[0]);
+        all[i] = mj_hash(mj_str(out[0])) << 32 | i;
+    }
+    qsort(all, N, sizeof *all, by_hash);
+    size_t i = 1;
+    while (i < N && all[i] >> 32 != all[i - 1] >> 32)
+        i++;
+    assert_true(i < N);
+    did_text((uint32_t)all[i - 1], out[0]);
+    did_text((uint32_t)all[i], out[1]);
+    free(all);
+}
+
+static void equal_hashes(void **state)
+{
+    (void)state;
+    char did[2][40];
+    twins(did);
+    const char *first[] = {did[0], NULL}, *both[] = {did[1], did[0], NULL};
+    struct mj_classes set;
+    struct mj_journal *j = mj_journal_in_memory(1 << 20);
+    struct mj_view v;
+    struct mj_run r;
+    mj_classes_init(&set, j);
+    mj_view_init(&v, j);
+    struct mj_class *c[] = {mj_class_get(&set, 0, MJ_CODEC_TEXT, filter_of(NULL, first)),
+                            mj_class_get(&set, 0, MJ_CODEC_TEXT, filter_of(NULL, both))};
+    for (int i = 0; i < 2; i++) {
+        c[i]->live_count = 1;
+        mj_class_index(&set, c[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        char json[100];
+        int n = snprintf(json, sizeof json, "{\"did\":\"%s\"}", did[i]);
+        struct mj_append a = {
+            .time_us = mj_journal_next_time(j), .did_hash = mj_hash(mj_str(did[i])), .streams = 1};
+        assert_int_equal(mj_journal_append(j, &a, mj_span(json, (size_t)n)), 0);
+    }
+    mj_journal_publish(j, -1, 0);
+    mj_view_refresh(&v);
+    assert_true(mj_view_run(&v, v.floor, &r));
+    assert_int_equal(r.entries[0].did, r.entries[1].did);
+    assert_int_equal(mj_classes_match(&set, &r, 2), 2);
+    assert_int_equal(set.hit_count, 3); /* its own one; each once */
+    assert_int_equal(set.hits[c[0]->first_hit].entry, 0);
+    assert_int_equal(c[0]->first_hit, c[0]->last_hit);
+    assert_int_equal(set.hits[c[1]->first_hit].entry, 0);
+    assert_int_equal(set.hits[c[1]->last_hit].entry, 1);
+    mj_classes_done(&set);
+    mj_class_unref(&set, c[0]);
+    assert_int_equal(mj_classes_match(&set, &r, 2), 2);
+    assert_int_equal(set.hit_count, 2); /* nothing is left of the one that is gone */
+    mj_classes_done(&set);
+    mj_class_unref(&set, c[1]);
+    mj_view_deinit(&v);
+    mj_classes_deinit(&set);
+    mj_journal_close(j);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
     (void)st;
@@ -325,6 +396,7 @@ static void summaries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sharing), cmocka_unit_test(rounds),
-                                       cmocka_unit_test(windows), cmocka_unit_test(summaries)};
+                                       cmocka_unit_test(equal_hashes), cmocka_unit_test(windows),
+                                       cmocka_unit_test(summaries)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

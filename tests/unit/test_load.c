@@ -423,7 +423,8 @@ static void be_broken(struct call *c)
 static void test_liars(void **state)
 {
     (void)state;
-    expect(be_good, "--subscribers 5 --events 50", MJ_EXIT_OK, "\"passed\":true,\"connected\":5,");
+    expect(be_good, "--subscribers 5 --events 50", MJ_EXIT_OK,
+           "\"passed\":true,\"interrupted\":false,\"connected\":5,");
     expect(be_good, "--subscribers 5 --events 50 --stall 2", MJ_EXIT_OK, "\"stalled_open\":2,");
     expect(be_lossy, "--subscribers 5 --events 45", MJ_EXIT_FAILED, "\"missing\":2,");
     expect(be_double, "--subscribers 3 --events 51", MJ_EXIT_FAILED, "\"duplicates\":3,");

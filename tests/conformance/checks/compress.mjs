@@ -7,8 +7,8 @@ import { seconds } from '../lib/site.mjs'
 
 const MOST = 2000 // messages of a busy stranger; each loads the dictionary anew
 
-function needsDictionary(s) {
-  if (!s.dictionary) skip('no dictionary: name one with DICTIONARY=FILE')
+export function needsDictionary(s) {
+  if (!s.dictionary) skip('no dictionary: name one with DICTIONARY=FILE', s.ours && 'MOONJET_REQUIRE_SHARED')
 }
 
 // All of a span, compressed, equals the plain lines; resolves to the probe.
@@ -24,8 +24,9 @@ async function compressed(s, t, query, headers) {
 
 check(47, 'compress=true: binary, the right dictionary id, the same JSON', async (s, t) => {
   const p = await compressed(s, t, 'compress=true')
-  const [plain, packed] = [p.messages.reduce((n, m) => n + Buffer.byteLength(m.text), 0), p.messages.reduce((n, m) => n + m.data.length, 0)]
-  return `ratio ${(plain / packed).toFixed(2)}`
+  const unpacked = p.messages.filter((m) => m.text)
+  const bytes = (of) => unpacked.reduce((n, m) => n + of(m), 0)
+  return `ratio ${(bytes((m) => Buffer.byteLength(m.text)) / bytes((m) => m.data.length)).toFixed(2)}`
 })
 
 check(48, 'the header Socket-Encoding: zstd does the same', async (s, t) => {

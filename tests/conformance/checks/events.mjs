@@ -12,8 +12,8 @@ const ACCOUNT = /"kind":"account"/
 const NO_COMMITS = 'wantedCollections=org.example.nothing'
 
 check(1, 'no parameters: live text frames', async (s, t) => {
-  const p = await s.subscribe(t, '')
   const mark = s.newest()
+  const p = await s.subscribe(t, '')
   if (s.ours) await s.stir([p])
   else await p.until((x) => x.messages.length >= 3, 'three events', s.wait * 1000)
   wantThat('messages are text', p.messages.every((m) => m.op === TEXT), 'opcode 1', p.messages.map((m) => m.op))

@@ -80,11 +80,11 @@ check(38, '10,000 DIDs are accepted by an update, 10,001 close', async (s, t) =>
   const p = await s.subscribe(t, '')
   const some = s.ours ? [s.world.ALICE] : (await s.sample()).slice(0, 50).map((l) => JSON.parse(l).did)
   const unique = [...new Set(some)]
-  const dids = [...unique, ...names(10_000 - unique.length, (i) => `did:plc:${String(i).padStart(24, 'z').replace(/[0189]/g, (c) => 'abcd'['0189'.indexOf(c)] + '')}x${i}`)]
+  const dids = [...unique, ...names(10_000 - unique.length, (i) => `did:web:${i}.example.com`)]
   want('different DIDs', new Set(dids).size, 10_000)
   p.update({ wantedDids: dids })
   await p.barrier()
-  const mark = s.newest()
+  const mark = await s.mark()
   const seen = p.messages.length
   const end = await s.stir([p], s.ours ? s.world.ALICE : undefined)
   const got = p.lines.slice(seen).filter((l) => JSON.parse(l).time_us > mark && JSON.parse(l).time_us <= end)

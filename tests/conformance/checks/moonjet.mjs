@@ -1,6 +1,7 @@
 // 101 and up: what Moonjet has beyond v1. Not asked of other servers.
 import { check, skip, want, wantLines, wantThat } from '../lib/runner.mjs'
 import { eventually } from '../../e2e/lib/harness.mjs'
+import { needsDictionary } from './compress.mjs'
 import { refuses, selects } from './filters.mjs'
 import { time } from '../lib/site.mjs'
 
@@ -40,9 +41,13 @@ check(103, 'info=true: a frame says when the replay has caught up, and changes n
   wantThat('not before the replay', time(p.lines[at]) >= mark && p.lines.slice(0, at).some((l) => time(l) === mark), `after ${mark}`, p.lines[at])
   want('how many', p.lines.filter(isInfo).length, 1)
   wantLines('the events', p.lines.filter((l) => !isInfo(l) && time(l) <= end), s.between(0, end))
+  want('its time is that of the newest event looked at', time(p.lines[at]), time(p.lines[at - 1]))
   const q = await s.subscribe(t, 'cursor=0')
   await s.fence([q])
   want('without info=true', q.lines.filter(isInfo), [])
+  if (!s.dictionary) return
+  const z = await s.subscribe(t, 'cursor=0&info=true&compress=true')
+  await z.until(() => z.messages.some((m) => CAUGHT_UP.test(s.decode(m))), 'info frame, compressed')
 }, ours)
 
 check(104, 'heartbeat=1s: a cursor to resume from while nothing passes the filter', async (s, t) => {
@@ -53,6 +58,7 @@ check(104, 'heartbeat=1s: a cursor to resume from while nothing passes the filte
   wantThat('its shape', CURSOR.test(beat()), String(CURSOR), beat())
   want('nothing else', p.lines.filter((l) => !isInfo(l)), [])
   const cursor = time(beat())
+  want('its time is that of the newest event looked at', cursor, end)
   const later = await s.stir([])
   const q = await s.subscribe(t, `cursor=${cursor}`)
   await s.fence([q])
@@ -68,7 +74,10 @@ check(105, '--max-per-ip: 429 for one connection more, until one leaves', async 
   const { site } = await s.another(t, { args: ['--max-per-ip', '3'] })
   const open = [await taken(site, t), await taken(site, t), await taken(site, t)]
   want('the first three', open.map((p) => p.status ?? p), [101, 101, 101])
-  want('the fourth', await taken(site, t), 429)
+  const fourth = await site.request(t)
+  want('the fourth', fourth.status, 429)
+  wantThat('Retry-After', Number(fourth.headers['retry-after']) > 0, 'seconds', fourth.headers['retry-after'])
+  wantThat('its body', /127\.0\.0\.1/.test(fourth.body) && /\b3\b/.test(fourth.body), 'the address and the limit', fourth.body.toString())
   want('X-Forwarded-For of a stranger is no way around', await taken(site, t, { 'X-Forwarded-For': '203.0.113.9' }), 429)
   open[0].destroy()
   await eventually(async () => (await taken(site, t)).status === 101, 'place after one has left')
@@ -93,8 +102,9 @@ check(107, '/status on the metrics listener: JSON', async (s) => {
   want('status', r.status, 200)
   wantThat('type', /^application\/json/.test(r.headers.get('content-type')), 'application/json', r.headers.get('content-type'))
   const status = await r.json()
-  wantThat('version', JSON.stringify(status.version ?? status.versions ?? '').includes('.'), 'a version', status)
-  wantThat('the source is named', JSON.stringify(status).includes(s.source.url), s.source.url, status)
+  const text = JSON.stringify(status)
+  for (const [what, part] of [['the source', s.source.url], ['the stream', '"main"'], ['the journal', '"durable_seq"'], ['the version', '"version']])
+    wantThat(`${what} is named`, text.includes(part), part, status)
   const other = await fetch(`${s.moonjet.http}/status`)
   want('not on the stream listener', other.status, 404)
 }, ours)
@@ -111,15 +121,45 @@ check(108, 'what our own parameters refuse, and with which words', async (s, t) 
   want('in an update', `${code} ${reason}`, '1000 failed to parse subscriber options: invalid subscriber options: unknown kind: moon')
 }, ours)
 
-check(109, 'compress=true without a dictionary: 400 and what to do', async (s, t) => {
-  if (!await s.knows('zstd-dictionary')) want('options', 'none', '--zstd-dictionary')
+check(109, 'zstd without a dictionary on the server: 400 and what to do', async (s, t) => {
   const { site } = await s.another(t, { dictionary: false })
-  const p = await site.request(t, 'compress=true')
-  if (p.status === 101) skip('this machine has a dictionary installed')
-  want('status', p.status, 400)
-  wantThat('words', /dictionary/.test(p.body.toString()), 'something about the dictionary', p.body.toString())
-  const q = await site.subscribe(t, '', { headers: { 'Socket-Encoding': 'zstd' } })
-  await site.feed(s.world.round(1))
-  await q.until((x) => x.messages.length, 'an event')
-  want('the header alone is no reason to refuse: opcode', q.messages[0].op, 1)
+  for (const [query, headers] of [['compress=true', {}], ['', { 'Socket-Encoding': 'zstd' }]]) {
+    const p = await site.request(t, query, { headers })
+    if (p.status === 101) skip('this machine has a dictionary installed')
+    want('status', p.status, 400)
+    wantThat('words', /^zstd is not available: .*moonjet dictionary install/.test(p.body), 'zstd is not available: …', p.body.toString())
+  }
+  await site.subscribe(t, 'compress=1')
+}, ours)
+
+check(110, 'with compression a size limit is one of the zstd frame', async (s, t) => {
+  needsDictionary(s)
+  const { p } = await s.collect(t, 'compress=true')
+  const sizes = p.messages.map((m) => m.data.length).sort((a, b) => a - b)
+  const limit = sizes[Math.floor(sizes.length * 0.9)] // above an identity event: the fence is one
+  const { p: q, all } = await s.collect(t, `compress=true&maxMessageSizeBytes=${limit - 1}`)
+  const small = new Set(p.messages.filter((m) => m.data.length < limit).map((m) => m.text))
+  const got = q.lines.filter((l) => time(l) <= time(p.lines.at(-1)))
+  wantLines(`below ${limit}`, got, all.filter((l) => small.has(l)))
+  wantThat('the limit', q.messages.every((m) => m.data.length < limit), `below ${limit}`, q.messages.map((m) => m.data.length))
+}, ours)
+
+check(111, '--replay-rate delays catching up and loses nothing; who has caught up is not delayed', async (s, t) => {
+  const { site, source } = await s.another(t, { args: ['--replay-rate', '500'] })
+  const { commit, thing, ALICE } = s.world
+  const events = (from, n) => Array.from({ length: n }, (_, k) => commit(ALICE, thing(`n${from + k}`, { n: from + k })))
+  await source.feed(events(0, 1250))
+  const control = await site.subscribe(t, 'cursor=0') // uses up the first second's worth, too
+  await control.until(() => control.messages.length >= 1250, 'the replay', 30_000)
+  const at = performance.now()
+  const p = await site.subscribe(t, 'cursor=0')
+  await p.until(() => p.messages.length >= 1250, 'the replay', 30_000)
+  const took = performance.now() - at
+  wantThat('time for 1,250 events at 500 per second, 500 at once', took > 1400, 'at least 1.4 s', `${took} ms`)
+  const live = await site.subscribe(t, '')
+  await source.feed(events(1250, 2000))
+  const all = (x, n) => x.until(() => x.messages.length >= n, 'the live events', 30_000)
+  await Promise.all([all(live, 2000), all(p, 3250)])
+  wantLines('what came', p.lines.slice(1250), live.lines)
+  return `${(took / 1000).toFixed(1)} s`
 }, ours)

@@ -6,7 +6,7 @@ import { time } from '../lib/site.mjs'
 // After an update has been read: what comes live is what `pass` selects.
 async function live(s, p, what, pass, who) {
   await p.barrier()
-  const mark = s.newest()
+  const mark = await s.mark()
   const end = await s.stir([p], who)
   const got = p.lines.filter((l) => time(l) > mark && time(l) <= end)
   wantLines(what, got, s.between(mark, end).filter((l) => pass(JSON.parse(l), Buffer.byteLength(l))))
@@ -40,7 +40,7 @@ check(56, 'maxMessageSizeBytes of an update (v1, a defect: ignored)', async (s, 
   p.update({ maxMessageSizeBytes: 400 })
   if (s.ours) return live(s, p, 'limit 400', (_, bytes) => bytes <= 400)
   await p.barrier()
-  const mark = s.newest()
+  const mark = await s.mark()
   const end = await s.stir([p])
   const above = (l) => Buffer.byteLength(l) > 400
   if (!s.between(mark, end).some(above)) skip('no event above 400 bytes came by')

@@ -1,4 +1,5 @@
-// One property spoiled at a time, and the checks that must notice: [what, checks, mutation].
+// One property spoiled at a time, and the checks that must notice: [what, checks, mutation], and how
+// long they are to wait for what may not come, where that is more than usual.
 import { BINARY, CLOSE, PONG, TEXT, frame } from './probe.mjs'
 import { unzstd, zstd } from './zstd.mjs'
 
@@ -128,6 +129,7 @@ export const mutations = (dictionary) => [
   ['events from before the hello', [63], target(/(requireHello=true.*)/, '$1&cursor=0')],
   ['requireHello=1 waits', [64], target('requireHello=1', 'requireHello=true')],
   ['a pong without its payload', [65], { control: (f) => (f.op === PONG ? [{ op: PONG, payload: Buffer.alloc(0) }] : [f]) }],
+  ['a reader that stops is never noticed', [66], {}, 8000], // the proxy goes on reading
   ['another welcome', [68], body((b) => b.replace('Welcome', 'Hello'))],
   ['a metric under another name', [69], body((b) => b.replaceAll('jetstream_bytes_emitted_total', 'moon'))],
   ['a DID cut at its underscore', [71], { target: (x) => x.replaceAll('did:web:a_b.example', 'did:web:a') }],
@@ -143,6 +145,7 @@ export const mutations = (dictionary) => [
   ['a heartbeat ahead of the stream', [104], line((l) => (l.includes('"name":"cursor"') ? l.replace(/"time_us":\d+/, `"time_us":${Date.now() * 1000 + 3_600_000_000}`) : l))],
   ['another status than 429', [105, 106], { answer: (a) => { a.head = a.head.replace('429', '503') } }],
   ['X-Forwarded-For ignored', [106], { headers: (h) => h.filter((x) => !/^x-forwarded-for/i.test(x)) }],
+  ['no word about the dictionary', [109], body((b) => b.replaceAll('dictionary', 'moon'))],
   ['/status is no JSON', [107], body((b) => (b.startsWith('{') ? 'fine' : b))],
 ]
 

@@ -10,7 +10,7 @@ import { dictionaryFile, readDictionary } from './zstd.mjs'
 let help
 export async function knows(t, option) {
   help ??= (await command(t, ['run', '--help'])).out
-  return new RegExp(`--${option}\\b`).test(help)
+  return new RegExp(`--${option}(?![\\w-])`).test(help)
 }
 
 // A Moonjet over a source, with the dictionary where it takes one.

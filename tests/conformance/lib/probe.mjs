@@ -260,8 +260,12 @@ export class Probe {
           done(reject, e)
           return
         }
-        if (v) done(resolve, v)
-        else if (this.ended) done(reject, new Error(`${this.what}: ended (${this.ended}${this.closeFrame ? `, close ${this.closeFrame.code} ${this.closeFrame.reason}` : ''}) before ${what}`))
+        if (v) {
+          done(resolve, v)
+        } else if (this.ended) {
+          const c = this.closeFrame
+          done(reject, new Error(`${this.what}: ended (${this.ended}${c ? `, close ${c.code} ${c.reason}` : ''}) before ${what}`))
+        }
       }
       const timer = setTimeout(() => done(reject, new Error(`${this.what}: no ${what} within ${ms / 1000} s; ${this.messages.length} messages came`)), ms)
       this.#watchers.add(look)

@@ -1,17 +1,15 @@
 // Checks by number: one line each, `ok N - title`, with what was expected and what came beneath a
 // `not ok`. A check is a function of the site (whom we test) and of `t`, which lends connections and
 // processes and takes them back; it may return a remark for its line, or give up with skip().
-import { Context, Skip } from '../../e2e/lib/harness.mjs'
+import { Context, Skip, skip } from '../../e2e/lib/harness.mjs'
+
+export { skip }
 
 class Mismatch extends Error {
   constructor(what, expected, got) {
     super(what)
     Object.assign(this, { expected, got })
   }
-}
-
-export function skip(why) {
-  throw new Skip(why)
 }
 
 const show = (v) => (typeof v === 'string' ? v : JSON.stringify(v, (_, x) => (typeof x === 'bigint' ? String(x) : x)) ?? String(v))

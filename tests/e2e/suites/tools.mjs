@@ -21,7 +21,9 @@ async function load(t, m, ...args) {
 export default async function suite() {
   await test('load: every subscriber of a real router gets everything, in order, live and from a cursor', async (t) => {
     const s = await network(t, 400)
-    const m = await Moonjet.run(t, { source: s.url })
+    const dir = t.dir()
+    const data = path.join(dir, 'data')
+    const m = await Moonjet.run(t, { source: s.url, data })
     const live = await load(t, m, '--subscribers', '60', '--events', '400', '--stall', '3', '--stamp')
     assert.ok(live.passed, JSON.stringify(live))
     assert.equal(live.connected, 63)
@@ -33,6 +35,10 @@ export default async function suite() {
     assert.ok(replay.passed, JSON.stringify(replay))
     const delivered = sum(await m.metrics(), 'jetstream_events_delivered_total')
     assert.ok(delivered >= live.events + replay.events, `${delivered} delivered`)
+    // Its journal trains a dictionary while it runs.
+    const trained = await command(t, ['dictionary', 'train', '--data', data, '--out', path.join(dir, 'dict'), '--size', '8K'])
+    assert.equal(trained.code, 0, trained.err)
+    assert.match(trained.out, /judged by \d+ events/)
     await m.finish()
     await s.finish()
   }, { seconds: 120 })
@@ -105,5 +111,19 @@ export default async function suite() {
     assert.deepEqual(tail.lines, lines)
     const loaded = await command(t, ['load', url, '--json', '--zstd', '100', '--dictionary', dict, '--subscribers', '3', '--events', '1000', '--duration', '60s'])
     assert.equal(loaded.code, 0, loaded.out)
+
+    // The same with our own server at the other end.
+    const s = await network(t, 400)
+    const m = await Moonjet.run(t, { source: s.url, data: path.join(dir, 'data') }) // which holds the dictionary
+    const half = await load(t, m, '--subscribers', '20', '--zstd', '50', '--dictionary', dict, '--churn', '20', '--events', '400')
+    assert.ok(half.passed, JSON.stringify(half))
+    const printed = async (...args) => {
+      const r = await command(t, ['tail', m.url, '--cursor', '0', '--count', '300', ...args])
+      assert.equal(r.code, 0, r.err)
+      return r.lines
+    }
+    assert.deepEqual(await printed('--zstd', '--dictionary', dict), await printed())
+    await m.finish()
+    await s.finish()
   }, { seconds: 120 })
 }

@@ -18,31 +18,48 @@ const [START, CREATE, OPENED, WRITE, TRUNCATE, RENAME, UNLINK, MKDIR, LINK, SYNC
 const HEAD = 32
 const SECTOR = 512
 
-// Bytes that grow.
+// The bytes of a file. Behind the last one written there are zeros up to its size, which take no room:
+// files are made much larger than they are filled.
 class Bytes {
-  constructor(b = Buffer.alloc(0)) {
-    this.b = b
-    this.size = b.length
+  constructor(b = Buffer.alloc(0), size = b.length) {
+    Object.assign(this, { b, end: b.length, size })
   }
   copy() {
-    return new Bytes(Buffer.from(this.b.subarray(0, this.size)))
+    return new Bytes(Buffer.from(this.b.subarray(0, this.end)), this.size)
   }
   resize(n) {
-    if (n > this.b.length) {
-      const more = Buffer.alloc(Math.max(n, 2 * this.b.length))
-      this.b.copy(more, 0, 0, this.size)
-      this.b = more
-    } else if (n > this.size) {
-      this.b.fill(0, this.size, n)
+    if (n < this.end) {
+      this.b.fill(0, n, this.end)
+      this.end = n
     }
     this.size = n
   }
   write(at, data, from = 0, to = data.length) {
-    if (at + to > this.size && to > from) this.resize(at + to)
+    if (to === from) return
+    if (at + to > this.b.length) {
+      const more = Buffer.alloc(Math.max(at + to, 2 * this.b.length))
+      this.b.copy(more, 0, 0, this.end)
+      this.b = more
+    }
     data.copy(this.b, at + from, from, to)
+    this.end = Math.max(this.end, at + to)
+    this.size = Math.max(this.size, this.end)
   }
-  get all() {
-    return this.b.subarray(0, this.size)
+  // Where a file differs, or -1. Far behind its end nobody looks.
+  differs(file) {
+    const fd = fs.openSync(file)
+    const size = fs.fstatSync(fd).size
+    const real = Buffer.alloc(Math.min(size, this.end + (1 << 20)))
+    fs.readSync(fd, real, 0, real.length, 0)
+    fs.closeSync(fd)
+    const n = Math.min(real.length, this.end)
+    if (real.compare(this.b, 0, n, 0, n) !== 0) return real.findIndex((x, i) => x !== this.b[i])
+    const tail = real.subarray(n).findIndex((x) => x !== 0)
+    return tail >= 0 ? n + tail : size !== this.size ? Math.min(size, this.size) : -1
+  }
+  save(file) {
+    fs.writeFileSync(file, this.b.subarray(0, this.end))
+    fs.truncateSync(file, this.size)
   }
 }
 
@@ -91,18 +108,22 @@ export class Disk {
     this.#load()
   }
   #load() {
-    this.synced = new Map()
+    const names = new Map()
     const walk = (sub) => {
       for (const e of fs.readdirSync(path.join(this.dir, sub), { withFileTypes: true })) {
         const name = sub ? `${sub}/${e.name}` : e.name
         if (e.isDirectory()) {
-          this.synced.set(name, DIR)
+          names.set(name, DIR)
           walk(name)
-        } else this.synced.set(name, new File(new Bytes(fs.readFileSync(path.join(this.dir, name)))))
+        } else names.set(name, new File(new Bytes(fs.readFileSync(path.join(this.dir, name)))))
       }
     }
     walk('')
-    this.names = new Map(this.synced)
+    this.#begin(names)
+  }
+  #begin(names) {
+    this.synced = names
+    this.names = new Map(names)
     this.pending = [] // operations on names, in order
     this.numbers = new Map()
     this.doubtful = null // a record whose result is not known
@@ -208,14 +229,18 @@ export class Disk {
     const file = this.#file(r)
     const name = [...this.names].find(([, f]) => f === file)?.[0]
     if (!name) return
-    const real = fs.readFileSync(path.join(this.dir, name))
+    const fd = fs.openSync(path.join(this.dir, name))
+    const size = fs.fstatSync(fd).size
+    const real = Buffer.alloc(r.data.length)
+    const there = fs.readSync(fd, real, 0, real.length, r.offset)
+    fs.closeSync(fd)
     if (r.type === TRUNCATE) {
-      if (real.length === r.offset && file.now.size !== r.offset) this.#did(r, 0)
+      if (size === r.offset && file.now.size !== r.offset) this.#did(r, 0)
       return
     }
     // A kill may cut a write short.
     let n = 0
-    while (n < r.data.length && r.offset + n < real.length && real[r.offset + n] === r.data[n]) n++
+    while (n < there && real[n] === r.data[n]) n++
     if (n) this.#did(r, n)
   }
   #check() {
@@ -226,20 +251,17 @@ export class Disk {
         seen.add(name)
         const f = this.names.get(name)
         if (e.isDirectory()) walk(name)
-        const real = e.isDirectory() ? null : fs.readFileSync(path.join(this.dir, name))
+        const file = path.join(this.dir, name)
         if (!f) {
           // Killed between making it and recording that.
-          if (real && real.length === 0) {
-            fs.rmSync(path.join(this.dir, name))
+          if (!e.isDirectory() && fs.statSync(file).size === 0) {
+            fs.rmSync(file)
             continue
           }
           throw new Error(`${name} was made unseen`)
         }
-        if (real && !real.equals(f.now.all)) {
-          let i = 0
-          while (i < real.length && real[i] === f.now.all[i]) i++
-          throw new Error(`${name}: changed unseen: ${real.length} bytes, ${f.now.size} by the log, the first difference at ${i}`)
-        }
+        const at = f === DIR ? -1 : f.now.differs(file)
+        if (at >= 0) throw new Error(`${name}: changed unseen, first at ${at}; ${f.now.size} bytes by the log`)
       }
     }
     walk('')
@@ -280,11 +302,13 @@ export class Disk {
         continue
       }
       if (!done.has(f)) done.set(f, this.#remains(f, rng, mode, odds, until))
-      bytes += f.now.size - done.get(f).length
-      fs.writeFileSync(full, done.get(f))
+      bytes += f.now.end - done.get(f).end
+      done.get(f).save(full)
     }
     const words = `${mode}${mode === 'torn' ? ` ${odds}` : ''}, ${lost} names and ${kept} kept, ${bytes} bytes less`
-    this.#load()
+    // What is there now is all that is on the disk.
+    const files = new Map([...done].map(([f, b]) => [f, new File(b)]))
+    this.#begin(new Map(left.map(([name, f]) => [name, files.get(f) ?? DIR])))
     return words
   }
   #moment(rng) {
@@ -292,9 +316,9 @@ export class Disk {
     return from + rng.below(this.position - from + 1)
   }
   #remains(f, rng, mode, odds, until) {
-    if (mode === 'all') return f.now.all
+    if (mode === 'all') return f.now.copy()
     const out = f.synced.copy()
-    if (mode === 'exact') return out.all
+    if (mode === 'exact') return out
     const sizes = [out.size]
     for (const op of f.pending) {
       if (mode === 'prefix') {
@@ -318,6 +342,6 @@ export class Disk {
     }
     if (mode === 'torn' && rng.chance(0.5)) out.resize(Math.max(f.synced.size, rng.pick(sizes)))
     else if (mode === 'torn' && rng.chance(0.5)) out.resize(Math.max(out.size, f.now.size)) // the size went ahead of the bytes
-    return out.all
+    return out
   }
 }

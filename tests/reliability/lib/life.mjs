@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { Child } from '../../e2e/lib/harness.mjs'
 import { binary, command } from '../../e2e/lib/moonjet.mjs'
+import { idOf } from './source.mjs'
 import { Subscriber } from './subscriber.mjs'
 import { get } from './ws.mjs'
 
@@ -39,23 +40,32 @@ export class Lives {
   async attach(m) {
     if (!(await m.up)) return false
     try {
-      const h = JSON.parse(await get(`${m.metrics}/_health`))
-      assert.ok(h.next_seq >= this.seq, `next_seq went back from ${this.seq} to ${h.next_seq}`)
-      this.seq = h.next_seq
+      await this.heed(m)
     } catch (e) {
       if (e instanceof assert.AssertionError) throw e // else: killed meanwhile
     }
     await Promise.all(this.subs.map((s) => s.attach(m.url)))
     return true
   }
-  // kill -9 after so many ms, wherever it is then.
-  async short(ms) {
+  // Seqs never go back; after a power loss (`lossy`) that shows with the first new event.
+  async heed(m) {
+    const { next_seq: next } = JSON.parse(await get(`${m.metrics}/_health`))
+    assert.ok(next >= this.seq || this.lossy, `next_seq went back from ${this.seq} to ${next}`)
+    this.seq = Math.max(this.seq, next)
+  }
+  // kill -9 after so many ms, wherever it is then; with `serving` counted from when it serves.
+  async short(ms, { serving = false, attached = () => {} } = {}) {
     const m = this.start()
-    const timer = setTimeout(() => m.proc.kill('SIGKILL'), ms)
-    const attached = this.attach(m)
+    let timer
+    const kill = () => {
+      timer = setTimeout(() => m.proc.kill('SIGKILL'), ms)
+    }
+    if (serving) m.up.then(kill)
+    else kill()
+    const everybody = this.attach(m).then(attached)
     const { code, signal } = await m.exit
     clearTimeout(timer)
-    await attached
+    await everybody
     if (!m.listens) this.unheard++
     assert.equal(signal, 'SIGKILL', `it ended by itself, with ${code}:\n${m.err.slice(-3000)}`)
     await this.left()
@@ -78,9 +88,12 @@ export class Lives {
   }
   // Someone new who wants all that is kept; resolves to that subscriber when it has it.
   async fresh(m, end, options) {
+    return this.freshUntil(m, (s) => s.expected >= idOf(end, 0), options)
+  }
+  async freshUntil(m, probe, options) {
     const s = new Subscriber({ defer() {}, notes: [] }, this.source, 'fresh', {}, options)
     await s.attach(m.url)
-    await s.reached(end)
+    await s.until(() => probe(s), 'all there is')
     await s.leave()
     return s
   }

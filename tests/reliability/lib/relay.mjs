@@ -6,6 +6,7 @@
 //   repeat   how many frames before its cursor a consumer gets once more
 //   skips    a set of seqs that are never sent
 //   deaf     does not answer pings
+//   mute     sends nothing
 import { createHash } from 'node:crypto'
 import net from 'node:net'
 import { FIRST } from './source.mjs'
@@ -13,7 +14,7 @@ import { FIRST } from './source.mjs'
 const CHUNK = 128 << 10
 
 export async function relay(t, source, { rate = 0, repeat = 0, skips = new Set(), deaf = false } = {}) {
-  const r = { head: FIRST, rate, repeat, skips, deaf, requests: [], pings: 0, sent: 0, sockets: new Set() }
+  const r = { head: FIRST, rate, repeat, skips, deaf, mute: false, requests: [], pings: 0, sent: 0, sockets: new Set() }
   const chunk = Buffer.allocUnsafe(CHUNK + (512 << 10))
   let since = performance.now(), from = r.head
 
@@ -39,7 +40,7 @@ export async function relay(t, source, { rate = 0, repeat = 0, skips = new Set()
   }
 
   function pump(c) {
-    if (c.destroyed || !c.open) return
+    if (c.destroyed || !c.open || r.mute) return
     grow()
     for (let turns = 0; c.seq < r.head && !c.writableNeedDrain; turns++) {
       if (turns === 4) { // others have their turn

@@ -1,6 +1,7 @@
 // Compiles the C of shim/ once per run, and says how a program is started under it.
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { root, skip } from '../../e2e/lib/harness.mjs'
 
@@ -30,6 +31,15 @@ export const preload = (...names) => ({
   LD_PRELOAD: names.map(library).join(':'),
   ASAN_OPTIONS: [process.env.ASAN_OPTIONS, 'verify_asan_link_order=0'].filter(Boolean).join(':'),
 })
+
+// A directory in memory where there is one: what a watched program syncs is known from the log, so
+// there is no need to wait for a disk.
+export function memoryDir(t) {
+  const base = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir()
+  const d = fs.mkdtempSync(path.join(base, 'moonjet-reliability-'))
+  t.defer(() => fs.rmSync(d, { recursive: true, force: true }))
+  return d
+}
 
 // A watched directory: `env` for the program, the log, and the boot id it sees.
 export function watched(dir, log) {

@@ -228,6 +228,10 @@ export class Source {
   }
 }
 
+// One per seed is enough: making it takes half a second.
+const made = new Map()
+export const sourceOf = (seed) => made.get(seed) ?? made.set(seed, new Source(seed)).get(seed)
+
 // Ids: one number per event, in the order of the source.
 export const before = FIRST * OPS_MAX - 1
 export const idOf = (seq, k) => seq * OPS_MAX + k

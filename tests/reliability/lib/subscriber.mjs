@@ -6,7 +6,7 @@
 // After a power loss the journal may have lost its newest events, those not synced. Then what the
 // subscriber has seen above `synced` may come once more, with new time_us (see lost()).
 import zlib from 'node:zlib'
-import { before, idIn, TIME_AT, TIME_DIGITS } from './source.mjs'
+import { before, idIn, idOf, TIME_AT, TIME_DIGITS } from './source.mjs'
 import { Frames, masked, open } from './ws.mjs'
 
 const query = ({ collections = [], dids = [], zstd }) =>
@@ -89,7 +89,7 @@ export class Subscriber {
     }
     if (first === 0x88) {
       this.closed = { code: to - from >= 2 ? b.readUInt16BE(from) : 1005, reason: b.toString('utf8', from + 2, to) }
-      return
+      return this.socket.end(masked(0x88, b.subarray(from, from + 2)))
     }
     if (first === 0x82 && this.want.zstd) {
       const text = zlib.zstdDecompressSync(b.subarray(from, to), { dictionary: this.want.zstd })
@@ -179,8 +179,7 @@ export class Subscriber {
   }
   // Everything below this seq has arrived.
   reached(seq, ms) {
-    const limit = seq * 4
-    return this.until(() => this.expected >= limit, `everything below seq ${seq}`, ms)
+    return this.until(() => this.expected >= idOf(seq, 0), `everything below seq ${seq}`, ms)
   }
 
   leave() {

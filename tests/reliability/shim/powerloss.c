@@ -222,6 +222,20 @@ static uint32_t number_of(int fd, bool fresh)
     return at.files[i].number;
 }
 
+/* An inode that goes away will be another file's. */
+static void forget(const struct stat *s)
+{
+    size_t i = 0, n = 0;
+    while (n < FILES && at.files[n].number)
+        n++;
+    while (i < n && !(at.files[i].dev == s->st_dev && at.files[i].ino == s->st_ino))
+        i++;
+    if (i == n)
+        return;
+    at.files[i] = at.files[n - 1];
+    at.files[n - 1].number = 0;
+}
+
 static uint32_t watched(int fd) { return fd >= 0 && fd < FDS ? at.of_fd[fd] : 0; }
 
 static void path_of(int fd, char out[PATH_MAX])
@@ -523,11 +537,13 @@ int unlinkat(int dirfd, const char *path, int flags)
     char full[PATH_MAX];
     pthread_mutex_lock(&lock);
     const char *name = inside(dirfd, path, full);
+    struct stat s;
+    bool last = name && fstatat(dirfd, path, &s, AT_SYMLINK_NOFOLLOW) == 0 && s.st_nlink == 1;
     if (name)
         put(UNLINK, 0, 0, name, NULL, 0);
     int r = real(dirfd, path, flags);
-    if (name)
-        result(r);
+    if (name && result(r) == 0 && last)
+        forget(&s);
     pthread_mutex_unlock(&lock);
     return r;
 }

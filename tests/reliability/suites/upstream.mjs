@@ -4,18 +4,18 @@ import assert from 'node:assert/strict'
 import { eventually, test } from '../../e2e/lib/harness.mjs'
 import { Moonjet, sum } from '../../e2e/lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
-import { FIRST, Source } from '../lib/source.mjs'
+import { FIRST, sourceOf } from '../lib/source.mjs'
 import { Subscriber } from '../lib/subscriber.mjs'
 
-export default async function suite({ seed, random: rng, upstream }) {
+export default async function suite({ seed, random: rng, cuts }) {
   await test('upstream: cut off at random and answered from before the cursor, nothing comes twice', async (t) => {
-    const source = new Source(seed)
+    const source = sourceOf(seed)
     const r = await relay(t, source, { rate: 5000 })
     const m = await Moonjet.run(t, { source: r.url, args: ['--tail', '256M'] })
     const s = new Subscriber(t, source, 'subscriber')
     await s.attach(m.url)
     let repeated = 0
-    for (let i = 0; i < upstream.cuts; i++) {
+    for (let i = 0; i < cuts; i++) {
       r.repeat = rng.pick([0, 1, 10, 1000])
       const asked = r.requests.length
       const sent = r.sent
@@ -34,7 +34,7 @@ export default async function suite({ seed, random: rng, upstream }) {
   }, { seconds: 600 })
 
   await test('upstream: seqs that are left out are counted, and the rest is served', async (t) => {
-    const source = new Source(seed)
+    const source = sourceOf(seed)
     const skips = new Set(Array.from({ length: 50 }, () => FIRST + 100 + rng.below(900)))
     const r = await relay(t, source, { skips })
     const m = await Moonjet.run(t, { source: r.url })
