@@ -37,10 +37,10 @@ static int64_t unit_us(const uint8_t **p, const uint8_t *end)
 int mj_duration_us(struct mj_span text, int64_t *out)
 {
     const int64_t most = INT64_C(1000) * 365 * 86400 * 1000000;
-    const uint8_t *p = text.ptr, *end = text.ptr + text.len;
     int64_t sum = 0;
     if (!text.len)
         return MJ_ESYNTAX;
+    const uint8_t *p = text.ptr, *end = text.ptr + text.len;
     if (mj_span_is(text, "0")) {
         *out = 0;
         return 0;

@@ -26,6 +26,10 @@ static int sync_dir(const char *path)
 
 int mj_make_dirs(const char *path)
 {
+    if (!*path) {
+        errno = ENOENT;
+        return MJ_EIO;
+    }
     char *p MJ_AUTO_FREE = mj_strdup(path), *parent MJ_AUTO_FREE = mj_strdup(path);
     size_t n = strlen(p);
     while (n > 1 && p[n - 1] == '/')

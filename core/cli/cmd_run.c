@@ -82,11 +82,11 @@ static const struct mj_option options[] = {
 struct run;
 
 struct source {
-    struct run *run;                       /* borrowed */
-    char *url;                             /* owned, as given: the key of its cursor */
-    struct mj_firehose *hose;              /* owned */
-    int number;                            /* the journal's */
-    struct mj_metric *emitted, *persisted; /* persisted: NULL when nothing is kept */
+    struct run *run;          /* borrowed */
+    char *url;                /* owned, as given: the key of its cursor */
+    struct mj_firehose *hose; /* owned */
+    int number;               /* the journal's */
+    struct mj_metric *emitted, *persisted;
     _Atomic int64_t seq; /* copies for the server's thread, renewed every second */
     _Atomic bool connected;
 };
@@ -101,6 +101,7 @@ struct run {
     bool future;                   /* a source gave up */
     _Atomic bool failed;           /* the journal takes nothing more */
     struct mj_metric *published;   /* the journal's: events of all sources */
+    bool on_disk;                  /* … which is kept under --data */
 };
 
 static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
@@ -116,7 +117,7 @@ static void on_flush(void *ctx)
     mj_router_flush(s->run->router, s->number, mj_firehose_cursor(s->hose));
     int64_t n = mj_metric_get(s->run->published) - before;
     mj_metric_add(s->emitted, n);
-    if (s->persisted)
+    if (s->run->on_disk)
         mj_metric_add(s->persisted, n);
     atomic_store_explicit(&s->run->last_frame_us, mj_now_us(), memory_order_relaxed);
 }
@@ -302,12 +303,9 @@ static int start_sources(struct run *run, const struct run_cfg *cfg, struct mj_j
         mj_metric_label(mj_str(s->url), label, sizeof label);
         s->emitted = mj_metric("consumer_events_emitted_total", MJ_COUNTER,
                                "Events made visible to readers.", "socket_url=\"%s\"", label);
-        struct mj_journal_window window;
-        mj_journal_window(journal, &window);
-        if (window.on_disk)
-            s->persisted =
-                mj_metric("consumer_events_persisted_total", MJ_COUNTER,
-                          "Events written to the journal on disk.", "socket_url=\"%s\"", label);
+        s->persisted =
+            mj_metric("consumer_events_persisted_total", MJ_COUNTER,
+                      "Events written to the journal on disk.", "socket_url=\"%s\"", label);
         if (s->number < 0) {
             fprintf(stderr,
                     "moonjet run: --source %s: the journal has known %d sources, all it can tell "
@@ -363,6 +361,7 @@ static int open_journal(struct run *run, const struct run_cfg *cfg, struct mj_jo
                                      .failed = on_failed,
                                      .ctx = run};
     error.len = 0;
+    run->on_disk = true;
     if (mj_journal_open(&journal, out, &error)) {
         fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
         return MJ_EXIT_FAILED;

@@ -19,7 +19,7 @@
 #define MJ_HEAD_MAX          (1u << 20)  /* bytes of a request head */
 #define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all heads being read */
 #define MJ_WRITE_MAX         (64u << 10) /* of one write to a subscriber, unless a frame is larger */
-#define MJ_FLUSH_MAX_US      10000       /* a published event waits no longer than this */
+#define MJ_FLUSH_MAX_US      10000       /* for an event to wait and be sent, if the machine can */
 #define MJ_FILTERS_BYTES_MAX (512u << 20) /* of all filters */
 
 enum mj_listener { MJ_LISTEN_STREAM, MJ_LISTEN_METRICS, MJ_LISTENERS };
@@ -130,9 +130,8 @@ struct mj_server {
     size_t trusted_count;
 
     struct {
-        struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *floor,
-            *newest, *subs, *heads, *refused, *accepted, *message_bytes, *classes, *overtaken,
-            *damaged;
+        struct mj_metric *writes, *frames, *write_bytes, *ends[MJ_END_COUNT], *rounds, *live, *subs,
+            *heads, *refused, *accepted, *message_bytes, *classes, *overtaken, *damaged;
         struct mj_histogram *delivery, *lag;
     } m;
 };

@@ -13,12 +13,6 @@
 #define FILES_RESERVE 64    /* of them for everything that is not a connection */
 #define STOP_SECONDS  2.5
 
-static void set_view_metrics(struct mj_server *s)
-{
-    mj_metric_set(s->m.floor, (int64_t)s->view.floor);
-    mj_metric_set(s->m.newest, (int64_t)s->live_end - 1);
-}
-
 void mj__pump(struct mj_server *s)
 {
     int64_t start = mj_mono_us();
@@ -27,7 +21,7 @@ void mj__pump(struct mj_server *s)
     if (news)
         s->last_event_us = start;
     bool more = mj__feed_round(s);
-    set_view_metrics(s);
+    mj_metric_set(s->m.live, (int64_t)s->live_end - 1);
     s->pump_end_us = mj_mono_us();
     if (news)
         s->pump_cost_us = s->pump_end_us - start;
@@ -47,7 +41,8 @@ static void on_flush(struct ev_loop *loop, ev_timer *timer, int events)
 
 /* News. A round costs about the same for one event as for a hundred, so after a dear round the
  * next one waits: four times as long as the last one took, which leaves the thread four fifths
- * idle, but never above 10 ms. When rounds are cheap, that is at once. */
+ * idle, but not so long that wait and round together take above 10 ms; and at least a quarter of
+ * the last one, so that there is a turn for others. When rounds are cheap, that is at once. */
 static void on_wake(struct ev_loop *loop, ev_async *async, int events)
 {
     (void)events;
@@ -55,8 +50,10 @@ static void on_wake(struct ev_loop *loop, ev_async *async, int events)
     if (ev_is_active(&s->flush))
         return;
     int64_t wait = 4 * s->pump_cost_us;
-    if (wait > MJ_FLUSH_MAX_US)
-        wait = MJ_FLUSH_MAX_US;
+    if (wait > MJ_FLUSH_MAX_US - s->pump_cost_us)
+        wait = MJ_FLUSH_MAX_US - s->pump_cost_us;
+    if (wait < s->pump_cost_us / 4)
+        wait = s->pump_cost_us / 4;
     wait -= mj_mono_us() - s->pump_end_us;
     if (wait < 200) {
         mj__pump(s);
@@ -133,8 +130,8 @@ static void make_metrics(struct mj_server *s)
         mj_metric("moonjet_written_bytes_total", MJ_COUNTER, "Bytes sent to subscribers.", NULL);
     s->m.rounds = mj_metric("moonjet_flush_rounds_total", MJ_COUNTER,
                             "Times everybody was offered what is new.", NULL);
-    s->m.floor = mj_metric("moonjet_tail_floor_seq", MJ_GAUGE, "Oldest event still kept.", NULL);
-    s->m.newest = mj_metric("moonjet_tail_newest_seq", MJ_GAUGE, "Newest event.", NULL);
+    s->m.live = mj_metric("moonjet_live_seq", MJ_GAUGE,
+                          "Newest event that all live subscribers have been offered.", NULL);
     s->m.heads =
         mj_metric("moonjet_requests_open", MJ_GAUGE, "Requests being read or answered.", NULL);
     s->m.refused = mj_metric("moonjet_requests_refused_total", MJ_COUNTER,
@@ -245,7 +242,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     s->live_end = s->view.end;
     s->live_us = mj_view_newest(&s->view);
     s->started_us = mj_now_us();
-    set_view_metrics(s);
+    mj_metric_set(s->m.live, (int64_t)s->live_end - 1);
     mj_hosts_init(&s->hosts, cfg->replay_rate > 0 ? (double)cfg->replay_rate : 0);
 
     int err = parse_trusted(s);

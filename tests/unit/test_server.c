@@ -260,7 +260,7 @@ static unsigned which(struct wsclient *c)
     jet_append(&jet, B, "", 1, 0);
     jet_publish(&jet);
     /* Sent or filtered out, all of them have been looked at once this shows. */
-    jet_await(&jet, "moonjet_tail_newest_seq", (int64_t)jet.n);
+    jet_await(&jet, "moonjet_live_seq", (int64_t)jet.n);
     read_to_pong(c, see, &s);
     return s.bits;
 }
@@ -387,7 +387,7 @@ static void hello(void **state)
     publish(B, POST);
     update(c, "{\"type\":\"other\"}"); /* 61: does not release */
     publish(B, POST);
-    jet_await(&jet, "moonjet_tail_newest_seq", (int64_t)jet.n);
+    jet_await(&jet, "moonjet_live_seq", (int64_t)jet.n);
     update(c, UPDATE("{}"));
     read_to_pong(c, NULL, NULL); /* 63: what came before is not flushed */
     publish(A, LIKE);

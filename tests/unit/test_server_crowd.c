@@ -341,7 +341,7 @@ static void drain(struct client *c)
     for (int idle = 0; next_due(c) <= jet.n;) {
         struct pollfd p = {.fd = c->ws->fd, .events = POLLIN};
         idle = poll(&p, 1, 1000) == 1 ? 0 : idle + 1;
-        if (idle > 5)
+        if (idle > 20)
             fail_at(c, next_due(c));
         read_some(c, 1 << 20);
     }

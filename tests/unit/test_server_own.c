@@ -45,7 +45,7 @@ static void await_newest(void)
 {
     struct mj_journal_window w;
     mj_journal_window(jet.journal, &w);
-    jet_await(&jet, "moonjet_tail_newest_seq", (int64_t)w.end - 1);
+    jet_await(&jet, "moonjet_live_seq", (int64_t)w.end - 1);
 }
 
 static void publish(const char *did, const char *collection)

@@ -85,7 +85,8 @@ const METRICS = [
   'jetstream_subscribers_connected', 'jetstream_events_delivered_total', 'jetstream_bytes_delivered_total',
   'jetstream_events_emitted_total', 'jetstream_bytes_emitted_total', 'consumer_events_processed_total',
   'consumer_ops_processed_total', 'consumer_last_seq', 'consumer_last_evt_processed_at', 'consumer_last_evt_created_at',
-  'consumer_last_evt_created_evt_processed_gap',
+  'consumer_last_evt_created_evt_processed_gap', 'consumer_event_processing_duration_seconds_count',
+  'consumer_events_sequenced_total', 'consumer_events_persisted_total', 'consumer_events_emitted_total',
 ]
 check(69, 'the names of the metrics', async (s) => {
   const base = s.metrics ?? `http://${new URL(s.url).hostname}:6009`

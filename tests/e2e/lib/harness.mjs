@@ -77,7 +77,7 @@ export async function test(name, fn, { seconds = 60 } = {}) {
 }
 
 // The message, and those frames of the stack that are ours.
-const told = (e) => String(e.stack ?? e).split('\n').filter((l) => !/^ {4}at /.test(l) || /e2e\/(suites|lib)\//.test(l)).join('\n')
+const told = (e) => String(e.stack ?? e).split('\n').filter((l) => !/^ {4}at /.test(l) || /tests\/\w+\/(suites|lib)\//.test(l)).join('\n')
 const indent = (s) => s.replace(/^/gm, '    ')
 
 const children = new Set()

@@ -214,7 +214,7 @@ export class Disk {
   settle() {
     this.read()
     this.rest = Buffer.alloc(0)
-    fs.truncateSync(this.log, this.position)
+    if (fs.existsSync(this.log)) fs.truncateSync(this.log, this.position)
     const r = this.doubtful
     this.doubtful = null
     if (r) {

@@ -3,9 +3,14 @@
 // comes back with the time_us of its last event as cursor; that event must come again and is the
 // only one that may.
 //
+// With zstd, every message is unpacked with the dictionary first.
+//
 // After a power loss the journal may have lost its newest events, those not synced. Then what the
 // subscriber has seen above `synced` may come once more, with new time_us (see lost()).
+import fs from 'node:fs'
+import path from 'node:path'
 import zlib from 'node:zlib'
+import { root } from '../../e2e/lib/harness.mjs'
 import { before, idIn, idOf, TIME_AT, TIME_DIGITS } from './source.mjs'
 import { Frames, masked, open } from './ws.mjs'
 
@@ -18,6 +23,10 @@ function timeAt(b, at) {
   return n
 }
 
+const file = path.join(root, '../shared/data/zstd/legacy_subscribe.zdict')
+// { file, bytes } of Jetstream's dictionary, where the shared data and a Node that can use it are.
+export const dictionary = zlib.zstdDecompressSync && fs.existsSync(file) ? { file, bytes: fs.readFileSync(file) } : null
+
 export class Subscriber {
   count = 0 // events got, each once
   connections = 0
@@ -26,7 +35,7 @@ export class Subscriber {
   delays = null // an array, to have the ms from time_us to here collected
   #watchers = new Set()
 
-  // `want` = { collections, dids, zstd: dictionary, skips: seqs the source leaves out }. `record` keeps
+  // `want` = { collections, dids, zstd: true, skips: seqs the source leaves out }. `record` keeps
   // what was seen, as pairs of id and time; `anywhere`: the first event may be any.
   constructor(t, source, name, want = {}, { record = false, anywhere = false } = {}) {
     Object.assign(this, { source, name, want, last: before, time: 0, synced: 0, record, anywhere })
@@ -92,7 +101,7 @@ export class Subscriber {
       return this.socket.end(masked(0x88, b.subarray(from, from + 2)))
     }
     if (first === 0x82 && this.want.zstd) {
-      const text = zlib.zstdDecompressSync(b.subarray(from, to), { dictionary: this.want.zstd })
+      const text = zlib.zstdDecompressSync(b.subarray(from, to), { dictionary: dictionary.bytes })
       this.#event(text, 0, text.length)
     } else if (first === 0x81 && !this.want.zstd) {
       this.#event(b, from, to)

@@ -5,7 +5,14 @@ const status = (pid, key) => Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(f
 
 // Memory of its own in KiB: pages of mapped files are the kernel's to take back.
 export const memory = (pid) => status(pid, 'RssAnon')
-export const files = (pid) => fs.readdirSync(`/proc/${pid}/fd`).length
+// Sockets it has open: other files come and go with the journal's segments.
+export const sockets = (pid) => fs.readdirSync(`/proc/${pid}/fd`).filter((fd) => {
+  try {
+    return fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('socket:')
+  } catch {
+    return false // closed meanwhile
+  }
+}).length
 
 // Bytes the kernel holds for each connection of a local port, sent or not.
 export function unsent(port) {

@@ -6,6 +6,7 @@ import { test } from '../../e2e/lib/harness.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
 import { RARE, sourceOf } from '../lib/source.mjs'
+import { dictionary } from '../lib/subscriber.mjs'
 import { get } from '../lib/ws.mjs'
 
 const small = ['--segment-bytes', '1M', '--seal-after', '2M']
@@ -15,11 +16,12 @@ export default async function suite({ seed, random, ...crash }) {
     const rng = random.fork(name)
     const source = sourceOf(seed)
     const r = await relay(t, source, { rate: 1000, repeat: 1 })
-    const lives = new Lives(t, { relay: r, source, data: path.join(t.dir(), 'data'), args: [...small, ...args] })
+    const lives = new Lives(t, { relay: r, source, data: path.join(t.dir(), 'data'), args: [...small, ...args, ...(dictionary ? ['--zstd-dictionary', dictionary.file] : [])] })
     const plain = lives.subscribe('plain')
     lives.subscribe('posts', { collections: ['app.bsky.feed.post'] })
     lives.subscribe('rare', { collections: [RARE] })
     lives.subscribe('dids', { dids: source.variants.slice(100, 140).map((v) => v.did) })
+    if (dictionary) lives.subscribe('zstd', { zstd: true, collections: ['app.bsky.feed.like'] })
     let sealed = 0, whole = 0
     const look = async () => {
       const { m, end } = await lives.whole()

@@ -5,12 +5,13 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { skip, test } from '../../e2e/lib/harness.mjs'
+import { eventually, skip, test } from '../../e2e/lib/harness.mjs'
 import { Disk } from '../lib/disk.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
 import { memoryDir, watched } from '../lib/shims.mjs'
 import { RARE, sourceOf } from '../lib/source.mjs'
+import { get } from '../lib/ws.mjs'
 
 const ENOSPC = 28, EIO = 5
 
@@ -100,6 +101,41 @@ export default async function suite({ seed, random: rng, each, some }) {
     await x.lives.stop(next)
     await x.lives.verify()
   }, { seconds: 300 })
+
+  // Sealing only saves room: when it fails, that is said, and all goes on.
+  const unsealed = (call, errno, after) => test(`full: a segment that cannot be sealed (${call} fails) stays as it is`, async (t) => {
+    const memory = memoryDir(t), root = path.join(memory, 'disk')
+    fs.mkdirSync(root)
+    const w = watched(root, path.join(memory, 'log'))
+    const x = await begin(t, path.join(root, 'data'), { env: w.env })
+    const m = x.lives.start({ env: { POWERLOSS_FAIL: `${call}:${errno}:${after}:sealed` } })
+    await x.lives.attach(m)
+    const all = async (n) => {
+      const end = x.r.release(n)
+      await Promise.all(x.lives.subs.map((s) => s.reached(end)))
+      return end
+    }
+    const sealed = async (of) => Number(/^moonjet_journal_segments\{state="sealed"\} (\d+)/m.exec(await get(`${of.metrics}/metrics`))[1])
+    await all(20_000)
+    await m.until(() => /not sealed/.test(m.err), 'word of it')
+    assert.match(m.err, /sealed/)
+    await all(1000)
+    await x.lives.stop(m)
+    const next = x.lives.start()
+    assert.ok(await x.lives.attach(next), next.err)
+    const end = await all(1000)
+    await eventually(async () => (await sealed(next)) > 0, 'segments sealed after all')
+    const fresh = await x.lives.fresh(next, end)
+    assert.equal(fresh.count, x.plain.count)
+    await x.lives.stop(next)
+    await x.lives.verify()
+  }, { seconds: 300 })
+
+  await unsealed('write', ENOSPC, rng.below(300_000))
+  if (each) {
+    await unsealed('sync', EIO, 0)
+    await unsealed('open', ENOSPC, 0)
+  }
 
   const cases = [
     ['write', ENOSPC, '', 10_000, 5_000_000],

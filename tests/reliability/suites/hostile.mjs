@@ -10,7 +10,7 @@ import { relay } from '../lib/relay.mjs'
 import { program } from '../lib/shims.mjs'
 import { RARE, sourceOf } from '../lib/source.mjs'
 import { Subscriber } from '../lib/subscriber.mjs'
-import { files, memory, quantiles, unsent } from '../lib/watch.mjs'
+import { memory, quantiles, sockets, unsent } from '../lib/watch.mjs'
 
 // The server asks for 128 KiB; the kernel doubles that, and notices a packet late.
 const KERNEL_MOST = 2 * (128 << 10) + (64 << 10)
@@ -41,7 +41,7 @@ export default async function suite({ seed, ...hostile }) {
       const all = await m.metrics()
       return {
         subscribers: all.moonjet_subscribers, requests: all.moonjet_requests_open - 1,
-        messages: all.moonjet_client_message_bytes, files: files(m.proc.pid) - healthy.length,
+        messages: all.moonjet_client_message_bytes,
       }
     }
     const calm = { subscribers: healthy.length, requests: 0, messages: 0 }
@@ -53,7 +53,7 @@ export default async function suite({ seed, ...hostile }) {
       }, `calm after ${what}`, 60_000)
       return memory(m.proc.pid)
     }
-    const filesBefore = (await state()).files
+    const before = sockets(m.proc.pid)
 
     const attacker = fork(path.join(import.meta.dirname, '../lib/attack.mjs'))
     t.defer(() => attacker.kill('SIGKILL'))
@@ -92,10 +92,11 @@ export default async function suite({ seed, ...hostile }) {
     const end = r.hold()
     await Promise.all(healthy.map((s) => s.reached(end)))
     assert.deepEqual(healthy.map((s) => s.connections), healthy.map(() => 1), 'the healthy ones were never cut')
-    assert.equal((await state()).files, filesBefore, 'no descriptor is left')
+    await eventually(() => sockets(m.proc.pid) === before, `${before} sockets as before`)
     if (!sanitized)
-      for (let i = 1; i < after.length; i++)
-        assert.ok(after[i] - after[0] < 4096, `memory grew from round to round: ${after.join(', ')} KiB`)
+      // The allocator keeps some of what was freed, most of it after the first round; a leak would go on.
+      for (let i = 2; i < after.length; i++)
+        assert.ok(after[i] - after[1] < 2048, `memory grew from round to round: ${after.join(', ')} KiB`)
     console.log(`# ${healthy[0].count} events, ${hostile.rounds} rounds of ${2 * hostile.swarm} connections; delay of the healthy ${quantiles(delays)}; ` +
       `own memory ${after.join(', ')} KiB after the rounds, at most ${Math.max(...peaks)}`)
     await m.finish()

@@ -52,7 +52,7 @@ export default async function suite({ seed, random: rng, ...powerloss }) {
       seen = []
       const mode = rng.pick(['exact', 'torn', 'torn', 'prefix', 'all'])
       const how = disk.lose(rng, mode)
-      fs.rmSync(log)
+      fs.rmSync(log, { force: true })
       disk = new Disk(w.dir, log)
       w.reboot()
       told.push(`${round}: ${how}; ${lives.args.slice(3).join(' ')}; synced up to ${synced}, seen up to ${plain.last}`)

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { eventually, test } from '../../e2e/lib/harness.mjs'
 import { Moonjet, sum } from '../../e2e/lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
-import { FIRST, sourceOf } from '../lib/source.mjs'
+import { FIRST, seqOf, sourceOf } from '../lib/source.mjs'
 import { Subscriber } from '../lib/subscriber.mjs'
 
 export default async function suite({ seed, random: rng, cuts }) {
@@ -14,17 +14,19 @@ export default async function suite({ seed, random: rng, cuts }) {
     const m = await Moonjet.run(t, { source: r.url, args: ['--tail', '256M'] })
     const s = new Subscriber(t, source, 'subscriber')
     await s.attach(m.url)
-    let repeated = 0
+    let repeated = 0, cursor = FIRST
     for (let i = 0; i < cuts; i++) {
+      // Past what was repeated, and some more: so all repeats have been seen.
+      const some = cursor + 1 + rng.below(300)
+      await s.until(() => seqOf(s.last) > some, 'events')
       r.repeat = rng.pick([0, 1, 10, 1000])
       const asked = r.requests.length
-      const sent = r.sent
-      await s.until(() => s.count > 0 && r.sent > sent + rng.below(300), 'frames')
       r.cut()
       await eventually(() => r.requests.length > asked, 'a new connection', 60_000)
-      const { cursor } = r.requests.at(-1)
-      repeated += cursor === null ? 0 : Math.min(r.repeat, cursor - FIRST + 1)
+      cursor = r.requests.at(-1).cursor
+      repeated += Math.min(r.repeat, cursor - FIRST + 1)
     }
+    await s.until(() => seqOf(s.last) > cursor, 'events')
     await s.reached(r.hold())
     const all = await m.metrics()
     assert.equal(sum(all, 'moonjet_source_seq_gap_total'), 0)
