@@ -44,6 +44,14 @@ struct mj_batch {
 
 static void batch_clear(struct mj_batch *b) { b->len = b->frames = b->heads = 0; }
 
+/* Copies what is borrowed, because its owner may soon need the room. */
+static void batch_own(struct mj_batch *b)
+{
+    if (b->len && b->data != b->copy)
+        memcpy(b->copy, b->data, b->len);
+    b->data = b->copy;
+}
+
 /* Adds a frame; false when it does not fit any more. A fleeting one is copied at once. */
 static bool batch_add(struct mj_batch *b, uint64_t seq, struct mj_span frame, bool fleeting)
 {
@@ -53,9 +61,7 @@ static bool batch_add(struct mj_batch *b, uint64_t seq, struct mj_span frame, bo
     if (!b->len && (large || !fleeting)) {
         b->data = frame.ptr;
     } else if (fleeting || b->data == b->copy || frame.ptr != b->data + b->len) {
-        if (b->len && b->data != b->copy)
-            memcpy(b->copy, b->data, b->len);
-        b->data = b->copy;
+        batch_own(b);
         memcpy(b->copy + b->len, frame.ptr, frame.len);
     }
     unsigned head = mj_frame_head(frame.len);
@@ -81,6 +87,8 @@ static int add_entry(struct mj_server *s, const struct mj_class *class, struct m
     } else {
         if (b->len >= MJ_WRITE_MAX)
             return 0;
+        if (b->frames && (r->seq + i) / MJ_PACK_WINDOW != b->seq[b->frames - 1] / MJ_PACK_WINDOW)
+            batch_own(b);
         int err = mj_packer_event(s->packer, r->seq + i, mj_run_json(r, i), &frame, &fleeting);
         if (err)
             return err;

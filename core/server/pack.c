@@ -7,7 +7,6 @@
 #include "base/metrics.h"
 #include "base/ws.h"
 
-#define WINDOW    256         /* seqs of a block, a power of two */
 #define BLOCK_MAX (4u << 20)  /* bytes a block keeps */
 #define CHUNK     (64u << 10) /* of a block, unless a frame is larger */
 #define BUDGET    (8u << 20)  /* of all blocks; two are kept whatever they take */
@@ -21,13 +20,13 @@ struct chunk {
 };
 
 struct block {
-    uint64_t window; /* seq / WINDOW */
+    uint64_t window; /* seq / MJ_PACK_WINDOW */
     struct block *chain;
     struct block *newer, *older; /* by last use */
     struct chunk *chunks;        /* owned, the one being filled first */
     size_t size;
-    const uint8_t *at[WINDOW];
-    uint32_t len[WINDOW]; /* 0: not made yet */
+    const uint8_t *at[MJ_PACK_WINDOW];
+    uint32_t len[MJ_PACK_WINDOW]; /* 0: not made yet */
 };
 
 struct mj_packer {
@@ -116,7 +115,7 @@ void mj_packer_free(struct mj_packer *p)
 
 static struct block *block_of(struct mj_packer *p, uint64_t seq)
 {
-    uint64_t window = seq / WINDOW;
+    uint64_t window = seq / MJ_PACK_WINDOW;
     struct block *b = p->newest;
     if (b && b->window == window)
         return b;
@@ -203,7 +202,7 @@ int mj_packer_event(struct mj_packer *p, uint64_t seq, struct mj_span json, stru
                     bool *fleeting)
 {
     struct block *b = block_of(p, seq);
-    size_t i = seq % WINDOW;
+    size_t i = seq % MJ_PACK_WINDOW;
     *fleeting = false;
     if (!b->len[i]) {
         struct chunk *c = NULL;

@@ -15,13 +15,15 @@
 
 #include "base/bytes.h"
 
+#define MJ_PACK_WINDOW 256 /* seqs of a block, a power of two */
+
 struct mj_packer;
 
 /* 0, or MJ_EINVAL when the bytes are no zstd dictionary. */
 int mj_packer_new(struct mj_span dictionary, struct mj_packer **out);
 void mj_packer_free(struct mj_packer *p);
-/* The frame of an event. Borrowed while no more than one other block is asked for; when *fleeting
- * is set, only until the next call. 0 or MJ_ENOMEM. */
+/* The frame of an event. Borrowed until an event of another block is asked for; when *fleeting is
+ * set, only until the next call. 0 or MJ_ENOMEM. */
 int mj_packer_event(struct mj_packer *p, uint64_t seq, struct mj_span json, struct mj_span *frame,
                     bool *fleeting);
 /* The frame of something that is no event. Borrowed until the next call. 0 or MJ_ENOMEM. */

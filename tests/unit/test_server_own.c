@@ -149,6 +149,45 @@ static void zstd_sizes(void **state)
     ws_free(none);
 }
 
+/* What fits lies further apart than the cache of compressed events reaches, and all between is too
+ * large: it is compressed to know that. */
+static void zstd_far_apart(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 40000; i++) {
+        jet_append(&jet, A, i % 39999 ? POST : "", 1, i % 39999 && i % 100 == 0 ? 3000 : 0);
+        if (i % 1000 == 0)
+            jet_publish(&jet);
+    }
+    jet_publish(&jet);
+    /* Account events are the shortest there are. */
+    MJ_AUTO_BUF text = {0};
+    struct mj_ws_msg m;
+    struct wsclient *c = jet_connect(&jet, "/subscribe?cursor=0&compress=true&kinds=account");
+    assert_true(ws_read(c, &m));
+    size_t size = m.payload.len;
+    ws_free(c);
+    char target[100];
+    snprintf(target, sizeof target, "/subscribe?cursor=0&compress=true&maxMessageSizeBytes=%zu",
+             size + 8);
+    c = jet_connect(&jet, target);
+    uint64_t n = 0, last = 0;
+    size_t got = 0;
+    while (last < 40000) {
+        assert_true(ws_read(c, &m));
+        if (m.op == MJ_WS_PING)
+            continue;
+        assert_true(m.payload.len <= size + 8);
+        test_decode(m.payload, &text);
+        n = jet_number(mj_buf_span(&text));
+        assert_true(last ? n > last : n == 1);
+        last = n;
+        got++;
+    }
+    assert_int_equal(got, 2);
+    ws_free(c);
+}
+
 static void no_dictionary(void **state)
 {
     (void)state;
@@ -646,6 +685,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(zstd, with_dictionary, teardown),
         cmocka_unit_test_setup_teardown(zstd_sizes, with_dictionary, teardown),
+        cmocka_unit_test_setup_teardown(zstd_far_apart, with_dictionary, teardown),
         cmocka_unit_test_setup_teardown(no_dictionary, plain, teardown),
         cmocka_unit_test_setup_teardown(kinds_and_operations, plain, teardown),
         cmocka_unit_test_setup_teardown(caught_up, with_dictionary, teardown),
