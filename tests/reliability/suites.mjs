@@ -20,7 +20,7 @@ const amounts = {
     idle: { seconds: 120, rate: 30 },
     crash: { rounds: 8, retained: 2, longest: 300, look: 8 },
     powerloss: { rounds: 2, retained: 1, jumps: 2, longest: 300 },
-    full: { some: 3 },
+    full: { some: 2 },
     clock: { steps: 6 },
     hostile: { rounds: 1, rate: 500, warm: 20_000, stalled: 10, loris: 10, swarm: 200, patient: false },
     vanish: { peers: 0 },
