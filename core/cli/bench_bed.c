@@ -29,6 +29,10 @@ int mj_bench_bed_init(struct mj_bench *b, struct mj_bench_bed *bed, size_t segme
         return MJ_EIO;
     }
     mj_bench_events_collect(b, &bed->events);
+    if (!bed->events.count) {
+        fprintf(stderr, "moonjet bench: the frames hold no events\n");
+        return MJ_EINVAL;
+    }
     char dir[sizeof bed->dir + 8];
     snprintf(dir, sizeof dir, "%s/journal", bed->dir);
     struct mj_journal_cfg cfg = {.dir = dir,

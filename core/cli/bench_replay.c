@@ -107,9 +107,7 @@ static double serve(struct replay *r, size_t readers, int64_t cursor, struct mj_
         if (mj_bench_drain_receive(d, SUBSCRIBERS, bytes * readers))
             ns = (double)(mj_bench_others_cpu_ns() - start);
         if (mj_bench_drain_bytes(d, SUBSCRIBERS) != bytes * readers) {
-            fprintf(stderr, "moonjet bench: readers got %llu bytes, not %llu\n",
-                    (unsigned long long)mj_bench_drain_bytes(d, SUBSCRIBERS),
-                    (unsigned long long)(bytes * readers));
+            fprintf(stderr, "moonjet bench: readers did not get what they should\n");
             ns = 0;
         }
     }

@@ -103,8 +103,10 @@ static int bench_main(const struct mj_command *cmd, int argc, char **argv)
         return MJ_EXIT_FAILED;
     /* What the cases route is noise here; their figures are on stdout. */
     mj_log_setup(MJ_LOG_WARN, false);
-    struct mj_bench b = {
-        .in = &in, .seconds = seconds, .json = cfg.json, .dictionary = cfg.dictionary && *cfg.dictionary ? cfg.dictionary : NULL};
+    struct mj_bench b = {.in = &in,
+                         .seconds = seconds,
+                         .json = cfg.json,
+                         .dictionary = cfg.dictionary && *cfg.dictionary ? cfg.dictionary : NULL};
     if (!cfg.json)
         printf("%zu frames, %zu events, %zu bytes (%s)\n%-42s %14s %-12s %-14s %-7s %s\n", in.count,
                in.events, in.bytes.len, cfg.frames ? cfg.frames : "simulated", "figure", "value",

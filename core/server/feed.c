@@ -323,8 +323,10 @@ static void skip(struct reading *at)
         if (!at->window || at->pos >= at->window->to)
             at->window = mj_scan(&s->scans, class, &s->view, at->pos);
         uint64_t to = at->window->to < at->stop ? at->window->to : at->stop;
-        if (to <= at->pos)
-            return; /* never */
+        if (to <= at->pos) { /* never, and if so the next view has it */
+            at->stop = at->pos;
+            return;
+        }
         at->pos = mj_window_next(at->window, at->pos, to);
         if (at->pos < to)
             return;

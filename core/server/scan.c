@@ -15,6 +15,8 @@ static void extend(struct mj_window *w, struct mj_class *class, const struct mj_
                    uint64_t end)
 {
     struct mj_run r;
+    if (w->to < v->floor)
+        w->to = v->floor; /* nobody can ask for what lies below any more */
     while (w->to < end) {
         if (!mj_view_run(v, w->to, &r))
             return; /* never */
@@ -38,10 +40,8 @@ const struct mj_window *mj_scan(struct mj_scans *s, struct mj_class *class, cons
     struct mj_window *w = &s->slots[mixed >> 32 & (SLOTS - 1)];
     if (end > v->end)
         end = v->end;
-    if (w->serial != class->serial || w->first != first || seq < w->from) {
-        uint64_t from = first > v->floor ? first : v->floor;
-        *w = (struct mj_window){.serial = class->serial, .first = first, .from = from, .to = from};
-    }
+    if (w->serial != class->serial || w->first != first)
+        *w = (struct mj_window){.serial = class->serial, .first = first, .to = first};
     if (w->to < end)
         extend(w, class, v, end);
     return w;

@@ -351,6 +351,51 @@ static void windows(void **state)
     nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+/* A window that was looked at in part, whose rest has been overtaken by retention when it is looked
+ * at again. */
+static void moving_floor(void **state)
+{
+    (void)state;
+    struct mj_journal *j = mj_journal_in_memory(1 << 20);
+    struct mj_classes set;
+    struct mj_scans scans;
+    struct mj_view v;
+    static const char *const one[] = {"did:web:n1.example", NULL};
+    static char json[20000];
+    mj_classes_init(&set, j);
+    mj_scans_init(&scans);
+    mj_view_init(&v, j);
+    struct mj_class *c = mj_class_get(&set, 0, MJ_CODEC_TEXT, filter_of(NULL, one));
+    memset(json, 'x', sizeof json);
+    uint64_t floor = v.floor, wanted = 0;
+    for (uint64_t n = 1; n < MJ_WINDOW - 1; n++) {
+        bool want = n % 50 == 0;
+        struct mj_append a = {.time_us = mj_journal_next_time(j),
+                              .did_hash = want ? mj_hash(mj_str(one[0])) : n,
+                              .streams = 1};
+        assert_int_equal(mj_journal_append(j, &a, mj_span(json, sizeof json)), 0);
+        if (n != 20 && n < 900)
+            continue;
+        mj_journal_publish(j, -1, 0);
+        mj_view_refresh(&v);
+        uint64_t pos = v.floor;
+        const struct mj_window *w = mj_scan(&scans, c, &v, pos);
+        assert_int_equal(w->to, v.end);
+        while ((pos = mj_window_next(w, pos, w->to)) < w->to) {
+            assert_int_equal(pos % 50, 0);
+            wanted++;
+            pos++;
+        }
+    }
+    assert_true(v.floor > 100 && v.floor > floor);
+    assert_true(wanted > 0);
+    mj_class_unref(&set, c);
+    mj_view_deinit(&v);
+    mj_scans_deinit(&scans);
+    mj_classes_deinit(&set);
+    mj_journal_close(j);
+}
+
 static void summaries(void **state)
 {
     (void)state;
@@ -395,8 +440,8 @@ static void summaries(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sharing), cmocka_unit_test(rounds),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sharing),      cmocka_unit_test(rounds),
                                        cmocka_unit_test(equal_hashes), cmocka_unit_test(windows),
-                                       cmocka_unit_test(summaries)};
+                                       cmocka_unit_test(moving_floor), cmocka_unit_test(summaries)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
