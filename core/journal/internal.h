@@ -169,6 +169,7 @@ struct mj_journal {
     void *wake_ctx;
 
     pthread_mutex_t sync_lock; /* one fsync round at a time; taken before `lock` */
+    int64_t reserved_us;       /* under the sync lock: time_us of the reserve */
     pthread_mutex_t seal_lock; /* one sealing at a time; taken before `sync_lock` */
     int64_t seal_again_us;     /* monotonic: no sealing before, for lack of room. The keeper's */
     pthread_t keeper;
@@ -215,12 +216,15 @@ void mj__keeper_stop(struct mj_journal *j);
 /* Syncs what was handed to the kernel before; seqs below `upto` are durable then. 0 or MJ_EIO. */
 int mj__sync(struct mj_journal *j, uint64_t upto);
 /* Puts the reserve above `seq`. 0 or MJ_EIO. */
-int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean);
+int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool clean);
 struct mj_reserve {
     char magic[8];
     uint64_t ceiling;
-    uint64_t clean; /* 1: closed in order, the ceiling is the next seq */
-    char boot[40];  /* the system's boot id, NUL-padded: another one, and unsynced bytes are gone */
+    uint64_t clean;  /* 1: closed in order, the ceiling is the next seq */
+    int64_t time_us; /* a time_us up to this may have been given out when this was written */
+    int64_t
+        sync_us;   /* as configured: what was given out later is at most so much newer, or synced */
+    char boot[40]; /* the system's boot id, NUL-padded: another one, and unsynced bytes are gone */
     uint64_t hash;
 };
 #define MJ_RESERVE_MAGIC "MJRESRV1"

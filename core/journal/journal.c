@@ -339,7 +339,7 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
     }
     if (!j->active->memory) {
         if (MJ_UNLIKELY(j->next_seq > atomic_load_explicit(&j->ceiling, memory_order_acquire)))
-            err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
+            err = mj__reserve(j, j->next_seq + MJ_RESERVE, j->last_time, false);
         if (!err)
             err = write_batch(j, 0, source >= 0 ? (uint32_t)source : UINT32_MAX, upstream_seq);
         if (!err && j->cfg.sync_us == 0)
@@ -565,7 +565,7 @@ void mj_journal_close(struct mj_journal *j)
         if (!j->pending)
             mark_idle(j, true);
         if (mj_journal_sync(j) == 0 && (!j->active || trim(j->active) == 0))
-            mj__reserve(j, j->next_seq - j->pending, true);
+            mj__reserve(j, j->next_seq - j->pending, j->last_time, true);
     }
     journal_free(j);
 }

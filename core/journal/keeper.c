@@ -125,13 +125,16 @@ bool mj__reserve_read(int dir, struct mj_reserve *out)
            out->hash == XXH3_64bits(out, offsetof(struct mj_reserve, hash));
 }
 
-int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean)
+int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool clean)
 {
-    struct mj_reserve r = {.ceiling = ceiling, .clean = clean};
+    struct mj_reserve r = {.ceiling = ceiling, .clean = clean, .sync_us = j->cfg.sync_us};
     memcpy(r.magic, MJ_RESERVE_MAGIC, sizeof r.magic);
     mj__boot_id(r.boot);
-    r.hash = XXH3_64bits(&r, offsetof(struct mj_reserve, hash));
     pthread_mutex_lock(&j->sync_lock);
+    if (time_us > j->reserved_us)
+        j->reserved_us = time_us;
+    r.time_us = j->reserved_us;
+    r.hash = XXH3_64bits(&r, offsetof(struct mj_reserve, hash));
     /* A file of its own each time, because this one must never be half there. */
     int fd = openat(j->dir, "reserve.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && pwrite(fd, &r, sizeof r, 0) == (ssize_t)sizeof r && fdatasync(fd) == 0;
@@ -314,7 +317,7 @@ static void keep_up(struct mj_journal *j)
         mj__sync(j, end);
     if (end + MJ_RESERVE / 2 > atomic_load_explicit(&j->ceiling, memory_order_acquire) &&
         !atomic_load(&j->failed))
-        mj__reserve(j, end + MJ_RESERVE, false);
+        mj__reserve(j, end + MJ_RESERVE, mj_now_us(), false);
 }
 
 /* Between two blocks of a segment being sealed. */
@@ -375,8 +378,10 @@ int mj__keeper_start(struct mj_journal *j)
     j->km = make_metrics();
     j->dir_dirty = true;
     int err = mj__sync(j, atomic_load(&j->published));
+    int64_t now = mj_now_us();
     if (!err)
-        err = mj__reserve(j, j->next_seq + MJ_RESERVE, false);
+        err = mj__reserve(j, j->next_seq + MJ_RESERVE, j->last_time > now ? j->last_time : now,
+                          false);
     if (!err && pthread_create(&j->keeper, NULL, keep, j)) {
         mj_log(MJ_LOG_ERROR, "journal", "cannot start a thread");
         err = MJ_EIO;

@@ -13,6 +13,8 @@
 #include "base/hash.h"
 #include "journal/internal.h"
 
+#define SYNC_SLACK_US INT64_C(10000000)
+
 struct found {
     uint64_t first_seq;
     bool file[MJ_FILES];
@@ -460,8 +462,17 @@ static void go_on(struct mj_journal *j)
         j->next_seq = next + MJ_RESERVE;
     char boot[40];
     mj__boot_id(boot);
-    if (j->count && !(known && (reserve.clean || memcmp(boot, reserve.boot, sizeof boot) == 0)))
-        j->last_time += j->cfg.sync_us + 1000000; /* what was lost had times, too */
+    if (known && reserve.time_us > j->last_time)
+        j->last_time = reserve.time_us;
+    if ((known || j->count) &&
+        !(known && (reserve.clean || memcmp(boot, reserve.boot, sizeof boot) == 0))) {
+        /* What was lost had times, too: all newer than what was synced by the time between two
+         * syncs, and what a sync takes. */
+        int64_t window = j->cfg.sync_us;
+        if (known && reserve.sync_us > window)
+            window = reserve.sync_us;
+        j->last_time += window + SYNC_SLACK_US;
+    }
     if (!j->count) /* nothing below is there, so nobody shall wait there for what comes */
         next = j->floor = j->next_seq;
     atomic_store(&j->published, next);

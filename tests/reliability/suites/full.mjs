@@ -141,7 +141,7 @@ export default async function suite({ seed, random: rng, each, some }) {
     ['write', ENOSPC, '', 10_000, 5_000_000],
     ['write', EIO, '.data', 1000, 3_000_000],
     ['write', EIO, '.index', 100, 100_000],
-    ['write', ENOSPC, '.marks', 1100, 50_000],
+    ['write', ENOSPC, '.marks', 1100, 20_000],
     ['write', ENOSPC, 'reserve', 0, 1],
     ['write', EIO, 'collections', 0, 60],
     ['sync', EIO, '.data', 0, 20],

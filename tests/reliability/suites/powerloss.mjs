@@ -8,11 +8,11 @@ import { test } from '../../e2e/lib/harness.mjs'
 import { Disk } from '../lib/disk.mjs'
 import { Lives } from '../lib/life.mjs'
 import { relay } from '../lib/relay.mjs'
-import { memoryDir, watched } from '../lib/shims.mjs'
+import { clock, memoryDir, watched } from '../lib/shims.mjs'
 import { before, RARE, sourceOf } from '../lib/source.mjs'
 
 export default async function suite({ seed, random, ...powerloss }) {
-  const loop = (name, rounds, { args = [], dropped = false } = {}) => test(name, async (t) => {
+  const loop = (name, rounds, { args = [], dropped = false, steps = false } = {}) => test(name, async (t) => {
     const rng = random.fork(name)
     const source = sourceOf(seed)
     const r = await relay(t, source, { rate: 1000 })
@@ -20,7 +20,9 @@ export default async function suite({ seed, random, ...powerloss }) {
     fs.mkdirSync(root)
     const w = watched(root, log)
     let disk = new Disk(w.dir, log)
-    const lives = new Lives(t, { relay: r, source, data: path.join(root, 'data'), env: w.env })
+    const c = clock(t)
+    const env = steps ? { ...w.env, ...c.env, LD_PRELOAD: `${w.env.LD_PRELOAD}:${c.env.LD_PRELOAD}` } : w.env
+    const lives = new Lives(t, { relay: r, source, data: path.join(root, 'data'), env })
     const plain = lives.subscribe('plain', {}, { record: true })
     lives.subscribe('rare', { collections: [RARE] })
     lives.subscribe('dids', { dids: source.variants.slice(100, 140).map((v) => v.did) })
@@ -53,6 +55,7 @@ export default async function suite({ seed, random, ...powerloss }) {
       const safe = disk.durable()
       for (const [id, size] of seen) if (size <= safe) synced = Math.max(synced, id)
       seen = []
+      if (steps) c.step(rng.pick([-86_400, -10, -1, 10, 86_400]))
       const mode = rng.pick(['exact', 'torn', 'torn', 'prefix', 'all'])
       const how = disk.lose(rng, mode)
       fs.rmSync(log, { force: true })
@@ -102,4 +105,5 @@ export default async function suite({ seed, random, ...powerloss }) {
 
   await loop('powerloss: what was synced stays, what was not comes again, nothing is lost', powerloss.rounds)
   await loop('powerloss: nor with retention at work', powerloss.retained, { args: ['--retain-bytes', '6M'], dropped: true })
+  await loop('powerloss: nor when the clock jumps meanwhile', powerloss.jumps, { args: ['--retain', '1000d'], steps: true })
 }
