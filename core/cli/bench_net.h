@@ -40,7 +40,7 @@ size_t mj_bench_event_append(struct mj_journal *j, const struct mj_bench_events 
                              uint64_t streams);
 /* Gives event n (they repeat) the DID with that number; false when its own is not as long. */
 bool mj_bench_event_did(struct mj_bench_events *e, size_t n, uint32_t number);
-/* DID:s by number: "did:plc:" and 24 letters. */
+/* DIDs by number: "did:plc:" and 24 letters. */
 #define MJ_BENCH_DID_LEN 32
 void mj_bench_did(uint32_t number, char out[MJ_BENCH_DID_LEN + 1]);
 
