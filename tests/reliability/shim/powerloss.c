@@ -8,8 +8,8 @@
  *   POWERLOSS_BOOT=FILE  read instead of the kernel's boot id, so that a power loss shows as one
  *   POWERLOSS_FAIL=CALL:ERRNO:AFTER[:PART]
  *                        CALL is write, sync or open; from AFTER bytes written (or AFTER calls) on
- *                        it fails with that number, for files whose path contains PART. A write
- * that crosses the border is short, as on a full disk.
+ *                        it fails with that number, for files whose path below DIR contains PART. A
+ * write that crosses the border is short, as on a full disk.
  *
  * One mutex makes "do it and write it down" one step, so the log's order is the order of effects. A
  * record goes out before its call and RESULT behind it: at a kill at most the last record has none,
@@ -269,7 +269,8 @@ static int64_t allowed_fd(const char *call, int fd, int64_t n)
         return n;
     char path[PATH_MAX];
     path_of(fd, path);
-    return allowed(call, path, n);
+    bool below = strncmp(path, at.dir, at.dir_len) == 0;
+    return allowed(call, below ? path + at.dir_len : path, n);
 }
 
 /* ---- open and close ---- */
