@@ -371,6 +371,37 @@ static int find_run(struct reading *at)
     return 0;
 }
 
+/* Adds entries [i, n) of a loaded run of text to what lies right before them, as far as they are in
+ * the stream and the batch has room: what catching up without a filter is made of. Returns how
+ * many. */
+static size_t add_run(struct mj_batch *b, const struct mj_run *r, size_t i, size_t n,
+                      unsigned stream)
+{
+    const uint8_t *at = mj_run_frame(r, i).ptr;
+    if (b->len && b->data + b->len != at)
+        return 0;
+    size_t k = b->frames, len = b->len, heads = b->heads, before = k;
+    uint32_t base = (uint32_t)(at - r->data) + r->start - (uint32_t)len;
+    for (; i < n && k < FRAMES_MAX && r->entries[i].streams >> stream & 1; i++, k++) {
+        uint32_t end = r->entries[i].end - base;
+        if (end > MJ_WRITE_MAX)
+            break;
+        b->seq[k] = r->seq + i;
+        b->end[k] = end;
+        b->head[k] = (uint8_t)mj_frame_head(end - len);
+        heads += b->head[k];
+        len = end;
+    }
+    if (!b->frames && k) {
+        b->data = at;
+        b->oldest_us = mj_run_time(r, i - k);
+    }
+    b->frames = k;
+    b->len = len;
+    b->heads = heads;
+    return k - before;
+}
+
 /* Puts up to `most` of what the subscriber wants into the batch; at->pos is then the first seq not
  * looked at. 0, or the error of what comes first. */
 static int gather(struct reading *at, struct mj_batch *b, size_t most)
@@ -385,6 +416,16 @@ static int gather(struct reading *at, struct mj_batch *b, size_t most)
         if ((err = find_run(at)) <= 0)
             break;
         size_t i = (size_t)(at->pos - at->run.seq);
+        if (!class->filter && class->codec == MJ_CODEC_TEXT) {
+            uint64_t n = at->stop - at->run.seq;
+            if (n - i > most - b->frames)
+                n = i + (most - b->frames);
+            size_t got =
+                add_run(b, &at->run, i, n < at->run.count ? n : at->run.count, class->stream);
+            at->pos += got;
+            if (got)
+                continue;
+        }
         const struct mj_entry *e = &at->run.entries[i];
         if (e->streams >> class->stream & 1 &&
             (!class->filter || mj_filter_confirm(class->filter, e, mj_run_json(&at->run, i))) &&

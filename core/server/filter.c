@@ -26,6 +26,7 @@ struct text_set {
     struct mj_buf bytes;
     struct text *items; /* owned */
     struct slot *slots; /* owned */
+    uint64_t *bits;     /* owned: bit (place of a hash) of each text, SPARSE * cap of them */
     size_t count, cap;  /* cap items, 2 * cap slots, a power of two */
 };
 
@@ -46,9 +47,22 @@ struct mj_filter {
  * the same slot and make its filter slow for everybody. */
 static uint64_t secret;
 
+static uint64_t mix(uint32_t hash)
+{
+    return ((uint64_t)hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+}
 static size_t start(const struct text_set *s, uint32_t hash)
 {
-    return (((uint64_t)hash ^ secret) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (2 * s->cap - 1);
+    return mix(hash) & (2 * s->cap - 1);
+}
+
+/* Nearly all that is asked about is not there. One bit in SPARSE says so without a branch that the
+ * processor would guess wrong, as it does in a table that is a third full. */
+#define SPARSE 64
+static void set_bit(struct text_set *s, uint32_t hash)
+{
+    size_t bit = mix(hash) & (SPARSE * s->cap - 1);
+    s->bits[bit / 64] |= UINT64_C(1) << bit % 64;
 }
 
 static void set_deinit(struct text_set *s)
@@ -56,6 +70,7 @@ static void set_deinit(struct text_set *s)
     mj_buf_deinit(&s->bytes);
     free(s->items);
     free(s->slots);
+    free(s->bits);
 }
 
 static struct mj_span item_text(const struct text_set *s, size_t i)
@@ -82,6 +97,9 @@ static bool set_has(const struct text_set *s, struct mj_span text, uint32_t hash
 /* Is there a text with that hash? */
 static bool set_may_have(const struct text_set *s, uint32_t hash)
 {
+    size_t bit = mix(hash) & (SPARSE * s->cap - 1);
+    if (MJ_LIKELY(!(s->bits[bit / 64] >> bit % 64 & 1)))
+        return false;
     size_t mask = 2 * s->cap - 1, i = start(s, hash);
     while (s->slots[i].item && s->slots[i].hash != hash)
         i = (i + 1) & mask;
@@ -93,7 +111,9 @@ static void set_grow(struct text_set *s)
     s->cap = s->cap ? 2 * s->cap : 4;
     s->items = mj_realloc(s->items, s->cap * sizeof *s->items);
     free(s->slots);
+    free(s->bits);
     s->slots = mj_calloc(2 * s->cap, sizeof *s->slots);
+    s->bits = mj_calloc(s->cap, SPARSE / 8);
     size_t mask = 2 * s->cap - 1;
     for (size_t n = 0; n < s->count; n++) {
         uint32_t hash = (uint32_t)s->items[n].hash;
@@ -101,6 +121,7 @@ static void set_grow(struct text_set *s)
         while (s->slots[i].item)
             i = (i + 1) & mask;
         s->slots[i] = (struct slot){hash, (uint32_t)n + 1};
+        set_bit(s, hash);
     }
 }
 
@@ -116,11 +137,12 @@ static void set_add(struct text_set *s, struct mj_span text)
         (struct text){.hash = hash, .offset = (uint32_t)s->bytes.len, .len = (uint32_t)text.len};
     mj_buf_put(&s->bytes, text.ptr, text.len);
     *slot = (struct slot){(uint32_t)hash, (uint32_t)++s->count};
+    set_bit(s, (uint32_t)hash);
 }
 
 static size_t set_size(const struct text_set *s)
 {
-    return s->bytes.cap + s->cap * (sizeof *s->items + 2 * sizeof *s->slots);
+    return s->bytes.cap + s->cap * (sizeof *s->items + 2 * sizeof *s->slots + SPARSE / 8);
 }
 
 /* The same whatever the order. */
