@@ -12,7 +12,7 @@
 #include "journal/internal.h"
 
 #define SECOND   INT64_C(1000000)
-#define SYNC_MAX 64 /* segments of one round; more are left to the next */
+#define SYNC_MAX 64 /* segments of one round; more are left to the next, which follows at once */
 
 struct mj_keeper_metrics {
     struct mj_metric *floor, *newest, *durable, *window, *plain, *sealed, *index, *plain_segments,
@@ -35,17 +35,17 @@ static int sync_segment(struct mj_journal *j, struct mj_segment *s)
     return 0;
 }
 
-/* Under the sync lock. */
-static int sync_round(struct mj_journal *j, uint64_t upto)
+/* Under the sync lock. *more: there may be other segments below `upto` that are not on the disk. */
+static int sync_round(struct mj_journal *j, uint64_t upto, bool *more)
 {
     struct mj_segment *todo[SYNC_MAX];
     size_t n = 0;
     pthread_mutex_lock(&j->lock);
     bool dir = j->dir_dirty;
     j->dir_dirty = false;
-    for (size_t i = j->count; i-- > 0 && n < SYNC_MAX;) {
+    for (size_t i = 0; i < j->count && n < SYNC_MAX; i++) {
         struct mj_segment *s = j->segments[i];
-        if (s->state == MJ_SEALED || !s->dirty)
+        if (s->state == MJ_SEALED || !s->dirty || s->first_seq >= upto)
             continue;
         s->dirty = s->state == MJ_ACTIVE;
         mj__segment_ref(s);
@@ -68,8 +68,7 @@ static int sync_round(struct mj_journal *j, uint64_t upto)
         mj__segment_unref(j, todo[i]);
     }
     pthread_mutex_unlock(&j->lock);
-    if (!err && upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
-        atomic_store_explicit(&j->durable, upto, memory_order_release);
+    *more = n == SYNC_MAX;
     return err;
 }
 
@@ -84,8 +83,10 @@ int mj__sync(struct mj_journal *j, uint64_t upto)
     int err = 0;
     if (atomic_load_explicit(&j->failed, memory_order_relaxed))
         err = MJ_EIO;
-    else
-        err = sync_round(j, upto);
+    for (bool more = true; more && !err;)
+        err = sync_round(j, upto, &more);
+    if (!err && upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
+        atomic_store_explicit(&j->durable, upto, memory_order_release);
     if (j->km) {
         mj_metric_add(j->km->syncs, 1);
         mj_metric_add(j->km->sync_us, mj_mono_us() - start);
