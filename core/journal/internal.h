@@ -203,7 +203,7 @@ uint64_t mj__batch_hash(const struct mj_entry *entries, size_t n, struct mj_span
 /* journal.c */
 /* Says what failed and what to do, once; the journal takes nothing more. MJ_EIO. */
 int mj__journal_fail(struct mj_journal *j, const char *what, const char *file, int err);
-/* Under the lock: the list without its n oldest. */
+/* Under the lock: the list without its n oldest, of which one at least stays. */
 void mj__drop_oldest(struct mj_journal *j, size_t n);
 
 /* recover.c: fills the list from the directory. 0, or an error with a sentence in `error`. */

@@ -77,8 +77,7 @@ void mj__drop_oldest(struct mj_journal *j, size_t n)
     j->count -= n;
     j->serial += n;
     memmove(j->segments, j->segments + n, j->count * sizeof *j->segments);
-    j->floor = j->count ? j->segments[0]->first_seq
-                        : atomic_load_explicit(&j->published, memory_order_relaxed);
+    j->floor = j->segments[0]->first_seq;
     atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
 }
 

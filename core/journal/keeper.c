@@ -173,28 +173,30 @@ static void unlink_segments(struct mj_journal *j, const uint64_t *first_seqs, si
     }
 }
 
-static void retain(struct mj_journal *j)
+/* True when there may be more to drop. */
+static bool drop_some(struct mj_journal *j)
 {
-    if (j->cfg.retain_us <= 0 && j->cfg.retain_bytes <= 0)
-        return;
     int64_t oldest = j->cfg.retain_us > 0 ? mj_now_us() - j->cfg.retain_us : INT64_MIN, total = 0;
-    uint64_t gone[SYNC_MAX];
+    uint64_t gone[SYNC_MAX], durable = atomic_load_explicit(&j->durable, memory_order_acquire);
     size_t n = 0;
+    bool unsynced = false;
     pthread_mutex_lock(&j->lock);
     for (size_t i = 0; i < j->count; i++) {
         int64_t index;
         if (j->segments[i]->state != MJ_ACTIVE)
             total += mj__segment_bytes(j->segments[i], &index) + index;
     }
-    while (n < SYNC_MAX && n < j->count) {
+    /* The newest one stays, however old: it knows times and cursors. */
+    while (n < SYNC_MAX && n + 1 < j->count) {
         struct mj_segment *s = j->segments[n];
-        int64_t index, bytes;
-        if (s->state == MJ_ACTIVE)
-            break;
-        bytes = mj__segment_bytes(s, &index) + index;
+        int64_t index, bytes = mj__segment_bytes(s, &index) + index;
         bool much =
             j->cfg.retain_bytes > 0 && total + (int64_t)j->cfg.segment_bytes > j->cfg.retain_bytes;
         if (s->last_us >= oldest && !much)
+            break;
+        /* Something behind it must be on the disk, or a power loss would leave nothing. */
+        unsynced = s->first_seq + s->n >= durable;
+        if (unsynced)
             break;
         total -= bytes;
         gone[n++] = s->first_seq;
@@ -202,6 +204,18 @@ static void retain(struct mj_journal *j)
     mj__drop_oldest(j, n);
     pthread_mutex_unlock(&j->lock);
     unlink_segments(j, gone, n);
+    uint64_t end = atomic_load_explicit(&j->published, memory_order_acquire);
+    if (unsynced)
+        return end > durable && mj__sync(j, end) == 0;
+    return n == SYNC_MAX && !atomic_load(&j->failed);
+}
+
+static void retain(struct mj_journal *j)
+{
+    if (j->cfg.retain_us <= 0 && j->cfg.retain_bytes <= 0)
+        return;
+    while (drop_some(j))
+        ;
 }
 
 /* ---- sealing ---- */

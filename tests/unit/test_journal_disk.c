@@ -490,22 +490,82 @@ static void retention(void **state)
     assert_int_equal(mj_journal_cursor(b->j, 0), 200000);
     mj_journal_window(b->j, &w);
     check(b, w.floor, 20000);
-    /* By age: everything is old at once, and what comes is kept. */
+    /* By age: everything is old at once; all but the newest segment goes. */
     close_bed(b);
     b->cfg.retain_us = 1;
     open_bed(b);
-    for (int i = 0; i < 1000 && w.segments; i++) {
+    for (int i = 0; i < 1000 && w.segments > 1; i++) {
         usleep(10000);
         mj_journal_window(b->j, &w);
     }
-    assert_int_equal(w.segments, 0);
-    struct mj_view v;
-    mj_view_init(&v, b->j);
-    struct mj_run r;
-    assert_false(mj_view_run(&v, v.floor, &r));
-    assert_int_equal(mj_view_find(&v, 1), v.end);
-    mj_view_deinit(&v);
+    assert_int_equal(w.segments, 1);
+    check(b, 20001 - (w.end - w.floor), 20000);
     close_bed(b);
+}
+
+/* However many segments were begun since the last sync, all of them are on the disk after one. */
+static void syncs_all_segments(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    open_bed(b);
+    fill(b, 1, 10000, 17);
+    assert_true(b->j->count > 64);
+    for (int turn = 0; turn < 2; turn++) {
+        assert_int_equal(mj_journal_sync(b->j), 0);
+        for (size_t i = 0; i < b->j->count; i++)
+            assert_true(!b->j->segments[i]->dirty || b->j->segments[i] == b->j->active);
+        kill_bed(b);
+        open_bed(b);
+        for (size_t i = 0; i < b->j->count; i++) /* found unsynced, synced since */
+            assert_false(b->j->segments[i]->dirty);
+    }
+    check(b, 1, 10000);
+}
+
+/* Retention keeps what a power loss would need to go on: the newest entries, times and cursors that
+ * are on the disk. */
+static void retention_keeps_the_cursors(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    b->cfg.retain_bytes = 128 << 10;
+    open_bed(b);
+    mj_journal_source(b->j, "wss://a.example");
+    fill(b, 1, 10000, 17);
+    struct mj_journal_window w;
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments <= 5)
+            break;
+        usleep(10000);
+    }
+    assert_in_range(w.segments, 1, 5);
+    assert_true(w.durable > w.floor);
+    close_bed(b);
+    /* A long time later all of it is too old, and nothing new comes before the next death. */
+    b->cfg.retain_us = 1;
+    open_bed(b);
+    int64_t time_us = mj_journal_next_time(b->j) - 1;
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments <= 1)
+            break;
+        usleep(10000);
+    }
+    kill_bed(b);
+    open_bed(b);
+    assert_int_equal(mj_journal_cursor(b->j, 0), 100000);
+    assert_true(b->j->last_time > 0 && mj_journal_next_time(b->j) > time_us);
+    fill(b, 10001, 10010, 5);
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments == 1)
+            break;
+        usleep(10000);
+    }
+    assert_int_equal(w.segments, 1);
+    check(b, 10001, 10010);
 }
 
 /* The clock steps back a day between two runs. */
@@ -689,7 +749,9 @@ int main(void)
         TEST(seals),
         TEST(damage_in_a_block),
         TEST(damage_is_refused),
+        TEST(syncs_all_segments),
         TEST(retention),
+        TEST(retention_keeps_the_cursors),
         TEST(time_only_grows),
         TEST(full_disk),
         TEST(idle_sources),
