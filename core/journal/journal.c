@@ -496,6 +496,16 @@ static int load_names(struct mj_journal *j, struct mj_names *names, const char *
     return err;
 }
 
+static int cut_names(struct mj_journal *j, struct mj_names *names, const char *file,
+                     struct mj_buf *error)
+{
+    int err = mj_names_cut(names);
+    if (err)
+        mj_buf_printf(error, "%s/%s: cannot cut a torn line: %s", j->cfg.dir, file,
+                      strerror(errno));
+    return err;
+}
+
 static int open_dir(struct mj_journal *j, struct mj_buf *error)
 {
     if (htole32(1) != 1) {
@@ -521,7 +531,13 @@ static int open_dir(struct mj_journal *j, struct mj_buf *error)
         if (id <= MJ_COLLECTIONS_MAX)
             j->local[id] = (uint16_t)i;
     }
-    return mj__recover(j, error);
+    if ((err = mj__recover(j, error)) || j->read_only)
+        return err;
+    /* Only now that the segments have all the names they use. */
+    if ((err = cut_names(j, &j->collections, "collections", error)) ||
+        (err = cut_names(j, &j->streams, "streams", error)))
+        return err;
+    return cut_names(j, &j->sources, "sources", error);
 }
 
 int mj_journal_open(const struct mj_journal_cfg *cfg, struct mj_journal **out, struct mj_buf *error)

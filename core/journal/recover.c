@@ -199,6 +199,9 @@ static int read_marks(struct recovery *r, struct plain *p)
         got += (size_t)n;
     }
     check_marks(r, p);
+    if (p->holds && p->marks[p->holds - 1].collections > mj_names_count(&r->j->collections))
+        return complain(r, p->s->first_seq, MJ_FILE_MARKS,
+                        "uses more collections than the file `collections` has");
     return 0;
 }
 

@@ -466,6 +466,40 @@ static void damage_is_refused(void **state)
     check(b, 1, 3010);
 }
 
+/* Without the names that its entries use a journal is not opened, and nothing of it is cut. */
+static void damaged_names(void **state)
+{
+    struct bed *b = *state;
+    char path[160];
+    snprintf(path, sizeof path, "%s/collections", b->dir);
+    for (int sealed = 0; sealed < 2; sealed++) {
+        open_bed(b);
+        fill(b, 1, 500, 17);
+        assert_int_equal(mj_journal_sync(b->j), 0);
+        fill(b, 501, 600, 17);
+        if (sealed)
+            assert_int_equal(mj_journal_seal(b->j, 0), 0);
+        close_bed(b);
+        size_t size = size_of(path);
+        int fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, "\x01", 1, 20), 1);
+        close(fd);
+        b->error.len = 0;
+        assert_true(mj_journal_open(&b->cfg, &b->j, &b->error) < 0);
+        assert_non_null(strstr(mj_buf_cstr(&b->error), "collections"));
+        assert_int_equal(size_of(path), size);
+        fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, "x", 1, 20), 1);
+        close(fd);
+        open_bed(b);
+        check(b, 1, 600);
+        close_bed(b);
+        char command[128];
+        snprintf(command, sizeof command, "rm -r '%s'/*", b->dir);
+        assert_int_equal(system(command), 0);
+    }
+}
+
 static void retention(void **state)
 {
     struct bed *b = *state;
@@ -749,6 +783,7 @@ int main(void)
         TEST(seals),
         TEST(damage_in_a_block),
         TEST(damage_is_refused),
+        TEST(damaged_names),
         TEST(syncs_all_segments),
         TEST(retention),
         TEST(retention_keeps_the_cursors),
