@@ -78,7 +78,7 @@ struct mj_foot {
     uint64_t first_seq;
     int64_t base_us, last_us;
     uint32_t count, end;        /* entries, plain bytes */
-    uint32_t rows, collections; /* names that its entries may use */
+    uint32_t rows, collections; /* names that its entries use */
     uint64_t rows_at;
     uint64_t index_hash;             /* of the whole .index file; looked at by verify only */
     int64_t cursors[MJ_SOURCES_MAX]; /* as they stood at the end */

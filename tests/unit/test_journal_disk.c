@@ -388,6 +388,27 @@ static void seals(void **state)
     assert_int_equal(check(b, 1, 9200) >= 9200, 1);
 }
 
+/* A sealed segment asks for the names that it uses, not for what the writer has just learned and a
+ * death takes away again. */
+static void seals_beside_new_names(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    mj_journal_source(b->j, "wss://a.example");
+    fill(b, 1, 500, 17);
+    struct mj_append a = {.time_us = mj_journal_next_time(b->j),
+                          .streams = 1,
+                          .collection = mj_collection_id(MJ_SPAN("com.example.staged")),
+                          .kind = MJ_KIND_COMMIT,
+                          .op = MJ_OP_CREATE};
+    assert_int_equal(mj_journal_append(b->j, &a, MJ_SPAN("{}")), 0);
+    assert_int_equal(mj_journal_seal(b->j, 0), 0);
+    assert_non_null(b->j->segments[0]->sealed);
+    kill_bed(b);
+    open_bed(b);
+    check(b, 1, 500);
+}
+
 static void flip(const char *path, off_t at)
 {
     int fd = open(path, O_RDWR);
@@ -781,6 +802,7 @@ int main(void)
         TEST(cuts_torn_tails),
         TEST(batches_over_segments),
         TEST(seals),
+        TEST(seals_beside_new_names),
         TEST(damage_in_a_block),
         TEST(damage_is_refused),
         TEST(damaged_names),
