@@ -272,6 +272,7 @@ static int open_plain(struct recovery *r, uint64_t first_seq)
     }
     if (!err)
         err = read_marks(r, p);
+    mj__segment_close_files(s); /* there may be thousands */
     if (p->durable > r->durable)
         r->durable = p->durable;
     return err;
@@ -289,12 +290,16 @@ static int adopt(struct recovery *r, struct plain *p)
     s->base_us = p->head.base_us;
     s->entry_cap = s->n;
     s->data_cap = s->used;
-    s->dirty = s->first_seq + s->n > p->durable;
+    /* A cut must be on the disk, too, before there is anything behind it. */
+    s->dirty = s->first_seq + s->n > r->durable || p->holds < p->count;
     learn_cursors(p);
+    int err = open_files(r, s);
+    if (err)
+        return err == MJ_ENOENT ? complain(r, s->first_seq, MJ_FILE_MARKS, "gone") : err;
     if (fstat(s->fd[MJ_FILE_DATA], &st[0]) || fstat(s->fd[MJ_FILE_INDEX], &st[1]) ||
         st[0].st_size < (off_t)s->used || st[1].st_size < (off_t)(s->n * sizeof *s->entries))
         return complain(r, s->first_seq, MJ_FILE_DATA, "shorter than its marks say");
-    int err = cut_files(r, s, p->holds);
+    err = cut_files(r, s, p->holds);
     if (err)
         return err;
     if (mj__segment_map(s))
@@ -302,7 +307,7 @@ static int adopt(struct recovery *r, struct plain *p)
     if (!index_is_sound(s))
         return complain(r, s->first_seq, MJ_FILE_INDEX, "damaged");
     s->last_us = s->base_us + s->entries[s->n - 1].time;
-    if (!s->dirty && !r->j->read_only)
+    if (!s->dirty || r->j->read_only)
         mj__segment_close_files(s);
     return 0;
 }
@@ -396,8 +401,10 @@ static int open_segments(struct recovery *r)
             int err = open_plain(r, f->first_seq);
             if (err && !j->cfg.tolerant)
                 return err;
-            if (err)
+            if (err) {
                 mj__segment_free(r->plain[--r->plain_count].s);
+                free(r->plain[r->plain_count].marks);
+            }
         } else {
             remove_file(r, f->first_seq, MJ_FILE_INDEX); /* leftovers of one that was dropped */
             remove_file(r, f->first_seq, MJ_FILE_DATA);

@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/hash.h"
 #include "journal/blocks.h"
+#include "journal/inspect.h"
 #include "journal/internal.h"
 
 struct bed {
@@ -729,6 +731,35 @@ static void read_only(void **state)
     check(b, 1, 5001);
 }
 
+/* Descriptors do not grow with the number of segments found, neither for a look nor to go on. */
+static void few_descriptors(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    open_bed(b);
+    fill(b, 1, 10000, 17);
+    assert_int_equal(mj_journal_sync(b->j), 0);
+    assert_true(b->j->count > 64);
+    fill(b, 10001, 10100, 17);
+    kill_bed(b);
+    struct rlimit before, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    size_t count;
+    int err = mj_inspect_open(b->dir, &b->j, &b->error, &count);
+    for (size_t i = 0; !err && i < mj_inspect_count(b->j); i++)
+        count += mj_verify_segment(b->j, i, &b->error, NULL, NULL);
+    if (!err)
+        close_bed(b);
+    int again = mj_journal_open(&b->cfg, &b->j, &b->error);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    if (err || count || again)
+        fail_msg("%s", mj_buf_cstr(&b->error));
+    check(b, 1, 10100);
+}
+
 /* One writer, a keeper that seals and drops, readers that check all they see. */
 struct reader {
     struct mj_journal *j;
@@ -813,6 +844,7 @@ int main(void)
         TEST(full_disk),
         TEST(idle_sources),
         TEST(read_only),
+        TEST(few_descriptors),
         TEST(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
