@@ -214,7 +214,8 @@ int mj__keeper_start(struct mj_journal *j);
 void mj__keeper_stop(struct mj_journal *j);
 /* Syncs what was handed to the kernel before; seqs below `upto` are durable then. 0 or MJ_EIO. */
 int mj__sync(struct mj_journal *j, uint64_t upto);
-/* Puts the reserve above `seq`. 0 or MJ_EIO. */
+/* Puts the reserve at `ceiling`, unless it is there or above already; `clean` puts it there in any
+ * case, as the next seq. 0 or MJ_EIO. */
 int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean);
 struct mj_reserve {
     char magic[8];

@@ -133,6 +133,11 @@ int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean)
     mj__boot_id(r.boot);
     r.hash = XXH3_64bits(&r, offsetof(struct mj_reserve, hash));
     pthread_mutex_lock(&j->sync_lock);
+    /* Writer and keeper may both be at it: who comes last may know less. */
+    if (!clean && ceiling <= atomic_load_explicit(&j->ceiling, memory_order_relaxed)) {
+        pthread_mutex_unlock(&j->sync_lock);
+        return 0;
+    }
     /* A file of its own each time, because this one must never be half there. */
     int fd = openat(j->dir, "reserve.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && pwrite(fd, &r, sizeof r, 0) == (ssize_t)sizeof r && fdatasync(fd) == 0;
