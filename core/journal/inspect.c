@@ -167,7 +167,7 @@ static void verify_plain(struct verifying *v, void (*progress)(void *, int64_t),
         struct mj_mark m;
         if (pread(fd, &m, sizeof m, MJ_MARKS_AT + i * (off_t)sizeof m) != (ssize_t)sizeof m ||
             m.hash != mj__mark_hash(&m, s->first_seq) || m.count < n || m.end < end ||
-            m.count > s->n || m.end > s->used) {
+            m.count > s->n || m.end != (m.count ? s->entries[m.count - 1].end : 0)) {
             problem(v, MJ_FILE_MARKS, n, 0, "damaged mark");
             continue;
         }
