@@ -552,10 +552,10 @@ int mj_journal_open(const struct mj_journal_cfg *cfg, struct mj_journal **out, s
     }
     if (!err && mj_journal_stream(j, MJ_SPAN("main")) != MJ_STREAM_MAIN && !j->read_only) {
         mj_buf_printf(error, "%s/streams: its first line must be `main`", j->cfg.dir);
-        mj__keeper_stop(j);
         err = MJ_ESYNTAX;
     }
     if (err) {
+        mj__keeper_stop(j);
         journal_free(j);
         return err;
     }

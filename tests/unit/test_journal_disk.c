@@ -760,6 +760,62 @@ static void few_descriptors(void **state)
     check(b, 1, 10100);
 }
 
+/* Whoever is late with a lower ceiling does not take back a higher one. */
+static void reserve_only_grows(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    assert_int_equal(mj__reserve(b->j, 5 * MJ_RESERVE, false), 0);
+    assert_int_equal(mj__reserve(b->j, 3 * MJ_RESERVE, false), 0);
+    assert_int_equal(atomic_load(&b->j->ceiling), 5 * MJ_RESERVE);
+    struct mj_reserve r;
+    assert_true(mj__reserve_read(b->j->dir, &r));
+    assert_int_equal(r.ceiling, 5 * MJ_RESERVE);
+    close_bed(b); /* in order: that one says where it ends */
+    open_bed(b);
+    assert_int_equal(b->j->next_seq, 1);
+}
+
+/* What cannot be written is no journal, and nothing of the attempt stays. */
+static void refuses_what_it_cannot_write(void **state)
+{
+    struct bed *b = *state;
+    char path[160];
+    snprintf(path, sizeof path, "%s/reserve", b->dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(mj_journal_open(&b->cfg, &b->j, &b->error), MJ_EIO);
+    assert_non_null(strstr(mj_buf_cstr(&b->error), b->dir));
+    assert_int_equal(b->failed, 1);
+    assert_int_equal(rmdir(path), 0);
+    open_bed(b);
+}
+
+/* Marks whose hashes hold, but that give the first batch the bytes of the second one. */
+static void hostile_marks(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    fill(b, 1, 100, 50);
+    struct mj_segment *s = b->j->active;
+    struct mj_mark m[2];
+    int fd = open(path_of(b, 1, MJ_FILE_MARKS), O_RDWR);
+    assert_int_equal(pread(fd, m, sizeof m, MJ_MARKS_AT), sizeof m);
+    assert_true(m[1].end - m[0].end > 8192);
+    m[0].end = m[1].end;
+    m[0].batch = mj__batch_hash(s->entries, m[0].count, mj_span(s->data, m[0].end));
+    m[1].batch = mj__batch_hash(s->entries + m[0].count, m[1].count - m[0].count, MJ_SPAN(""));
+    for (int i = 0; i < 2; i++)
+        m[i].hash = mj__mark_hash(&m[i], 1);
+    assert_int_equal(pwrite(fd, m, sizeof m, MJ_MARKS_AT), sizeof m);
+    close(fd);
+    close_bed(b);
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(mj_inspect_count(b->j), 1);
+    assert_true(mj_verify_segment(b->j, 0, &b->error, NULL, NULL) > 0);
+}
+
 /* One writer, a keeper that seals and drops, readers that check all they see. */
 struct reader {
     struct mj_journal *j;
@@ -845,6 +901,9 @@ int main(void)
         TEST(idle_sources),
         TEST(read_only),
         TEST(few_descriptors),
+        TEST(reserve_only_grows),
+        TEST(refuses_what_it_cannot_write),
+        TEST(hostile_marks),
         TEST(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
