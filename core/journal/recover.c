@@ -114,7 +114,7 @@ static int read_dir(struct recovery *r)
         return MJ_EIO;
     }
     struct dirent *e;
-    while ((e = readdir(d))) {
+    while (errno = 0, (e = readdir(d))) {
         uint64_t first_seq;
         enum mj_file file;
         size_t n = strlen(e->d_name);
@@ -123,7 +123,12 @@ static int read_dir(struct recovery *r)
         else if (n > 4 && strcmp(e->d_name + n - 4, ".new") == 0 && !r->j->read_only)
             unlinkat(r->j->dir, e->d_name, 0); /* what was being written when we died */
     }
+    int err = errno; /* half a list would make leftovers of what is not */
     closedir(d);
+    if (err) {
+        mj_buf_printf(r->error, "%s: %s", r->j->cfg.dir, strerror(err));
+        return MJ_EIO;
+    }
     if (r->count)
         qsort(r->found, r->count, sizeof *r->found, by_seq);
     return 0;
