@@ -600,16 +600,18 @@ void mj_journal_window(struct mj_journal *j, struct mj_journal_window *out)
             continue;
         if (n > out->end - s->first_seq)
             n = out->end - s->first_seq;
-        const struct mj_entry *last = &s->entries[n - 1];
+        /* Without a look at the index where it can be helped: its page may be on the disk, and
+         * whoever publishes waits for this lock. */
+        bool whole = s != j->active && n == s->n;
         if (!out->floor_us)
             out->floor_us = s->base_us + s->entries[0].time;
-        out->newest_us = s->base_us + last->time;
-        out->index_bytes += (int64_t)(n * sizeof *last);
+        out->newest_us = whole ? s->last_us : s->base_us + s->entries[n - 1].time;
+        out->index_bytes += (int64_t)(n * sizeof(struct mj_entry));
         if (s->state == MJ_SEALED) {
             out->sealed_segments++;
             out->sealed_bytes += (int64_t)s->sealed_size;
         } else {
-            out->plain_bytes += last->end;
+            out->plain_bytes += whole ? s->used : s->entries[n - 1].end;
         }
     }
     pthread_mutex_unlock(&j->lock);
