@@ -25,6 +25,13 @@ int mj_inspect_open(const char *dir, struct mj_journal **out, struct mj_buf *pro
         else if (!err)
             break;
     }
+    /* Even a new one has its main stream. */
+    if (!err && problems->len == before && !(*out)->count && !mj_inspect_streams(*out)) {
+        mj_journal_close(*out);
+        mj_buf_printf(problems, "%s: no journal here; name a directory that was given as --data",
+                      dir);
+        err = MJ_ENOENT;
+    }
     if (err)
         mj_buf_putc(problems, '\n');
     for (size_t i = before; i < problems->len; i++)

@@ -816,6 +816,22 @@ static void hostile_marks(void **state)
     assert_true(mj_verify_segment(b->j, 0, &b->error, NULL, NULL) > 0);
 }
 
+/* A directory without a journal is not called a sound one. */
+static void inspects_journals_only(void **state)
+{
+    struct bed *b = *state;
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), MJ_ENOENT);
+    assert_int_equal(count, 1);
+    assert_non_null(strstr(mj_buf_cstr(&b->error), b->dir));
+    b->error.len = 0;
+    open_bed(b);
+    close_bed(b);
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0); /* a new one */
+    assert_int_equal(count, 0);
+    assert_int_equal(mj_inspect_count(b->j), 0);
+}
+
 /* One writer, a keeper that seals and drops, readers that check all they see. */
 struct reader {
     struct mj_journal *j;
@@ -904,6 +920,7 @@ int main(void)
         TEST(reserve_only_grows),
         TEST(refuses_what_it_cannot_write),
         TEST(hostile_marks),
+        TEST(inspects_journals_only),
         TEST(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
