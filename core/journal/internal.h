@@ -31,6 +31,7 @@
     (64u << 20)            /* mapped beyond that: a batch is not split if it can be helped */
 #define MJ_EVENT_LEAST 96u /* entries are mapped for events that small on average */
 #define MJ_BLOCK_BYTES (128u << 10)
+#define MJ_TIME_MAX    (INT64_MAX / 2) /* no file is believed that says it is later */
 #define MJ_RESERVE     (UINT64_C(1) << 20)
 
 /* One batch, or a part of one. Written behind what it covers; after a crash a batch counts when its

@@ -189,7 +189,8 @@ static int read_marks(struct recovery *r, struct plain *p)
         return complain(r, p->s->first_seq, MJ_FILE_MARKS, strerror(errno));
     p->headless = pread(fd, &p->head, sizeof p->head, 0) != (ssize_t)sizeof p->head ||
                   memcmp(p->head.magic, MJ_MARKS_MAGIC, sizeof p->head.magic) != 0 ||
-                  p->head.first_seq != p->s->first_seq ||
+                  p->head.first_seq != p->s->first_seq || p->head.base_us < 0 ||
+                  p->head.base_us > MJ_TIME_MAX ||
                   p->head.hash != XXH3_64bits(&p->head, offsetof(struct mj_marks_head, hash));
     /* Without its head it counts for nothing, but its marks tell whether that is a loss. */
     p->count = st.st_size > MJ_MARKS_AT ? (size_t)(st.st_size - MJ_MARKS_AT) / sizeof *p->marks : 0;

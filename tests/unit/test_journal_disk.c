@@ -816,6 +816,37 @@ static void hostile_marks(void **state)
     assert_true(mj_verify_segment(b->j, 0, &b->error, NULL, NULL) > 0);
 }
 
+/* Times at the end of all time, hashes right: refused before anybody adds to them. */
+static void hostile_times(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    fill(b, 1, 300, 50);
+    assert_int_equal(mj_journal_seal(b->j, 0), 0);
+    assert_non_null(b->j->segments[0]->sealed);
+    uint64_t active = b->j->active->first_seq;
+    close_bed(b);
+    struct mj_marks_head head;
+    int fd = open(path_of(b, active, MJ_FILE_MARKS), O_RDWR);
+    assert_int_equal(pread(fd, &head, sizeof head, 0), sizeof head);
+    head.base_us = INT64_MAX - 5;
+    head.hash = XXH3_64bits(&head, offsetof(struct mj_marks_head, hash));
+    assert_int_equal(pwrite(fd, &head, sizeof head, 0), sizeof head);
+    close(fd);
+    struct mj_foot foot;
+    fd = open(path_of(b, 1, MJ_FILE_SEALED), O_RDWR);
+    off_t at = lseek(fd, -(off_t)sizeof foot, SEEK_END);
+    assert_int_equal(pread(fd, &foot, sizeof foot, at), sizeof foot);
+    foot.base_us = foot.last_us = INT64_MAX - 5;
+    foot.hash = XXH3_64bits(&foot, offsetof(struct mj_foot, hash));
+    assert_int_equal(pwrite(fd, &foot, sizeof foot, at), sizeof foot);
+    close(fd);
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(mj_inspect_count(b->j), 0);
+}
+
 /* A directory without a journal is not called a sound one. */
 static void inspects_journals_only(void **state)
 {
@@ -920,6 +951,7 @@ int main(void)
         TEST(reserve_only_grows),
         TEST(refuses_what_it_cannot_write),
         TEST(hostile_marks),
+        TEST(hostile_times),
         TEST(inspects_journals_only),
         TEST(threads),
     };
