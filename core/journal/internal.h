@@ -170,8 +170,9 @@ struct mj_journal {
     void *wake_ctx;
 
     pthread_mutex_t sync_lock; /* one fsync round at a time; taken before `lock` */
-    pthread_mutex_t seal_lock; /* one sealing at a time; taken before `sync_lock` */
-    int64_t seal_again_us;     /* monotonic: no sealing before, for lack of room. The keeper's */
+    pthread_mutex_t seal_lock; /* one sealing, or dropping, at a time; taken before `sync_lock` */
+    int64_t seal_again_us;     /* under it: monotonic; no sealing by the keeper before, for lack of
+                                  room */
     pthread_t keeper;
     bool keeper_runs;
     pthread_cond_t keeper_wake;

@@ -219,8 +219,12 @@ static void retain(struct mj_journal *j)
 {
     if (j->cfg.retain_us <= 0 && j->cfg.retain_bytes <= 0)
         return;
+    /* Whoever seals a segment on another thread needs its files; it is dropped a round later. */
+    if (pthread_mutex_trylock(&j->seal_lock))
+        return;
     while (drop_some(j))
         ;
+    pthread_mutex_unlock(&j->seal_lock);
 }
 
 /* ---- sealing ---- */
@@ -247,26 +251,18 @@ static struct mj_segment *next_to_seal(struct mj_journal *j, int64_t plain)
     return found;
 }
 
-/* Puts the sealed form in its place, unless retention was faster. */
+/* Under the seal lock, so the plain form is still there: puts the sealed one in its place. */
 static void replace(struct mj_journal *j, struct mj_segment *plain, struct mj_segment *sealed)
 {
     pthread_mutex_lock(&j->lock);
     size_t i = 0;
-    while (i < j->count && j->segments[i] != plain)
+    while (j->segments[i] != plain)
         i++;
-    bool there = i < j->count;
-    if (there) {
-        j->segments[i] = sealed;
-        mj__segment_unref(j, plain);
-        atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
-    }
+    j->segments[i] = sealed;
+    mj__segment_unref(j, plain);
+    atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
     pthread_mutex_unlock(&j->lock);
-    if (!there) {
-        mj__segment_free(sealed);
-        unlink_segments(j, &plain->first_seq, 1);
-        return;
-    }
-    /* The sealed form is in place: whichever of these stays is a leftover. */
+    /* Whichever of these stays is a leftover. */
     unlink_file(j, plain->first_seq, MJ_FILE_MARKS);
     unlink_file(j, plain->first_seq, MJ_FILE_DATA);
 }
@@ -275,10 +271,11 @@ static int seal_all(struct mj_journal *j, int64_t plain, bool (*breathe)(struct 
 {
     int err = 0;
     struct mj_segment *s;
-    if (breathe && mj_mono_us() < j->seal_again_us)
+    /* The keeper has syncs to do while another thread seals. */
+    if ((breathe ? pthread_mutex_trylock : pthread_mutex_lock)(&j->seal_lock))
         return 0;
-    pthread_mutex_lock(&j->seal_lock);
-    while (!err && (s = next_to_seal(j, plain))) {
+    bool wait = breathe && mj_mono_us() < j->seal_again_us;
+    while (!wait && !err && (s = next_to_seal(j, plain))) {
         struct mj_segment *sealed = mj__seal(j, s, breathe);
         if (sealed)
             replace(j, s, sealed);

@@ -927,6 +927,37 @@ static void threads(void **state)
     assert_int_equal(b->failed, 0);
 }
 
+/* Sealing on one thread beside retention on another: each segment stays whole or goes whole. */
+static void *seal_on(void *arg)
+{
+    struct reader *s = arg;
+    while (!atomic_load(&s->done))
+        s->bad |= mj_journal_seal(s->j, 1) != 0;
+    return NULL;
+}
+
+static void seals_beside_retention(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    b->cfg.retain_bytes = 128 << 10;
+    b->cfg.sync_us = 1000;
+    open_bed(b);
+    struct reader s = {.j = b->j};
+    pthread_t id;
+    pthread_create(&id, NULL, seal_on, &s);
+    fill(b, 1, 60000, 5);
+    atomic_store(&s.done, true);
+    pthread_join(id, NULL);
+    assert_false(s.bad);
+    assert_int_equal(b->failed, 0);
+    kill_bed(b);
+    open_bed(b);
+    struct mj_journal_window w;
+    mj_journal_window(b->j, &w);
+    check(b, 60001 - (w.end - w.floor), 60000);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -954,6 +985,7 @@ int main(void)
         TEST(hostile_times),
         TEST(inspects_journals_only),
         TEST(threads),
+        TEST(seals_beside_retention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
