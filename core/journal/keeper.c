@@ -17,7 +17,7 @@
 struct mj_keeper_metrics {
     struct mj_metric *floor, *newest, *durable, *window, *plain, *sealed, *index, *plain_segments,
         *sealed_segments, *syncs, *sync_us;
-    int64_t synced_us; /* monotonic: when the last round began */
+    _Atomic int64_t synced_us; /* monotonic: when the last round began */
 };
 
 /* ---- fsync ---- */
