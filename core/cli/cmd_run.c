@@ -307,10 +307,11 @@ static int start_sources(struct run *run, const struct run_cfg *cfg, struct mj_j
             mj_metric("consumer_events_persisted_total", MJ_COUNTER,
                       "Events written to the journal on disk.", "socket_url=\"%s\"", label);
         if (s->number < 0) {
-            fprintf(stderr,
-                    "moonjet run: --source %s: the journal has known %d sources, all it can tell "
-                    "apart; start a new --data directory\n",
-                    s->url, 64);
+            fprintf(stderr, "moonjet run: --source %s: %s\n", s->url,
+                    s->number == MJ_ELIMIT
+                        ? "the journal has known 64 sources, all it can tell apart; start a new "
+                          "--data directory"
+                        : "the journal cannot note it; the log says why");
             free(s->url);
             return MJ_EXIT_FAILED;
         }

@@ -31,6 +31,7 @@
     (64u << 20)            /* mapped beyond that: a batch is not split if it can be helped */
 #define MJ_EVENT_LEAST 96u /* entries are mapped for events that small on average */
 #define MJ_BLOCK_BYTES (128u << 10)
+#define MJ_TIME_MAX    (INT64_MAX / 2) /* no file is believed that says it is later */
 #define MJ_RESERVE     (UINT64_C(1) << 20)
 
 /* One batch, or a part of one. Written behind what it covers; after a crash a batch counts when its
@@ -78,7 +79,7 @@ struct mj_foot {
     uint64_t first_seq;
     int64_t base_us, last_us;
     uint32_t count, end;        /* entries, plain bytes */
-    uint32_t rows, collections; /* names that its entries may use */
+    uint32_t rows, collections; /* names that its entries use */
     uint64_t rows_at;
     uint64_t index_hash;             /* of the whole .index file; looked at by verify only */
     int64_t cursors[MJ_SOURCES_MAX]; /* as they stood at the end */
@@ -170,8 +171,9 @@ struct mj_journal {
 
     pthread_mutex_t sync_lock; /* one fsync round at a time; taken before `lock` */
     int64_t reserved_us;       /* under the sync lock: time_us of the reserve */
-    pthread_mutex_t seal_lock; /* one sealing at a time; taken before `sync_lock` */
-    int64_t seal_again_us;     /* monotonic: no sealing before, for lack of room. The keeper's */
+    pthread_mutex_t seal_lock; /* one sealing, or dropping, at a time; taken before `sync_lock` */
+    int64_t seal_again_us;     /* under it: monotonic; no sealing by the keeper before, for lack of
+                                  room */
     pthread_t keeper;
     bool keeper_runs;
     pthread_cond_t keeper_wake;
@@ -204,7 +206,7 @@ uint64_t mj__batch_hash(const struct mj_entry *entries, size_t n, struct mj_span
 /* journal.c */
 /* Says what failed and what to do, once; the journal takes nothing more. MJ_EIO. */
 int mj__journal_fail(struct mj_journal *j, const char *what, const char *file, int err);
-/* Under the lock: the list without its n oldest. */
+/* Under the lock: the list without its n oldest, of which one at least stays. */
 void mj__drop_oldest(struct mj_journal *j, size_t n);
 
 /* recover.c: fills the list from the directory. 0, or an error with a sentence in `error`. */
@@ -215,7 +217,8 @@ int mj__keeper_start(struct mj_journal *j);
 void mj__keeper_stop(struct mj_journal *j);
 /* Syncs what was handed to the kernel before; seqs below `upto` are durable then. 0 or MJ_EIO. */
 int mj__sync(struct mj_journal *j, uint64_t upto);
-/* Puts the reserve above `seq`. 0 or MJ_EIO. */
+/* Puts the reserve at `ceiling`, unless it is there or above already; `clean` puts it there in any
+ * case, as the next seq. A time_us up to the one given may have been given out. 0 or MJ_EIO. */
 int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool clean);
 struct mj_reserve {
     char magic[8];

@@ -77,8 +77,7 @@ void mj__drop_oldest(struct mj_journal *j, size_t n)
     j->count -= n;
     j->serial += n;
     memmove(j->segments, j->segments + n, j->count * sizeof *j->segments);
-    j->floor = j->count ? j->segments[0]->first_seq
-                        : atomic_load_explicit(&j->published, memory_order_relaxed);
+    j->floor = j->segments[0]->first_seq;
     atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
 }
 
@@ -497,6 +496,16 @@ static int load_names(struct mj_journal *j, struct mj_names *names, const char *
     return err;
 }
 
+static int cut_names(struct mj_journal *j, struct mj_names *names, const char *file,
+                     struct mj_buf *error)
+{
+    int err = mj_names_cut(names);
+    if (err)
+        mj_buf_printf(error, "%s/%s: cannot cut a torn line: %s", j->cfg.dir, file,
+                      strerror(errno));
+    return err;
+}
+
 static int open_dir(struct mj_journal *j, struct mj_buf *error)
 {
     if (htole32(1) != 1) {
@@ -522,7 +531,13 @@ static int open_dir(struct mj_journal *j, struct mj_buf *error)
         if (id <= MJ_COLLECTIONS_MAX)
             j->local[id] = (uint16_t)i;
     }
-    return mj__recover(j, error);
+    if ((err = mj__recover(j, error)) || j->read_only)
+        return err;
+    /* Only now that the segments have all the names they use. */
+    if ((err = cut_names(j, &j->collections, "collections", error)) ||
+        (err = cut_names(j, &j->streams, "streams", error)))
+        return err;
+    return cut_names(j, &j->sources, "sources", error);
 }
 
 int mj_journal_open(const struct mj_journal_cfg *cfg, struct mj_journal **out, struct mj_buf *error)
@@ -537,10 +552,10 @@ int mj_journal_open(const struct mj_journal_cfg *cfg, struct mj_journal **out, s
     }
     if (!err && mj_journal_stream(j, MJ_SPAN("main")) != MJ_STREAM_MAIN && !j->read_only) {
         mj_buf_printf(error, "%s/streams: its first line must be `main`", j->cfg.dir);
-        mj__keeper_stop(j);
         err = MJ_ESYNTAX;
     }
     if (err) {
+        mj__keeper_stop(j);
         journal_free(j);
         return err;
     }
@@ -585,16 +600,18 @@ void mj_journal_window(struct mj_journal *j, struct mj_journal_window *out)
             continue;
         if (n > out->end - s->first_seq)
             n = out->end - s->first_seq;
-        const struct mj_entry *last = &s->entries[n - 1];
+        /* Without a look at the index where it can be helped: its page may be on the disk, and
+         * whoever publishes waits for this lock. */
+        bool whole = s != j->active && n == s->n;
         if (!out->floor_us)
             out->floor_us = s->base_us + s->entries[0].time;
-        out->newest_us = s->base_us + last->time;
-        out->index_bytes += (int64_t)(n * sizeof *last);
+        out->newest_us = whole ? s->last_us : s->base_us + s->entries[n - 1].time;
+        out->index_bytes += (int64_t)(n * sizeof(struct mj_entry));
         if (s->state == MJ_SEALED) {
             out->sealed_segments++;
             out->sealed_bytes += (int64_t)s->sealed_size;
         } else {
-            out->plain_bytes += last->end;
+            out->plain_bytes += whole ? s->used : s->entries[n - 1].end;
         }
     }
     pthread_mutex_unlock(&j->lock);

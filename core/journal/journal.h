@@ -55,7 +55,8 @@ struct mj_journal;
 struct mj_journal_cfg {
     const char *dir;      /* borrowed during open; NULL: in memory only, nothing survives */
     size_t memory;        /* without dir: bytes kept */
-    int64_t retain_us;    /* with dir: what is older is dropped; 0 = no limit */
+    int64_t retain_us;    /* with dir: what is older is dropped, whole segments at a time and never
+                             the newest one; 0 = no limit */
     int64_t retain_bytes; /* with dir: files together; 0 = no limit */
     int64_t plain_bytes;  /* with dir: the newest so many bytes are not sealed yet; 0: 512 MiB */
     int64_t sync_us;      /* between two fsyncs; 0 = at every publish; default is the caller's */

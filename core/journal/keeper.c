@@ -12,12 +12,12 @@
 #include "journal/internal.h"
 
 #define SECOND   INT64_C(1000000)
-#define SYNC_MAX 64 /* segments of one round; more are left to the next */
+#define SYNC_MAX 64 /* segments of one round; more are left to the next, which follows at once */
 
 struct mj_keeper_metrics {
     struct mj_metric *floor, *newest, *durable, *window, *plain, *sealed, *index, *plain_segments,
         *sealed_segments, *syncs, *sync_us;
-    int64_t synced_us; /* monotonic: when the last round began */
+    _Atomic int64_t synced_us; /* monotonic: when the last round began */
 };
 
 /* ---- fsync ---- */
@@ -35,17 +35,17 @@ static int sync_segment(struct mj_journal *j, struct mj_segment *s)
     return 0;
 }
 
-/* Under the sync lock. */
-static int sync_round(struct mj_journal *j, uint64_t upto)
+/* Under the sync lock. *more: there may be other segments below `upto` that are not on the disk. */
+static int sync_round(struct mj_journal *j, uint64_t upto, bool *more)
 {
     struct mj_segment *todo[SYNC_MAX];
     size_t n = 0;
     pthread_mutex_lock(&j->lock);
     bool dir = j->dir_dirty;
     j->dir_dirty = false;
-    for (size_t i = j->count; i-- > 0 && n < SYNC_MAX;) {
+    for (size_t i = 0; i < j->count && n < SYNC_MAX; i++) {
         struct mj_segment *s = j->segments[i];
-        if (s->state == MJ_SEALED || !s->dirty)
+        if (s->state == MJ_SEALED || !s->dirty || s->first_seq >= upto)
             continue;
         s->dirty = s->state == MJ_ACTIVE;
         mj__segment_ref(s);
@@ -68,8 +68,7 @@ static int sync_round(struct mj_journal *j, uint64_t upto)
         mj__segment_unref(j, todo[i]);
     }
     pthread_mutex_unlock(&j->lock);
-    if (!err && upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
-        atomic_store_explicit(&j->durable, upto, memory_order_release);
+    *more = n == SYNC_MAX;
     return err;
 }
 
@@ -84,8 +83,10 @@ int mj__sync(struct mj_journal *j, uint64_t upto)
     int err = 0;
     if (atomic_load_explicit(&j->failed, memory_order_relaxed))
         err = MJ_EIO;
-    else
-        err = sync_round(j, upto);
+    for (bool more = true; more && !err;)
+        err = sync_round(j, upto, &more);
+    if (!err && upto > atomic_load_explicit(&j->durable, memory_order_relaxed))
+        atomic_store_explicit(&j->durable, upto, memory_order_release);
     if (j->km) {
         mj_metric_add(j->km->syncs, 1);
         mj_metric_add(j->km->sync_us, mj_mono_us() - start);
@@ -131,6 +132,11 @@ int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool cl
     memcpy(r.magic, MJ_RESERVE_MAGIC, sizeof r.magic);
     mj__boot_id(r.boot);
     pthread_mutex_lock(&j->sync_lock);
+    /* Writer and keeper may both be at it: who comes last may know less. */
+    if (!clean && ceiling <= atomic_load_explicit(&j->ceiling, memory_order_relaxed)) {
+        pthread_mutex_unlock(&j->sync_lock);
+        return 0;
+    }
     if (time_us > j->reserved_us)
         j->reserved_us = time_us;
     r.time_us = j->reserved_us;
@@ -175,28 +181,30 @@ static void unlink_segments(struct mj_journal *j, const uint64_t *first_seqs, si
     }
 }
 
-static void retain(struct mj_journal *j)
+/* True when there may be more to drop. */
+static bool drop_some(struct mj_journal *j)
 {
-    if (j->cfg.retain_us <= 0 && j->cfg.retain_bytes <= 0)
-        return;
     int64_t oldest = j->cfg.retain_us > 0 ? mj_now_us() - j->cfg.retain_us : INT64_MIN, total = 0;
-    uint64_t gone[SYNC_MAX];
+    uint64_t gone[SYNC_MAX], durable = atomic_load_explicit(&j->durable, memory_order_acquire);
     size_t n = 0;
+    bool unsynced = false;
     pthread_mutex_lock(&j->lock);
     for (size_t i = 0; i < j->count; i++) {
         int64_t index;
         if (j->segments[i]->state != MJ_ACTIVE)
             total += mj__segment_bytes(j->segments[i], &index) + index;
     }
-    while (n < SYNC_MAX && n < j->count) {
+    /* The newest one stays, however old: it knows times and cursors. */
+    while (n < SYNC_MAX && n + 1 < j->count) {
         struct mj_segment *s = j->segments[n];
-        int64_t index, bytes;
-        if (s->state == MJ_ACTIVE)
-            break;
-        bytes = mj__segment_bytes(s, &index) + index;
+        int64_t index, bytes = mj__segment_bytes(s, &index) + index;
         bool much =
             j->cfg.retain_bytes > 0 && total + (int64_t)j->cfg.segment_bytes > j->cfg.retain_bytes;
         if (s->last_us >= oldest && !much)
+            break;
+        /* Something behind it must be on the disk, or a power loss would leave nothing. */
+        unsynced = s->first_seq + s->n >= durable;
+        if (unsynced)
             break;
         total -= bytes;
         gone[n++] = s->first_seq;
@@ -204,6 +212,22 @@ static void retain(struct mj_journal *j)
     mj__drop_oldest(j, n);
     pthread_mutex_unlock(&j->lock);
     unlink_segments(j, gone, n);
+    uint64_t end = atomic_load_explicit(&j->published, memory_order_acquire);
+    if (unsynced)
+        return end > durable && mj__sync(j, end) == 0;
+    return n == SYNC_MAX && !atomic_load(&j->failed);
+}
+
+static void retain(struct mj_journal *j)
+{
+    if (j->cfg.retain_us <= 0 && j->cfg.retain_bytes <= 0)
+        return;
+    /* Whoever seals a segment on another thread needs its files; it is dropped a round later. */
+    if (pthread_mutex_trylock(&j->seal_lock))
+        return;
+    while (drop_some(j))
+        ;
+    pthread_mutex_unlock(&j->seal_lock);
 }
 
 /* ---- sealing ---- */
@@ -230,26 +254,18 @@ static struct mj_segment *next_to_seal(struct mj_journal *j, int64_t plain)
     return found;
 }
 
-/* Puts the sealed form in its place, unless retention was faster. */
+/* Under the seal lock, so the plain form is still there: puts the sealed one in its place. */
 static void replace(struct mj_journal *j, struct mj_segment *plain, struct mj_segment *sealed)
 {
     pthread_mutex_lock(&j->lock);
     size_t i = 0;
-    while (i < j->count && j->segments[i] != plain)
+    while (j->segments[i] != plain)
         i++;
-    bool there = i < j->count;
-    if (there) {
-        j->segments[i] = sealed;
-        mj__segment_unref(j, plain);
-        atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
-    }
+    j->segments[i] = sealed;
+    mj__segment_unref(j, plain);
+    atomic_fetch_add_explicit(&j->generation, 1, memory_order_release);
     pthread_mutex_unlock(&j->lock);
-    if (!there) {
-        mj__segment_free(sealed);
-        unlink_segments(j, &plain->first_seq, 1);
-        return;
-    }
-    /* The sealed form is in place: whichever of these stays is a leftover. */
+    /* Whichever of these stays is a leftover. */
     unlink_file(j, plain->first_seq, MJ_FILE_MARKS);
     unlink_file(j, plain->first_seq, MJ_FILE_DATA);
 }
@@ -258,10 +274,11 @@ static int seal_all(struct mj_journal *j, int64_t plain, bool (*breathe)(struct 
 {
     int err = 0;
     struct mj_segment *s;
-    if (breathe && mj_mono_us() < j->seal_again_us)
+    /* The keeper has syncs to do while another thread seals. */
+    if ((breathe ? pthread_mutex_trylock : pthread_mutex_lock)(&j->seal_lock))
         return 0;
-    pthread_mutex_lock(&j->seal_lock);
-    while (!err && (s = next_to_seal(j, plain))) {
+    bool wait = breathe && mj_mono_us() < j->seal_again_us;
+    while (!wait && !err && (s = next_to_seal(j, plain))) {
         struct mj_segment *sealed = mj__seal(j, s, breathe);
         if (sealed)
             replace(j, s, sealed);

@@ -80,9 +80,13 @@ int mj_names_load(struct mj_names *n, int dir, const char *name, bool read_only)
             break;
         at += len + 1;
     }
-    if (at < text.len && !read_only && ftruncate(n->fd, (off_t)at))
-        return MJ_EIO;
+    n->good = at;
     return 0;
+}
+
+int mj_names_cut(struct mj_names *n)
+{
+    return ftruncate(n->fd, (off_t)n->good) || fdatasync(n->fd) ? MJ_EIO : 0;
 }
 
 int mj_names_find(const struct mj_names *n, struct mj_span name)

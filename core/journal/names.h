@@ -14,6 +14,7 @@ struct mj_names {
     _Atomic size_t count;
     size_t max, first, longest;
     int fd;                /* owned; -1: in memory */
+    size_t good;           /* bytes of the file that were names when it was loaded */
     struct mj_buf pending; /* lines not written yet */
 };
 
@@ -21,10 +22,13 @@ struct mj_names {
  * mj_names_load(). */
 void mj_names_init(struct mj_names *n, size_t first, size_t max, size_t longest);
 void mj_names_deinit(struct mj_names *n);
-/* Reads DIR/NAME, made if it is not there (unless read_only). What a crash left of a last line was
- * never used; it, and whatever follows a line that can be no name, is cut. 0, MJ_EIO with errno
- * set, or MJ_ESYNTAX for a file larger than any table. */
+/* Reads DIR/NAME, made if it is not there (unless read_only), up to the first line that can be no
+ * name. 0, MJ_EIO with errno set, or MJ_ESYNTAX for a file larger than any table. */
 int mj_names_load(struct mj_names *n, int dir, const char *name, bool read_only);
+/* Cuts what mj_names_load() did not read, and waits for the disk to have the rest. Before the first
+ * name is added; what a crash left of last lines was never used, but whether that is all there is
+ * to cut only the caller knows. 0 or MJ_EIO with errno set. */
+int mj_names_cut(struct mj_names *n);
 /* The number, or MJ_ENOENT. Looks at all names: for short lists. */
 int mj_names_find(const struct mj_names *n, struct mj_span name);
 /* Adds a name that is not there yet: its number, or MJ_ELIMIT (table full, name too long or holding

@@ -116,7 +116,7 @@ static int read_dir(struct recovery *r)
         return MJ_EIO;
     }
     struct dirent *e;
-    while ((e = readdir(d))) {
+    while (errno = 0, (e = readdir(d))) {
         uint64_t first_seq;
         enum mj_file file;
         size_t n = strlen(e->d_name);
@@ -125,7 +125,12 @@ static int read_dir(struct recovery *r)
         else if (n > 4 && strcmp(e->d_name + n - 4, ".new") == 0 && !r->j->read_only)
             unlinkat(r->j->dir, e->d_name, 0); /* what was being written when we died */
     }
+    int err = errno; /* half a list would make leftovers of what is not */
     closedir(d);
+    if (err) {
+        mj_buf_printf(r->error, "%s: %s", r->j->cfg.dir, strerror(err));
+        return MJ_EIO;
+    }
     if (r->count)
         qsort(r->found, r->count, sizeof *r->found, by_seq);
     return 0;
@@ -186,7 +191,8 @@ static int read_marks(struct recovery *r, struct plain *p)
         return complain(r, p->s->first_seq, MJ_FILE_MARKS, strerror(errno));
     p->headless = pread(fd, &p->head, sizeof p->head, 0) != (ssize_t)sizeof p->head ||
                   memcmp(p->head.magic, MJ_MARKS_MAGIC, sizeof p->head.magic) != 0 ||
-                  p->head.first_seq != p->s->first_seq ||
+                  p->head.first_seq != p->s->first_seq || p->head.base_us < 0 ||
+                  p->head.base_us > MJ_TIME_MAX ||
                   p->head.hash != XXH3_64bits(&p->head, offsetof(struct mj_marks_head, hash));
     /* Without its head it counts for nothing, but its marks tell whether that is a loss. */
     p->count = st.st_size > MJ_MARKS_AT ? (size_t)(st.st_size - MJ_MARKS_AT) / sizeof *p->marks : 0;
@@ -201,6 +207,9 @@ static int read_marks(struct recovery *r, struct plain *p)
         got += (size_t)n;
     }
     check_marks(r, p);
+    if (p->holds && p->marks[p->holds - 1].collections > mj_names_count(&r->j->collections))
+        return complain(r, p->s->first_seq, MJ_FILE_MARKS,
+                        "uses more collections than the file `collections` has");
     return 0;
 }
 
@@ -271,6 +280,7 @@ static int open_plain(struct recovery *r, uint64_t first_seq)
     }
     if (!err)
         err = read_marks(r, p);
+    mj__segment_close_files(s); /* there may be thousands */
     if (p->durable > r->durable)
         r->durable = p->durable;
     return err;
@@ -288,12 +298,16 @@ static int adopt(struct recovery *r, struct plain *p)
     s->base_us = p->head.base_us;
     s->entry_cap = s->n;
     s->data_cap = s->used;
-    s->dirty = s->first_seq + s->n > p->durable;
+    /* A cut must be on the disk, too, before there is anything behind it. */
+    s->dirty = s->first_seq + s->n > r->durable || p->holds < p->count;
     learn_cursors(p);
+    int err = open_files(r, s);
+    if (err)
+        return err == MJ_ENOENT ? complain(r, s->first_seq, MJ_FILE_MARKS, "gone") : err;
     if (fstat(s->fd[MJ_FILE_DATA], &st[0]) || fstat(s->fd[MJ_FILE_INDEX], &st[1]) ||
         st[0].st_size < (off_t)s->used || st[1].st_size < (off_t)(s->n * sizeof *s->entries))
         return complain(r, s->first_seq, MJ_FILE_DATA, "shorter than its marks say");
-    int err = cut_files(r, s, p->holds);
+    err = cut_files(r, s, p->holds);
     if (err)
         return err;
     if (mj__segment_map(s))
@@ -301,7 +315,7 @@ static int adopt(struct recovery *r, struct plain *p)
     if (!index_is_sound(s))
         return complain(r, s->first_seq, MJ_FILE_INDEX, "damaged");
     s->last_us = s->base_us + s->entries[s->n - 1].time;
-    if (!s->dirty && !r->j->read_only)
+    if (!s->dirty || r->j->read_only)
         mj__segment_close_files(s);
     return 0;
 }
@@ -395,8 +409,10 @@ static int open_segments(struct recovery *r)
             int err = open_plain(r, f->first_seq);
             if (err && !j->cfg.tolerant)
                 return err;
-            if (err)
+            if (err) {
                 mj__segment_free(r->plain[--r->plain_count].s);
+                free(r->plain[r->plain_count].marks);
+            }
         } else {
             remove_file(r, f->first_seq, MJ_FILE_INDEX); /* leftovers of one that was dropped */
             remove_file(r, f->first_seq, MJ_FILE_DATA);

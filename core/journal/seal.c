@@ -19,7 +19,8 @@ struct sealing {
     struct mj_buf packed;
     struct mj_row *rows; /* owned */
     size_t count, cap;
-    uint64_t at; /* bytes written */
+    uint64_t at;    /* bytes written */
+    uint32_t names; /* of collections: entries up to here use so many */
     int fd;
     char fresh[56], name[48];
 };
@@ -52,10 +53,12 @@ static int put(struct sealing *w, const void *p, size_t n)
     return 0;
 }
 
-static void summarize(struct mj_row *r, const struct mj_entry *e)
+static void summarize(struct sealing *w, struct mj_row *r, const struct mj_entry *e)
 {
     struct mj_summary *s = &r->summary;
     for (uint32_t i = 0; i < r->count; i++, e++) {
+        if (e->collection > w->names && e->collection != MJ_COLLECTION_OTHER)
+            w->names = e->collection;
         s->collections[e->collection % 256 / 64] |= UINT64_C(1) << (e->collection % 64);
         s->streams |= e->streams;
         s->kinds |= 1u << (e->kind & 31);
@@ -80,7 +83,7 @@ static int block(struct sealing *w, uint32_t first, uint32_t start)
     while (first + r->count < s->n && s->entries[first + r->count].end - start <= MJ_BLOCK_BYTES)
         r->count++;
     r->len = s->entries[first + r->count - 1].end - start;
-    summarize(r, s->entries + first);
+    summarize(w, r, s->entries + first);
     size_t bound = ZSTD_compressBound(r->len);
     w->packed.len = 0;
     if (mj_buf_try_reserve(&w->packed, bound))
@@ -104,7 +107,7 @@ static int finish(struct sealing *w)
                         .count = s->n,
                         .end = s->used,
                         .rows = (uint32_t)w->count,
-                        .collections = (uint32_t)mj_names_count(&w->j->collections),
+                        .collections = w->names,
                         .rows_at = w->at,
                         .index_hash = XXH3_64bits(s->entries, s->n * sizeof *s->entries)};
     memcpy(f.magic, MJ_SEALED_MAGIC, sizeof f.magic);

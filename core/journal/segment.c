@@ -204,9 +204,9 @@ static const char *check_foot(const struct mj_segment *s, const struct mj_foot *
     if (f->hash != XXH3_64bits(f, offsetof(struct mj_foot, hash)))
         return "is damaged";
     size_t body = s->sealed_size - sizeof *f;
-    if (f->first_seq != first || !f->count || !f->rows || f->last_us < f->base_us ||
-        f->rows_at % 8 || f->rows_at > body ||
-        (body - f->rows_at) / sizeof(struct mj_row) != f->rows)
+    if (f->first_seq != first || !f->count || !f->rows || f->base_us < 0 ||
+        f->last_us < f->base_us || f->last_us > MJ_TIME_MAX || f->rows_at % 8 ||
+        f->rows_at > body || (body - f->rows_at) / sizeof(struct mj_row) != f->rows)
         return "is damaged";
     if (index_size < (off_t)(f->count * sizeof(struct mj_entry)))
         return "has a cut .index";

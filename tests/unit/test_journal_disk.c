@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/hash.h"
 #include "journal/blocks.h"
+#include "journal/inspect.h"
 #include "journal/internal.h"
 
 struct bed {
@@ -388,6 +390,27 @@ static void seals(void **state)
     assert_int_equal(check(b, 1, 9200) >= 9200, 1);
 }
 
+/* A sealed segment asks for the names that it uses, not for what the writer has just learned and a
+ * death takes away again. */
+static void seals_beside_new_names(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    mj_journal_source(b->j, "wss://a.example");
+    fill(b, 1, 500, 17);
+    struct mj_append a = {.time_us = mj_journal_next_time(b->j),
+                          .streams = 1,
+                          .collection = mj_collection_id(MJ_SPAN("com.example.staged")),
+                          .kind = MJ_KIND_COMMIT,
+                          .op = MJ_OP_CREATE};
+    assert_int_equal(mj_journal_append(b->j, &a, MJ_SPAN("{}")), 0);
+    assert_int_equal(mj_journal_seal(b->j, 0), 0);
+    assert_non_null(b->j->segments[0]->sealed);
+    kill_bed(b);
+    open_bed(b);
+    check(b, 1, 500);
+}
+
 static void flip(const char *path, off_t at)
 {
     int fd = open(path, O_RDWR);
@@ -466,6 +489,40 @@ static void damage_is_refused(void **state)
     check(b, 1, 3010);
 }
 
+/* Without the names that its entries use a journal is not opened, and nothing of it is cut. */
+static void damaged_names(void **state)
+{
+    struct bed *b = *state;
+    char path[160];
+    snprintf(path, sizeof path, "%s/collections", b->dir);
+    for (int sealed = 0; sealed < 2; sealed++) {
+        open_bed(b);
+        fill(b, 1, 500, 17);
+        assert_int_equal(mj_journal_sync(b->j), 0);
+        fill(b, 501, 600, 17);
+        if (sealed)
+            assert_int_equal(mj_journal_seal(b->j, 0), 0);
+        close_bed(b);
+        size_t size = size_of(path);
+        int fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, "\x01", 1, 20), 1);
+        close(fd);
+        b->error.len = 0;
+        assert_true(mj_journal_open(&b->cfg, &b->j, &b->error) < 0);
+        assert_non_null(strstr(mj_buf_cstr(&b->error), "collections"));
+        assert_int_equal(size_of(path), size);
+        fd = open(path, O_WRONLY);
+        assert_int_equal(pwrite(fd, "x", 1, 20), 1);
+        close(fd);
+        open_bed(b);
+        check(b, 1, 600);
+        close_bed(b);
+        char command[128];
+        snprintf(command, sizeof command, "rm -r '%s'/*", b->dir);
+        assert_int_equal(system(command), 0);
+    }
+}
+
 static void retention(void **state)
 {
     struct bed *b = *state;
@@ -490,22 +547,82 @@ static void retention(void **state)
     assert_int_equal(mj_journal_cursor(b->j, 0), 200000);
     mj_journal_window(b->j, &w);
     check(b, w.floor, 20000);
-    /* By age: everything is old at once, and what comes is kept. */
+    /* By age: everything is old at once; all but the newest segment goes. */
     close_bed(b);
     b->cfg.retain_us = 1;
     open_bed(b);
-    for (int i = 0; i < 1000 && w.segments; i++) {
+    for (int i = 0; i < 1000 && w.segments > 1; i++) {
         usleep(10000);
         mj_journal_window(b->j, &w);
     }
-    assert_int_equal(w.segments, 0);
-    struct mj_view v;
-    mj_view_init(&v, b->j);
-    struct mj_run r;
-    assert_false(mj_view_run(&v, v.floor, &r));
-    assert_int_equal(mj_view_find(&v, 1), v.end);
-    mj_view_deinit(&v);
+    assert_int_equal(w.segments, 1);
+    check(b, 20001 - (w.end - w.floor), 20000);
     close_bed(b);
+}
+
+/* However many segments were begun since the last sync, all of them are on the disk after one. */
+static void syncs_all_segments(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    open_bed(b);
+    fill(b, 1, 10000, 17);
+    assert_true(b->j->count > 64);
+    for (int turn = 0; turn < 2; turn++) {
+        assert_int_equal(mj_journal_sync(b->j), 0);
+        for (size_t i = 0; i < b->j->count; i++)
+            assert_true(!b->j->segments[i]->dirty || b->j->segments[i] == b->j->active);
+        kill_bed(b);
+        open_bed(b);
+        for (size_t i = 0; i < b->j->count; i++) /* found unsynced, synced since */
+            assert_false(b->j->segments[i]->dirty);
+    }
+    check(b, 1, 10000);
+}
+
+/* Retention keeps what a power loss would need to go on: the newest entries, times and cursors that
+ * are on the disk. */
+static void retention_keeps_the_cursors(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    b->cfg.retain_bytes = 128 << 10;
+    open_bed(b);
+    mj_journal_source(b->j, "wss://a.example");
+    fill(b, 1, 10000, 17);
+    struct mj_journal_window w;
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments <= 5)
+            break;
+        usleep(10000);
+    }
+    assert_in_range(w.segments, 1, 5);
+    assert_true(w.durable > w.floor);
+    close_bed(b);
+    /* A long time later all of it is too old, and nothing new comes before the next death. */
+    b->cfg.retain_us = 1;
+    open_bed(b);
+    int64_t time_us = mj_journal_next_time(b->j) - 1;
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments <= 1)
+            break;
+        usleep(10000);
+    }
+    kill_bed(b);
+    open_bed(b);
+    assert_int_equal(mj_journal_cursor(b->j, 0), 100000);
+    assert_true(b->j->last_time > 0 && mj_journal_next_time(b->j) > time_us);
+    fill(b, 10001, 10010, 5);
+    for (int i = 0; i < 1000; i++) {
+        mj_journal_window(b->j, &w);
+        if (w.segments == 1)
+            break;
+        usleep(10000);
+    }
+    assert_int_equal(w.segments, 1);
+    check(b, 10001, 10010);
 }
 
 /* The clock steps back a day between two runs. */
@@ -614,6 +731,138 @@ static void read_only(void **state)
     check(b, 1, 5001);
 }
 
+/* Descriptors do not grow with the number of segments found, neither for a look nor to go on. */
+static void few_descriptors(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    open_bed(b);
+    fill(b, 1, 10000, 17);
+    assert_int_equal(mj_journal_sync(b->j), 0);
+    assert_true(b->j->count > 64);
+    fill(b, 10001, 10100, 17);
+    kill_bed(b);
+    struct rlimit before, few;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    size_t count;
+    int err = mj_inspect_open(b->dir, &b->j, &b->error, &count);
+    for (size_t i = 0; !err && i < mj_inspect_count(b->j); i++)
+        count += mj_verify_segment(b->j, i, &b->error, NULL, NULL);
+    if (!err)
+        close_bed(b);
+    int again = mj_journal_open(&b->cfg, &b->j, &b->error);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    if (err || count || again)
+        fail_msg("%s", mj_buf_cstr(&b->error));
+    check(b, 1, 10100);
+}
+
+/* Whoever is late with a lower ceiling does not take back a higher one. */
+static void reserve_only_grows(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    assert_int_equal(mj__reserve(b->j, 5 * MJ_RESERVE, 0, false), 0);
+    assert_int_equal(mj__reserve(b->j, 3 * MJ_RESERVE, 0, false), 0);
+    assert_int_equal(atomic_load(&b->j->ceiling), 5 * MJ_RESERVE);
+    struct mj_reserve r;
+    assert_true(mj__reserve_read(b->j->dir, &r));
+    assert_int_equal(r.ceiling, 5 * MJ_RESERVE);
+    close_bed(b); /* in order: that one says where it ends */
+    open_bed(b);
+    assert_int_equal(b->j->next_seq, 1);
+}
+
+/* What cannot be written is no journal, and nothing of the attempt stays. */
+static void refuses_what_it_cannot_write(void **state)
+{
+    struct bed *b = *state;
+    char path[160];
+    snprintf(path, sizeof path, "%s/reserve", b->dir);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(mj_journal_open(&b->cfg, &b->j, &b->error), MJ_EIO);
+    assert_non_null(strstr(mj_buf_cstr(&b->error), b->dir));
+    assert_int_equal(b->failed, 1);
+    assert_int_equal(rmdir(path), 0);
+    open_bed(b);
+}
+
+/* Marks whose hashes hold, but that give the first batch the bytes of the second one. */
+static void hostile_marks(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    fill(b, 1, 100, 50);
+    struct mj_segment *s = b->j->active;
+    struct mj_mark m[2];
+    int fd = open(path_of(b, 1, MJ_FILE_MARKS), O_RDWR);
+    assert_int_equal(pread(fd, m, sizeof m, MJ_MARKS_AT), sizeof m);
+    assert_true(m[1].end - m[0].end > 8192);
+    m[0].end = m[1].end;
+    m[0].batch = mj__batch_hash(s->entries, m[0].count, mj_span(s->data, m[0].end));
+    m[1].batch = mj__batch_hash(s->entries + m[0].count, m[1].count - m[0].count, MJ_SPAN(""));
+    for (int i = 0; i < 2; i++)
+        m[i].hash = mj__mark_hash(&m[i], 1);
+    assert_int_equal(pwrite(fd, m, sizeof m, MJ_MARKS_AT), sizeof m);
+    close(fd);
+    close_bed(b);
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(mj_inspect_count(b->j), 1);
+    assert_true(mj_verify_segment(b->j, 0, &b->error, NULL, NULL) > 0);
+}
+
+/* Times at the end of all time, hashes right: refused before anybody adds to them. */
+static void hostile_times(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    fill(b, 1, 300, 50);
+    assert_int_equal(mj_journal_seal(b->j, 0), 0);
+    assert_non_null(b->j->segments[0]->sealed);
+    uint64_t active = b->j->active->first_seq;
+    close_bed(b);
+    struct mj_marks_head head;
+    int fd = open(path_of(b, active, MJ_FILE_MARKS), O_RDWR);
+    assert_int_equal(pread(fd, &head, sizeof head, 0), sizeof head);
+    head.base_us = INT64_MAX - 5;
+    head.hash = XXH3_64bits(&head, offsetof(struct mj_marks_head, hash));
+    assert_int_equal(pwrite(fd, &head, sizeof head, 0), sizeof head);
+    close(fd);
+    struct mj_foot foot;
+    fd = open(path_of(b, 1, MJ_FILE_SEALED), O_RDWR);
+    off_t at = lseek(fd, -(off_t)sizeof foot, SEEK_END);
+    assert_int_equal(pread(fd, &foot, sizeof foot, at), sizeof foot);
+    foot.base_us = foot.last_us = INT64_MAX - 5;
+    foot.hash = XXH3_64bits(&foot, offsetof(struct mj_foot, hash));
+    assert_int_equal(pwrite(fd, &foot, sizeof foot, at), sizeof foot);
+    close(fd);
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(mj_inspect_count(b->j), 0);
+}
+
+/* A directory without a journal is not called a sound one. */
+static void inspects_journals_only(void **state)
+{
+    struct bed *b = *state;
+    size_t count;
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), MJ_ENOENT);
+    assert_int_equal(count, 1);
+    assert_non_null(strstr(mj_buf_cstr(&b->error), b->dir));
+    b->error.len = 0;
+    open_bed(b);
+    close_bed(b);
+    assert_int_equal(mj_inspect_open(b->dir, &b->j, &b->error, &count), 0); /* a new one */
+    assert_int_equal(count, 0);
+    assert_int_equal(mj_inspect_count(b->j), 0);
+}
+
 /* One writer, a keeper that seals and drops, readers that check all they see. */
 struct reader {
     struct mj_journal *j;
@@ -678,6 +927,37 @@ static void threads(void **state)
     assert_int_equal(b->failed, 0);
 }
 
+/* Sealing on one thread beside retention on another: each segment stays whole or goes whole. */
+static void *seal_on(void *arg)
+{
+    struct reader *s = arg;
+    while (!atomic_load(&s->done))
+        s->bad |= mj_journal_seal(s->j, 1) != 0;
+    return NULL;
+}
+
+static void seals_beside_retention(void **state)
+{
+    struct bed *b = *state;
+    b->cfg.segment_bytes = 32 << 10;
+    b->cfg.retain_bytes = 128 << 10;
+    b->cfg.sync_us = 1000;
+    open_bed(b);
+    struct reader s = {.j = b->j};
+    pthread_t id;
+    pthread_create(&id, NULL, seal_on, &s);
+    fill(b, 1, 60000, 5);
+    atomic_store(&s.done, true);
+    pthread_join(id, NULL);
+    assert_false(s.bad);
+    assert_int_equal(b->failed, 0);
+    kill_bed(b);
+    open_bed(b);
+    struct mj_journal_window w;
+    mj_journal_window(b->j, &w);
+    check(b, 60001 - (w.end - w.floor), 60000);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -687,14 +967,25 @@ int main(void)
         TEST(cuts_torn_tails),
         TEST(batches_over_segments),
         TEST(seals),
+        TEST(seals_beside_new_names),
         TEST(damage_in_a_block),
         TEST(damage_is_refused),
+        TEST(damaged_names),
+        TEST(syncs_all_segments),
         TEST(retention),
+        TEST(retention_keeps_the_cursors),
         TEST(time_only_grows),
         TEST(full_disk),
         TEST(idle_sources),
         TEST(read_only),
+        TEST(few_descriptors),
+        TEST(reserve_only_grows),
+        TEST(refuses_what_it_cannot_write),
+        TEST(hostile_marks),
+        TEST(hostile_times),
+        TEST(inspects_journals_only),
         TEST(threads),
+        TEST(seals_beside_retention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
