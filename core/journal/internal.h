@@ -150,6 +150,7 @@ struct mj_journal {
 
     struct mj_names collections, streams, sources;
     int64_t found[MJ_SOURCES_MAX]; /* cursors when the journal was opened */
+    int64_t found_time;            /* times up to here may have been given out before that */
 
     _Atomic uint64_t published;  /* first seq readers must not touch yet */
     _Atomic uint64_t durable;    /* seqs below are synced */
@@ -222,11 +223,12 @@ int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean);
 struct mj_reserve {
     char magic[8];
     uint64_t ceiling;
-    uint64_t clean; /* 1: closed in order, the ceiling is the next seq */
-    char boot[40];  /* the system's boot id, NUL-padded: another one, and unsynced bytes are gone */
+    uint64_t clean;  /* 1: closed in order, the ceiling is the next seq */
+    int64_t time_us; /* times up to here may have been given out before that start */
+    char boot[40]; /* the system's boot id, NUL-padded: another one, and unsynced bytes are gone */
     uint64_t hash;
 };
-#define MJ_RESERVE_MAGIC "MJRESRV1"
+#define MJ_RESERVE_MAGIC "MJRESRV2"
 bool mj__reserve_read(int dir, struct mj_reserve *out);
 void mj__boot_id(char out[40]);
 

@@ -128,7 +128,7 @@ bool mj__reserve_read(int dir, struct mj_reserve *out)
 
 int mj__reserve(struct mj_journal *j, uint64_t ceiling, bool clean)
 {
-    struct mj_reserve r = {.ceiling = ceiling, .clean = clean};
+    struct mj_reserve r = {.ceiling = ceiling, .clean = clean, .time_us = j->found_time};
     memcpy(r.magic, MJ_RESERVE_MAGIC, sizeof r.magic);
     mj__boot_id(r.boot);
     r.hash = XXH3_64bits(&r, offsetof(struct mj_reserve, hash));

@@ -474,10 +474,14 @@ static void go_on(struct mj_journal *j)
         j->next_seq = reserve.ceiling;
     else if (!known && j->count)
         j->next_seq = next + MJ_RESERVE;
+    /* A start that died before its first event left only this. */
+    if (known && reserve.time_us > j->last_time && reserve.time_us <= MJ_TIME_MAX)
+        j->last_time = reserve.time_us;
     char boot[40];
     mj__boot_id(boot);
     if (j->count && !(known && (reserve.clean || memcmp(boot, reserve.boot, sizeof boot) == 0)))
         j->last_time += j->cfg.sync_us + 1000000; /* what was lost had times, too */
+    j->found_time = j->last_time;
     if (!j->count) /* nothing below is there, so nobody shall wait there for what comes */
         next = j->floor = j->next_seq;
     atomic_store(&j->published, next);
