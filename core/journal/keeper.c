@@ -123,7 +123,8 @@ bool mj__reserve_read(int dir, struct mj_reserve *out)
     close(fd);
     return n == (ssize_t)sizeof *out &&
            memcmp(out->magic, MJ_RESERVE_MAGIC, sizeof out->magic) == 0 &&
-           out->hash == XXH3_64bits(out, offsetof(struct mj_reserve, hash));
+           out->hash == XXH3_64bits(out, offsetof(struct mj_reserve, hash)) && out->time_us >= 0 &&
+           out->time_us <= MJ_TIME_MAX && out->sync_us >= 0 && out->sync_us <= MJ_TIME_MAX / 2;
 }
 
 int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool clean)
