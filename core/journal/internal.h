@@ -228,6 +228,8 @@ struct mj_reserve {
     int64_t
         sync_us;   /* as configured: what was given out later is at most so much newer, or synced */
     char boot[40]; /* the system's boot id, NUL-padded: another one, and unsynced bytes are gone */
+    int64_t
+        cursors[MJ_SOURCES_MAX]; /* when clean: as they stood, also without an event behind them */
     uint64_t hash;
 };
 #define MJ_RESERVE_MAGIC "MJRESRV1"

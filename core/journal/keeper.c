@@ -132,6 +132,8 @@ int mj__reserve(struct mj_journal *j, uint64_t ceiling, int64_t time_us, bool cl
     struct mj_reserve r = {.ceiling = ceiling, .clean = clean, .sync_us = j->cfg.sync_us};
     memcpy(r.magic, MJ_RESERVE_MAGIC, sizeof r.magic);
     mj__boot_id(r.boot);
+    if (clean) /* the writer is done, so its cursors may be read */
+        memcpy(r.cursors, j->cursors, sizeof r.cursors);
     pthread_mutex_lock(&j->sync_lock);
     /* Writer and keeper may both be at it: who comes last may know less. */
     if (!clean && ceiling <= atomic_load_explicit(&j->ceiling, memory_order_relaxed)) {

@@ -478,6 +478,10 @@ static void go_on(struct mj_journal *j)
         j->next_seq = next + MJ_RESERVE;
     char boot[40];
     mj__boot_id(boot);
+    if (known && reserve.clean) {
+        memcpy(j->cursors, reserve.cursors, sizeof j->cursors);
+        memcpy(j->found, reserve.cursors, sizeof j->found);
+    }
     if (known && reserve.time_us > j->last_time)
         j->last_time = reserve.time_us;
     if ((known || j->count) &&

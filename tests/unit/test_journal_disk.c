@@ -717,6 +717,26 @@ static void idle_sources(void **state)
     check(b, 1, 10);
 }
 
+/* … also when nothing was ever kept: a script may want very little. */
+static void progress_without_events(void **state)
+{
+    struct bed *b = *state;
+    open_bed(b);
+    mj_journal_source(b->j, "wss://a.example");
+    mj_journal_source(b->j, "wss://b.example");
+    assert_int_equal(mj_journal_publish(b->j, 1, 4711), 0);
+    close_bed(b);
+    open_bed(b);
+    assert_int_equal(mj_journal_cursor(b->j, 0), -1);
+    assert_int_equal(mj_journal_cursor(b->j, 1), 4711);
+    /* What is not closed in order says nothing of the sort: only what is there counts. */
+    fill(b, 1, 10, 10);
+    kill_bed(b);
+    open_bed(b);
+    assert_int_equal(mj_journal_cursor(b->j, 0), 100);
+    assert_int_equal(mj_journal_cursor(b->j, 1), 4711);
+}
+
 /* Beside a writer in another process. */
 static void read_only(void **state)
 {
@@ -983,6 +1003,7 @@ int main(void)
         TEST(time_only_grows),
         TEST(full_disk),
         TEST(idle_sources),
+        TEST(progress_without_events),
         TEST(read_only),
         TEST(few_descriptors),
         TEST(reserve_only_grows),
