@@ -1,8 +1,10 @@
 /* moonjet run: sources → router with scripts → journal → server, until a signal. */
 #include <errno.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/dictionary.h"
@@ -245,6 +247,20 @@ static int check_usage(const struct run_cfg *cfg)
     return 0;
 }
 
+/* The journal is read where it is mapped: a disk that fails under it, or a file that somebody cuts,
+ * is told this way. Only what is safe in a signal handler. */
+static void on_bus_error(int signal)
+{
+    (void)signal;
+    static const char text[] = "moonjet run: a file under --data cannot be read any more: the disk "
+                               "failed, or somebody cut "
+                               "the file. Stopping; see to the disk, then `moonjet journal verify "
+                               "DIR` tells what is lost\n";
+    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)ignored;
+    _exit(MJ_EXIT_FAILED);
+}
+
 /* Subscribers are descriptors: take as many as the system lets us without asking an administrator.
  */
 static void raise_file_limit(void)
@@ -399,6 +415,7 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
     note_unused_variables();
     mj_process_metrics();
     raise_file_limit();
+    signal(SIGBUS, on_bus_error);
 
     static struct run run; /* the server's thread reads it until it is joined */
     struct mj_server *server = NULL;

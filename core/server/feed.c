@@ -14,6 +14,7 @@
  * pongs and closes queue behind it; only on this thread. So one that does not read costs a frame.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -146,6 +147,8 @@ static bool send_batch(struct mj_sub *sub, const struct mj_batch *b)
     struct mj_server *s = sub->server;
     ssize_t n = send(sub->fd, b->data, b->len, MSG_NOSIGNAL | MSG_DONTWAIT);
     mj_metric_add(s->m.writes, 1);
+    if (n < 0 && errno == EFAULT)
+        raise(SIGBUS); /* pages of the journal are gone: as if we had looked at them ourselves */
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         mj__sub_kill(sub, MJ_END_CLIENT);
         return false;

@@ -58,6 +58,23 @@ export default async function suite() {
     assert.deepEqual(r.requests.map((q) => q.cursor), [null, parse(frames[half - 1]).seq])
   })
 
+  await test('lifecycle: a journal that is cut while it is served ends the router with words', async (t) => {
+    const { frames, lines } = corpus()
+    const r = await relay(t, frames)
+    for (const query of ['cursor=0', `cursor=0&wantedDids=${JSON.parse(lines[0]).did}`]) {
+      const data = path.join(t.dir(), 'data')
+      const m = await Moonjet.run(t, { source: r.url, data })
+      await m.metricAtLeast('moonjet_frames_total', frames.length)
+      const files = fs.readdirSync(path.join(data, 'journal')).filter((f) => f.endsWith('.data'))
+      for (const f of files) fs.truncateSync(path.join(data, 'journal', f))
+      const c = await clients.plain(t, `${m.url}/subscribe?${query}`)
+      await c.closed
+      const { code } = await m.exit
+      assert.equal(code, 1, m.err)
+      assert.match(m.err, /under --data cannot be read any more.*moonjet journal verify/)
+    }
+  })
+
   await test('lifecycle: a source lost anywhere, even inside a frame, costs and repeats nothing', async (t) => {
     const { frames, lines } = corpus()
     const size = capture(frames).length
