@@ -61,6 +61,15 @@ static int parse_size(const char *text, int64_t *out)
     return 0;
 }
 
+/* What a value looks like, for people. */
+static const char *expected(const struct mj_option *o)
+{
+    return o->type == MJ_OPT_TIME   ? "a time such as 500ms, 30s, 36h or 7d"
+           : o->type == MJ_OPT_SIZE ? "a size such as 64K, 16M or 2G"
+           : o->arg                 ? o->arg
+                                    : "true or false";
+}
+
 /* 0, or MJ_E…; the caller says which option and where the value came from. */
 static int set(const struct mj_option *o, void *cfg, const char *value)
 {
@@ -122,8 +131,8 @@ static int set_env(const struct mj_option *o, void *cfg, const char *variable, c
         r = set(o, cfg, value);
     }
     if (r)
-        fprintf(stderr, "moonjet: %s=%s: %s (it sets --%s%s%s)\n", variable, value, mj_strerror(r),
-                o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+        fprintf(stderr, "moonjet: %s=%s: %s (it sets --%s; expected %s)\n", variable, value,
+                mj_strerror(r), o->name, expected(o));
     return r;
 }
 
@@ -233,7 +242,7 @@ int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *
         int r = set(o, cfg, value);
         if (r) {
             fprintf(stderr, "moonjet %s: --%s %s: %s (expected %s)\n", cmd->name, o->name, value,
-                    mj_strerror(r), o->arg ? o->arg : "true or false");
+                    mj_strerror(r), expected(o));
             return MJ_EXIT_USAGE;
         }
     }

@@ -36,7 +36,7 @@ static const struct mj_option options[] = {
     {"listen", MJ_OPT_STR, offsetof(struct run_cfg, listen), "HOST:PORT",
      "where subscribers connect", .def = ":6008", .env = "JETSTREAM_LISTEN_ADDR"},
     {"metrics-listen", MJ_OPT_STR, offsetof(struct run_cfg, metrics_listen), "HOST:PORT",
-     "where /metrics and /_health answer", .def = "127.0.0.1:6009",
+     "where /metrics, /status and /_health answer", .def = "127.0.0.1:6009",
      .env = "JETSTREAM_METRICS_LISTEN_ADDR"},
     {"data", MJ_OPT_STR, offsetof(struct run_cfg, data), "DIR",
      "keep events there, and how far each source was read; without it every start is live",

@@ -399,7 +399,8 @@ static int open_segments(struct recovery *r)
                 continue;
             }
             if (!s) {
-                mj_buf_puts(r->error, "; to go on without the events in it, move it away");
+                mj_buf_puts(r->error, "; to go on without the events in it, move the files of that "
+                                      "number away");
                 return MJ_EHASH;
             }
             j->segments[j->count++] = s;
