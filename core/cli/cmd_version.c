@@ -8,8 +8,10 @@
 #include <zstd.h>
 
 #include "cli/commands.h"
+#include "deliver/version.h"
 #include "script/version.h"
 #include "source/version.h"
+#include "state/version.h"
 
 #define NUMBER_(x) #x
 #define NUMBER(x)  NUMBER_(x)
@@ -37,6 +39,8 @@ static int version_main(const struct mj_command *cmd, int argc, char **argv)
         CBOR_PATCH_VERSION) "\n");
     printf("cJSON         %s\n", cJSON_Version());
     printf("zstd          %s\n", ZSTD_versionString());
+    printf("libcurl       %s\n", mj_deliver_curl_version());
+    printf("LMDB          %s\n", mj_state_lmdb_version());
     printf("OpenSSL       %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
     printf("libsecp256k1  %s\n", MOONJET_SECP256K1_VERSION);
     printf("compiler      %s\n", COMPILER);

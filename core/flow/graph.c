@@ -29,7 +29,9 @@ void mj_graph_free(struct mj_graph *g)
 
 const char *mj_node_type_name(enum mj_node_type type)
 {
-    static const char *const names[] = {"main", "from", "where", "map", "tap", "stream", "print"};
+    static const char *const names[] = {"main",  "from",  "where", "map",    "tap",    "stream",
+                                        "print", "strip", "keep",  "redact", "sample", "dedupe",
+                                        "limit", "batch", "each",  "sink"};
     return names[type];
 }
 

@@ -25,7 +25,16 @@ enum mj_node_type {
     MJ_NODE_MAP,    /* fn edits, passes or drops */
     MJ_NODE_TAP,    /* fn looks */
     MJ_NODE_STREAM, /* end: into a named stream */
-    MJ_NODE_PRINT   /* end: JSON lines on stdout */
+    MJ_NODE_PRINT,  /* end: JSON lines on stdout */
+    MJ_NODE_STRIP,  /* edits without the user's code: removes paths */
+    MJ_NODE_KEEP,   /* removes all but paths */
+    MJ_NODE_REDACT, /* replaces a text */
+    MJ_NODE_SAMPLE, /* passes a fixed part */
+    MJ_NODE_DEDUPE, /* drops what came before */
+    MJ_NODE_LIMIT,  /* drops what is too much */
+    MJ_NODE_BATCH,  /* end for the router: fn collects; its children get lists from there */
+    MJ_NODE_EACH,   /* end for the router: fn hands a kept event to a task */
+    MJ_NODE_SINK    /* end for the router: fn hands it to a plug-in */
 };
 
 enum mj_verdict { MJ_VERDICT_DROP, MJ_VERDICT_PASS, MJ_VERDICT_ERROR };

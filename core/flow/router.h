@@ -32,6 +32,21 @@ void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams);
  * then nothing was added. Between frames only. */
 int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error);
 
+/* Puts `graph` where `old` is, between two frames: its flows and its part of main. `old` NULL: at
+ * the end; `graph` NULL: takes `old` away. Errors as mj_router_add(), and then `old` stays. `old`
+ * may be freed when this returns. */
+int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
+                   struct mj_buf *error);
+/* While a graph is paused its flows get no events. Its part of main passes events as they come, or
+ * with `drop_main` none. Between frames, or from a node's fn (it counts from the next event on). */
+void mj_router_pause(struct mj_router *r, struct mj_graph *graph, bool paused, bool drop_main);
+/* Sees everything that leaves the flows, as it is about to be appended: for the test runner, the
+ * backtest and the repl. `streams` has a bit per stream of mj_streams_bit(); `prints` is how many
+ * print nodes it reached. fn NULL: nobody. */
+typedef void (*mj_output_fn)(void *ctx, const struct mj_event *ev, struct mj_span json,
+                             uint64_t streams, unsigned prints);
+void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx);
+
 /* Routes one frame. 0 with *out filled (its `name`/`message` matter for info and error frames,
  * which the source must act on), or the reason the whole frame was dropped; drops are already
  * counted. Nothing is visible to readers before mj_router_flush(). */

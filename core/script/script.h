@@ -35,3 +35,31 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
 size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
+
+/* ---- tasks and services; on the thread that routes ---- */
+
+struct mj_services;
+struct mj_fetched;
+struct mj_identity;
+/* Before the first script is loaded. Borrowed. */
+void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services);
+/* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
+ * call it again; negative: not before something happens. */
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);
+/* Answers of services (script/services.h). A ticket nobody waits for any more is ignored. */
+void mj_scripts_fetched(struct mj_scripts *s, uint64_t ticket, const struct mj_fetched *answer);
+void mj_scripts_resolved(struct mj_scripts *s, uint64_t ticket, const struct mj_identity *answer);
+
+/* A request to one of the scripts' routes; everything borrowed during the call. */
+struct mj_route_request {
+    struct mj_span method, path, query, headers, body, peer;
+};
+/* Starts the task that answers it. `done` is called once, on this thread, with the answer (status
+ * 404 when no route fits, 500 when the function failed, 503 when too many are being answered). */
+void mj_scripts_serve(struct mj_scripts *s, const struct mj_route_request *request,
+                      void (*done)(void *ctx, int status, struct mj_span headers,
+                                   struct mj_span body),
+                      void *ctx);
+/* Runs what jet.on_stop gave, as tasks, for `budget_us` at most (they may wait; call
+ * mj_scripts_run() and the loop meanwhile). True when all have ended. */
+bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us);

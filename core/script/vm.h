@@ -19,7 +19,7 @@
 #include "script/guard.h"
 #include "script/script.h"
 
-enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC };
+enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC, MJ_CONTEXT_TASK };
 
 /* Values kept in the registry under these integer keys. Others come from luaL_ref, above them. */
 enum mj_slot {
@@ -32,7 +32,16 @@ enum mj_slot {
     MJ_SLOT_FLOW,   /* metatable of flows */
     MJ_SLOT_SINK,   /* metatable of sinks */
     MJ_SLOT_COUNTER,
-    MJ_SLOT_NO, /* metatables of what jet.no, jet.any, jet.prefix make */
+    MJ_SLOT_GAUGE,
+    MJ_SLOT_WORDS, /* metatables of what jet.words, jet.map … make */
+    MJ_SLOT_MAP,
+    MJ_SLOT_SET,
+    MJ_SLOT_ZSET,
+    MJ_SLOT_TOP,
+    MJ_SLOT_QUEUE,
+    MJ_SLOT_KEPT,  /* metatable of kept events */
+    MJ_SLOT_TASKS, /* coroutines by ticket, so that they are not collected */
+    MJ_SLOT_NO,    /* metatables of what jet.no, jet.any, jet.prefix make */
     MJ_SLOT_ANY,
     MJ_SLOT_PREFIX,
     MJ_SLOT_NAMES,  /* collection names, so that their strings stay interned */

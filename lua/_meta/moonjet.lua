@@ -1,37 +1,52 @@
 ---@meta
 --- Types of Moonjet's script surface, for language servers that know LuaCATS annotations. Point
---- yours at this folder (lua-language-server: `workspace.library`). Nothing here is ever run;
---- docs/scripting.md tells what the words mean.
+--- yours at this folder (lua-language-server: `workspace.library`). Nothing here is ever run. The
+--- reference in docs/scripting.md is generated from this file: every function says what it takes,
+--- in which unit, what it returns when something fails, and where it may be called.
+---
+--- Conventions: durations and rates are texts ("90s", "1h30m", "6/m"); arguments are data, then
+--- function, then options; what may fail at run time returns nil and a message; misuse is an error;
+--- an option nobody knows is an error that names the nearest.
 
 ---@class jet
 jet = {}
 
---- What --config KEY=VALUE said. Values are text; a key that was not given is nil.
----@type table<string, string>
-jet.config = {}
+---@alias jet.Duration string "500ms", "90s", "10m", "1h30m", "7d"
+---@alias jet.Rate string "5/s", "6/m", "100/h"
+---@alias jet.Value string | number | boolean
 
---- A JSON null in a record. It is true in a condition, unlike nil.
----@type jet.Null
-jet.null = nil
-
----@class jet.Null
+-- # Flows
 
 ---@alias jet.Kind "commit" | "identity" | "account"
 ---@alias jet.Op "create" | "update" | "delete"
 
---- A value of a match key: a text, a list of which one must fit, or a wrapped one.
----@alias jet.MatchValue string | jet.MatchValue[] | jet.Wrapped
+--- A value of a match key: a text, a list of which one must fit, a named set, or a wrapped one.
+---@alias jet.MatchValue string | jet.MatchValue[] | jet.Set | jet.Wrapped
 
 ---@class jet.Wrapped
 
+--- Which events a flow wants; all keys must fit. A key asks for something the event has.
 ---@class jet.MatchTable
 ---@field kind? jet.Kind | jet.Kind[] | jet.Wrapped
 ---@field collection? jet.MatchValue an NSID, or `app.bsky.*`
 ---@field op? jet.Op | jet.Op[] | jet.Wrapped
----@field did? jet.MatchValue
+---@field did? jet.MatchValue who wrote it
+---@field lang? jet.MatchValue one of the record's `langs`; "pt" also matches "pt-BR"
+---@field text? jet.MatchValue | jet.Words words that occur in the record's `text`, as in `jet.words`
+---@field words? jet.MatchValue | jet.Words the same, in alt texts, link cards and tags as well
+---@field mentions? jet.MatchValue DIDs its rich text mentions
+---@field links? jet.MatchValue hosts its rich text, or its link card, links to; "example.com" also matches "www.example.com"
+---@field tags? jet.MatchValue hashtags in or beside the text, without "#", whatever their case
+---@field reply? boolean true: replies only, false: roots only
+---@field reply_to? jet.MatchValue whom, or what, it replies to: a DID or an AT URI
+---@field root? jet.MatchValue who, or what, started the thread: a DID or an AT URI
+---@field quotes? boolean | jet.MatchValue true: quotes only, false: no quotes; or who, or what, is quoted
+---@field subject? jet.MatchValue who, or what, is liked, reposted, followed or blocked: a DID (also of the record's author) or an AT URI
+---@field has? string | string[] | jet.Wrapped paths that exist in the record, all of them
+---@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record
 
 --- "app.bsky.feed.post:create", "app.bsky.graph.*", "*:delete", "#identity", "*"; a table whose
---- keys must all fit; or a list of which one must.
+--- keys must all fit; a stream, for what other flows put there; or a list of which one must fit.
 ---@alias jet.Match string | jet.MatchTable | jet.Match[] | jet.Wrapped
 
 --- Opens a flow of the events that match, each as it came from the network.
@@ -53,8 +68,14 @@ function jet.stream(name) end
 ---@return jet.Sink
 function jet.print() end
 
+--- A plug-in as a sink: a C or Lua plug-in by name, with its options.
+---@param plugin string
+---@param options? table<string, any>
+---@return jet.Sink
+function jet.sink(plugin, options) end
+
 --- What `x` does not match. Behind a key, the event must have that field.
----@param x jet.Match | jet.MatchValue
+---@param x jet.Match | jet.MatchValue | jet.Words
 ---@return jet.Wrapped
 function jet.no(x) end
 
@@ -63,51 +84,19 @@ function jet.no(x) end
 ---@return jet.Wrapped
 function jet.any(list) end
 
---- Values that start with `s`; behind `collection` or `did`.
+--- Values that start with `s`; behind any key that takes texts.
 ---@param s string
 ---@return jet.Wrapped
 function jet.prefix(s) end
 
---- Marks a table as a list, which an empty one cannot show by itself.
----@generic T: table
----@param t? T
----@return T
-function jet.array(t) end
+--- Words and phrases to look for: whole words, whatever their case, in one pass over the text however
+--- many there are. A star at the start or end ("moon*") lets the word go on there. In scripts
+--- written without spaces (Chinese, Japanese, Thai, …) every character is a word.
+---@param list string[]
+---@return jet.Words
+function jet.words(list) end
 
---- Marks a table as a map, which an empty one cannot show by itself.
----@generic T: table
----@param t? T
----@return T
-function jet.object(t) end
-
---- The time as records write it: "2026-07-04T14:38:08.123456Z".
----@return string
-function jet.now() end
-
---- A counter among the metrics, as moonjet_script_NAME.
----@param name string letters, digits and _
----@param labels? string[] at most 8
----@return jet.Counter
-function jet.counter(name, labels) end
-
----@class jet.Log
-jet.log = {}
-
----@param text string
----@param ... any as for string.format
-function jet.log.debug(text, ...) end
-
----@param text string
----@param ... any as for string.format
-function jet.log.info(text, ...) end
-
----@param text string
----@param ... any as for string.format
-function jet.log.warn(text, ...) end
-
----@param text string
----@param ... any as for string.format
-function jet.log.error(text, ...) end
+---@class jet.Words
 
 ---@class jet.Sink
 
@@ -130,16 +119,85 @@ function Flow:map(edit) end
 function Flow:tap(look) end
 
 --- Names the last node, for logs and metrics.
----@param name string
+---@param name string 1 to 64 letters, digits, _ . -
 ---@return jet.Flow
 function Flow:as(name) end
+
+--- Removes what the paths of the record name. Runs in C.
+---@param ... string
+---@return jet.Flow
+function Flow:strip(...) end
+
+--- Keeps, of the record, only what the paths name, and `$type`. Runs in C.
+---@param ... string
+---@return jet.Flow
+function Flow:keep(...) end
+
+--- Replaces the text at the path, where there is one. Runs in C.
+---@param path string
+---@param text string
+---@return jet.Flow
+function Flow:redact(path, text) end
+
+--- Lets through that part of the events: always the same ones. By "did" (or "collection", "uri", a
+--- path of the record) it is that part of the accounts. Runs in C.
+---@param part number 0 to 1
+---@param by? string what to choose by; default "uri"
+---@return jet.Flow
+function Flow:sample(part, by) end
+
+---@class jet.DedupeOptions
+---@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil lets the event through
+---@field within jet.Duration how long something counts as seen
+---@field max? integer how many are remembered; default 1e5, the oldest are forgotten first
+
+--- Drops what came before. Runs in C, but for a function in `by`.
+---@param options jet.DedupeOptions
+---@return jet.Flow
+function Flow:dedupe(options) end
+
+---@class jet.LimitOptions
+---@field rate jet.Rate
+---@field by? string | fun(ev: jet.Event): jet.Value? as for dedupe; without it, one limit for all
+---@field burst? integer how many may come at once; default: the rate's number
+---@field max? integer how many are told apart; default 1e5
+
+--- Drops what is too much. Runs in C, but for a function in `by`.
+---@param options jet.LimitOptions
+---@return jet.Flow
+function Flow:limit(options) end
+
+---@class jet.BatchOptions
+---@field max? integer events; default 100
+---@field every? jet.Duration the oldest event waits no longer; default "1s"
+---@field bytes? integer of the records; default 1 MiB
+
+--- Collects events; what follows, an `each` or a plug-in sink, gets lists of them.
+---@param options jet.BatchOptions
+---@return jet.Flow
+function Flow:batch(options) end
+
+---@class jet.EachOptions
+---@field workers? integer events in work at once; default 1. Those of one account stay in order.
+---@field queue? integer events waiting; default 1000
+---@field full? "drop_new" | "drop_old" what goes when the queue is full; default "drop_new"
+---@field timeout? jet.Duration of one call; default "60s"
+
+--- Runs the function as a task, which may wait: for time, for HTTP, for a queue.
+---@param work fun(ev: jet.Event | jet.Event[])
+---@param options? jet.EachOptions
+---@return jet.Flow
+function Flow:each(work, options) end
 
 --- Sends what arrives here to the sinks.
 ---@param ... jet.Sink
 ---@return jet.Flow
 function Flow:to(...) end
 
---- An event, until the function it was given to returns.
+-- # Events
+
+--- An event, until the function it was given to returns; a task's event stays for as long as it is
+--- used.
 ---@class jet.Event
 ---@field kind jet.Kind
 ---@field op jet.Op? commits only, like collection, rkey, rev, cid and uri
@@ -189,6 +247,15 @@ function Event:int64(path) end
 ---@return string
 function Event:json() end
 
+--- Whether the text holds one of the words, or which: a text is one word.
+---@param words jet.Words | string
+---@return string | false # the word as it was given to jet.words, or false
+function Event:contains(words) end
+
+--- The event as a value that may be kept beyond the call, in a variable, a queue or a task.
+---@return jet.Event
+function Event:keep() end
+
 --- DIDs that the text mentions.
 ---@return fun(): string?
 function Event:mentions() end
@@ -215,9 +282,410 @@ function Draft:unset(path) end
 --- Keeps the CID of the record as it came; an edited event otherwise goes without.
 function Draft:keep_cid() end
 
+--- A JSON null in a record. It is true in a condition, unlike nil.
+---@type jet.Null
+jet.null = nil
+
+---@class jet.Null
+
+--- Marks a table as a list, which an empty one cannot show by itself.
+---@generic T: table
+---@param t? T
+---@return T
+function jet.array(t) end
+
+--- Marks a table as a map, which an empty one cannot show by itself.
+---@generic T: table
+---@param t? T
+---@return T
+function jet.object(t) end
+
+-- # State
+
+---@class jet.StateOptions
+---@field max? integer entries; the least recently written go first; default 1e5, at most 1e8
+---@field ttl? jet.Duration entries go that long after they were last written; default: never
+---@field persist? boolean kept in DATA over restarts; default false
+
+--- A map from texts to texts, numbers or booleans, kept in C: a million entries cost the collector
+--- nothing. It belongs to the script and survives a reload.
+---@param name string letters, digits and _
+---@param options? jet.StateOptions
+---@return jet.Map
+function jet.map(name, options) end
+
+---@class jet.Map
+local Map = {}
+---@param key jet.Value
+---@param default? any
+---@return any
+function Map:get(key, default) end
+---@param key jet.Value
+---@param value jet.Value? nil removes
+---@param ttl? jet.Duration instead of the map's
+function Map:set(key, value, ttl) end
+--- Adds to a number; a key that is not there counts as 0.
+---@param key jet.Value
+---@param by? number default 1
+---@return number # the new value
+function Map:incr(key, by) end
+---@param key jet.Value
+---@return boolean
+function Map:has(key) end
+---@param key jet.Value
+---@return boolean # whether it was there
+function Map:remove(key) end
+---@return integer
+function Map:count() end
+--- Walks all entries, in no order; entries may be changed meanwhile.
+---@return fun(): string?, any
+function Map:pairs() end
+function Map:clear() end
+
+---@class jet.SetOptions: jet.StateOptions
+---@field file? string members, one a line, "#" starts a comment; read again on reload
+
+--- A named set of texts: shared by all scripts, usable in matches, edited live with `moonjet ctl
+--- set`, and for subscribers `wantedDids=set:NAME`. A list instead of a name is a set of its own
+--- that only this script sees.
+---@param name string | string[]
+---@param options? string[] | jet.SetOptions first members, or options
+---@return jet.Set
+function jet.set(name, options) end
+
+---@class jet.Set
+local Set = {}
+---@param member string
+---@return boolean # whether it is new
+function Set:add(member) end
+---@param member string
+---@return boolean
+function Set:has(member) end
+---@param member string
+---@return boolean # whether it was there
+function Set:remove(member) end
+---@return integer
+function Set:count() end
+---@return fun(): string?
+function Set:pairs() end
+function Set:clear() end
+
+--- Keys in order of their scores.
+---@param name string
+---@param options? jet.StateOptions `max`: the lowest scores go first
+---@return jet.Zset
+function jet.zset(name, options) end
+
+---@class jet.Zset
+local Zset = {}
+---@param key jet.Value
+---@param score number
+function Zset:set(key, score) end
+---@param key jet.Value
+---@param by? number default 1
+---@return number # the new score
+function Zset:incr(key, by) end
+---@param key jet.Value
+---@return number?
+function Zset:score(key) end
+--- 1 for the highest score.
+---@param key jet.Value
+---@return integer?
+function Zset:rank(key) end
+---@param key jet.Value
+---@return boolean # whether it was there
+function Zset:remove(key) end
+--- Highest first.
+---@param n? integer default 10
+---@param after? integer skip so many; default 0
+---@return { key: string, score: number }[]
+function Zset:top(n, after) end
+--- Scores from `min` to `max`, lowest first.
+---@param min number
+---@param max number
+---@param n? integer default 1000
+---@return { key: string, score: number }[]
+function Zset:range(min, max, n) end
+---@return integer
+function Zset:count() end
+function Zset:clear() end
+
+---@class jet.TopOptions
+---@field k? integer how many are followed closely; default 100
+---@field window? jet.Duration only what happened that recently; default: ever
+
+--- The most frequent keys of a stream, in memory that does not grow with the keys.
+---@param name string
+---@param options? jet.TopOptions
+---@return jet.Top
+function jet.top(name, options) end
+
+---@class jet.Top
+local Top = {}
+---@param key jet.Value
+---@param n? integer default 1
+function Top:add(key, n) end
+--- Most frequent first. Counts may be too high by at most `error`.
+---@param n? integer default 10
+---@return { key: string, count: integer, error: integer }[]
+function Top:list(n) end
+function Top:clear() end
+
+--- A counter among the metrics, as moonjet_script_NAME.
+---@param name string letters, digits and _
+---@param labels? string[] at most 8
+---@return jet.Counter
+function jet.counter(name, labels) end
+
 ---@class jet.Counter
 local Counter = {}
 
 --- One value per label, then how much to add (1 when left out).
 ---@param ... string | number | nil
 function Counter:inc(...) end
+
+--- A gauge among the metrics, as moonjet_script_NAME.
+---@param name string letters, digits and _
+---@param labels? string[] at most 8
+---@return jet.Gauge
+function jet.gauge(name, labels) end
+
+---@class jet.Gauge
+local Gauge = {}
+--- One value per label, then the gauge's.
+---@param ... string | number | nil
+function Gauge:set(...) end
+--- One value per label, then how much to add (1 when left out); may be negative.
+---@param ... string | number | nil
+function Gauge:add(...) end
+
+-- # Tasks
+
+--- Runs the function as a task again and again, so long after it has ended.
+---@param interval jet.Duration
+---@param fn fun()
+function jet.every(interval, fn) end
+
+--- Runs the function as a task, soon. At the top level: as soon as the script runs.
+---@param fn fun(...: any)
+---@param ... any
+function jet.spawn(fn, ...) end
+
+--- Waits. Tasks only.
+---@param duration jet.Duration
+function jet.sleep(duration) end
+
+--- A queue between tasks. Functions that look at events may put, too, since `put` does not wait
+--- there.
+---@param max? integer values; default 1000
+---@return jet.Queue
+function jet.queue(max) end
+
+---@class jet.Queue
+local Queue = {}
+--- In a task, waits for room; elsewhere returns false when there is none.
+---@param value any not nil
+---@return boolean
+function Queue:put(value) end
+--- Waits for a value; nil after the timeout. Tasks only.
+---@param timeout? jet.Duration default: for ever
+---@return any
+function Queue:get(timeout) end
+---@return integer
+function Queue:count() end
+
+--- Runs the function before the script ends: on shutdown and before a reload. Five seconds, as a
+--- task.
+---@param fn fun()
+function jet.on_stop(fn) end
+
+---@class jet.HttpOptions
+---@field headers? table<string, string>
+---@field timeout? jet.Duration of everything together; default "10s"
+---@field max_bytes? integer of the answer; default 1 MiB
+
+---@class jet.HttpRequest: jet.HttpOptions
+---@field method? string default "GET"
+---@field url string
+---@field body? string
+
+---@class jet.HttpResponse
+---@field status integer
+---@field headers table<string, string> names in lower case
+---@field body string
+
+jet.http = {}
+
+--- Requests an address and waits for the answer. Tasks only. Redirects are not followed, and private
+--- addresses refused, unless the configuration allows them (`--http-allow`). An answer of any
+--- status is an answer; nil and a message are for what went wrong before.
+---@param url string
+---@param options? jet.HttpOptions
+---@return jet.HttpResponse?, string?
+function jet.http.get(url, options) end
+
+---@param url string
+---@param body string | table a table is sent as JSON
+---@param options? jet.HttpOptions
+---@return jet.HttpResponse?, string?
+function jet.http.post(url, body, options) end
+
+---@param request jet.HttpRequest
+---@return jet.HttpResponse?, string?
+function jet.http.request(request) end
+
+---@class jet.Identity
+---@field did string
+---@field handle string? nil when the handle does not lead back to the DID
+---@field pds string?
+---@field key string? the signing key, did:key form
+
+--- Who is behind a DID or handle, with the handle checked in both directions. Answers are cached for
+--- an hour, failures for a minute, and asked once for all who wait. Tasks only.
+---@param did_or_handle string
+---@return jet.Identity?, string?
+function jet.resolve(did_or_handle) end
+
+---@class jet.Request
+---@field method string
+---@field path string
+---@field query table<string, string>
+---@field headers table<string, string> names in lower case
+---@field body string
+---@field peer string the client's address
+
+--- Answers requests on the listener of the stream: the function, a task, returns a body (a table is
+--- sent as JSON), or a status, a body and headers.
+---@param route string "GET /path"; a last "*" takes what follows
+---@param fn fun(request: jet.Request): string | table | integer, (string | table)?, table<string, string>?
+function jet.serve(route, fn) end
+
+-- # Everything else
+
+--- What the configuration, or --config KEY=VALUE, said; a key that was not given is nil.
+---@type table<string, any>
+jet.config = {}
+
+--- A secret the configuration grants: MOONJET_SECRET_NAME in the environment, a file NAME in
+--- --secrets DIR, or a systemd credential. Without it, loading fails.
+---@param name string
+---@return string
+function jet.secret(name) end
+
+--- The time as records write it: "2026-07-04T14:38:08.123456Z".
+---@return string
+function jet.now() end
+
+--- Unix seconds, with fractions.
+---@return number
+function jet.time() end
+
+jet.json = {}
+
+--- Lua values as JSON; as in records, an empty table is marked by jet.array or jet.object. Numbers
+--- may have fractions.
+---@param value any
+---@return string
+function jet.json.encode(value) end
+
+--- JSON as Lua values; null is jet.null.
+---@param text string
+---@return any, string?
+function jet.json.decode(text) end
+
+---@class jet.Log
+jet.log = {}
+
+---@param text string
+---@param ... any as for string.format
+function jet.log.debug(text, ...) end
+
+---@param text string
+---@param ... any as for string.format
+function jet.log.info(text, ...) end
+
+---@param text string
+---@param ... any as for string.format
+function jet.log.warn(text, ...) end
+
+---@param text string
+---@param ... any as for string.format
+function jet.log.error(text, ...) end
+
+-- # Specs
+
+--- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
+--- runs have it. What the script sends is captured, its clock stands still until `advance`.
+---@param script string the script's file name, with or without .lua, beside the spec
+---@param options? { config?: table<string, any>, secrets?: table<string, string> }
+---@return jet.Test
+function jet.test(script, options) end
+
+---@class jet.Test
+local Test = {}
+
+--- A made-up post: fields of the record, over sensible defaults.
+---@param record table
+---@param event? table did, rkey, op, …
+---@return table # the event as sent
+function Test:post(record, event) end
+
+--- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
+---@param event table
+---@return table # the event as sent
+function Test:event(event) end
+
+--- Sends recorded events: a capture, or Jetstream JSON lines; how many there were.
+---@param file string
+---@return integer
+function Test:replay(file) end
+
+--- What arrived in a stream (or "main") since the last call, as tables.
+---@param stream string
+---@return table[]
+function Test:out(stream) end
+
+--- Lines that jet.print wrote, decoded, since the last call.
+---@return table[]
+function Test:printed() end
+
+--- Moves the clock on and runs what is due.
+---@param duration jet.Duration
+function Test:advance(duration) end
+
+--- Answers the script's HTTP requests: the function gets the request and returns a response.
+---@param fn fun(request: jet.HttpRequest): { status: integer, body?: string | table, headers?: table } | nil, string?
+function Test:http(fn) end
+
+--- Requests the script has sent, since the last call.
+---@return jet.HttpRequest[]
+function Test:requests() end
+
+--- Asks one of the script's routes.
+---@param method string
+---@param path string
+---@param body? string
+---@return { status: integer, body: string, headers: table<string, string> }
+function Test:ask(method, path, body) end
+
+--- What a plug-in sink got since the last call, as tables.
+---@param plugin string
+---@return table[]
+function Test:sunk(plugin) end
+
+--- Log lines since the last call.
+---@return { level: string, text: string }[]
+function Test:logs() end
+
+--- A metric's value, as moonjet_script_NAME or any other, with labels as `a="b"`; 0 when there is none.
+---@param name string
+---@param labels? string
+---@return number
+function Test:metric(name, labels) end
+
+--- Errors of the script's functions since the last call.
+---@return string[]
+function Test:errors() end
+
+--- Reloads the script as a running Moonjet would; state stays.
+function Test:reload() end

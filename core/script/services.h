@@ -1,0 +1,46 @@
+/* What scripts need from the rest of the program, as functions: the script room knows no sockets
+ * and no curl. Whoever runs scripts (moonjet run, test, backtest, repl) fills it in; what is NULL
+ * does not exist there, and using it is an error that says so.
+ *
+ *   task ─ jet.http.get ─▶ http(ticket, request) ─▶ net thread
+ *                          mj_scripts_answer(ticket, …) ◀── on the scripts' thread, later
+ *
+ * All functions are called on the scripts' thread and must not wait. */
+#pragma once
+
+#include "base/bytes.h"
+
+/* A request of a script; everything is borrowed during the call. */
+struct mj_fetch {
+    const char *script; /* whose */
+    struct mj_span method, url, headers /* "Name: value\r\n"… */, body;
+    int64_t timeout_us;
+    size_t max_bytes;
+};
+
+/* Its answer; borrowed during mj_scripts_fetched(). */
+struct mj_fetched {
+    const char *error; /* NULL: there is an answer */
+    int status;
+    struct mj_span headers; /* "name: value\r\n"…, names in lower case */
+    struct mj_span body;
+};
+
+struct mj_identity {
+    const char *error;                    /* NULL: found */
+    const char *did, *handle, *pds, *key; /* all but did may be NULL */
+};
+
+struct mj_services {
+    void *ctx;
+    /* Unix µs; NULL: the clock. A test's clock stands still. */
+    int64_t (*now_us)(void *ctx);
+    /* Starts a request; answered by mj_scripts_fetched() with the ticket, once. */
+    void (*fetch)(void *ctx, uint64_t ticket, const struct mj_fetch *request);
+    /* Looks up a DID or handle; answered by mj_scripts_resolved(). */
+    void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who);
+    /* The routes of all scripts have changed: `routes` are "GET /path" texts, borrowed. */
+    void (*routes)(void *ctx, const char *const *routes, size_t n);
+    /* Something became due earlier than the last mj_scripts_run() said: call it soon. */
+    void (*wake)(void *ctx);
+};
