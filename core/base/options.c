@@ -103,6 +103,12 @@ static int set(const struct mj_option *o, void *cfg, const char *value)
     return MJ_EINVAL;
 }
 
+int mj_option_value(enum mj_opt_type type, const char *text, void *at)
+{
+    const struct mj_option o = {.name = "", .type = type};
+    return set(&o, at, text);
+}
+
 /* The lists taken from the environment. Options borrow from them until the process ends, as they
  * do from argv, so they are kept here and never freed. */
 struct env_list {

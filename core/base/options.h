@@ -55,5 +55,7 @@ struct mj_command {
  * after printing help on stdout, or MJ_EXIT_USAGE after a message on stderr. */
 int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *cfg,
                      struct mj_strings *pos);
+/* One value as people write it, of the type, into *at. 0, MJ_ESYNTAX or MJ_ELIMIT. Not MJ_OPT_LIST. */
+int mj_option_value(enum mj_opt_type type, const char *text, void *at);
 /* Closest of the names within two edits, or NULL: for "did you mean". */
 const char *mj_closest(const char *word, const char *const *names, size_t n);
