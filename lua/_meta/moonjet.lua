@@ -708,6 +708,16 @@ function Test:advance(duration) end
 ---@param fn fun(request: jet.HttpRequest): { status: integer, body?: string | table, headers?: table } | nil, string?
 function Test:http(fn) end
 
+--- Answers the script's `jet.resolve`: the function gets the DID or handle and returns what is known
+--- of it, or nil and a message.
+---@param fn fun(who: string): jet.Identity | nil, string?
+function Test:resolve(fn) end
+
+--- A named set, as `moonjet ctl set` edits it; made when there is none.
+---@param name string
+---@return jet.Set
+function Test:set(name) end
+
 --- Requests the script has sent, since the last call.
 ---@return jet.HttpRequest[]
 function Test:requests() end
