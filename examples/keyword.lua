@@ -14,7 +14,7 @@ for word in (jet.config.words or "lua,moonjet"):gmatch "[^,]+" do
 end
 
 -- `words` looks at the text, at alt texts, link cards and tags, for whole words, whatever their
--- case, in one pass however many there are. No Lua runs for posts that have none of them. (`text` in
+-- case, in one pass however many there are. No Lua runs for posts that have none. (`text` in
 -- its place would look at the text alone.)
 jet.from { collection = "app.bsky.feed.post", op = "create", words = words, lang = jet.no "pt" }
   :where(function(ev)
