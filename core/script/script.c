@@ -54,6 +54,7 @@ static int fill_config(lua_State *L)
     const char *table = mj_vm_of(L)->cfg->config_lua;
     const struct mj_strings *config = mj_vm_of(L)->cfg->config;
     mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    int target = lua_gettop(L);
     if (table) {
         lua_pushfstring(L, "return %s", table);
         if (luaL_loadbufferx(L, lua_tostring(L, -1), lua_objlen(L, -1), "=config", "t"))
@@ -64,9 +65,9 @@ static int fill_config(lua_State *L)
         while (lua_next(L, -2)) {
             lua_pushvalue(L, -2);
             lua_insert(L, -2);
-            lua_rawset(L, 1);
+            lua_rawset(L, target);
         }
-        lua_settop(L, 1);
+        lua_settop(L, target);
     }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');
@@ -192,6 +193,13 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
         .heap_max = script->vm->cap,
         .loaded_us = script->loaded_us,
     };
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    (void)budget_us;
+    int64_t now = mj_mono_us(), due = mj__lives_tick(s, now);
+    return due < 0 ? -1 : due > now ? due - now : 0;
 }
 
 /* ---- strikes ---- */

@@ -30,6 +30,11 @@ struct mj_script_cfg {
     /* Borrowed while loading, each may be NULL: */
     const char *config_lua;          /* jet.config as a Lua table, "{ did = 'did:…', n = 5 }" */
     const struct mj_strings *config; /* "key=value" each, over those */
+    /* Names that jet.secret may ask for (NULL: any), the directory of their files, and for tests
+     * "NAME=value" instead of anything else. */
+    const struct mj_strings *secrets;
+    const char *secrets_dir;
+    const struct mj_strings *secret_values;
     enum mj_on_error on_error;
 };
 
