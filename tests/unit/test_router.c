@@ -265,9 +265,11 @@ static void a_pause_from_a_node_counts_from_the_next_event(void **state)
     tap->ctx = &p;
     add_stream(g, tap, "first");
     add_stream(g, add_from(g, "*"), "second");
+    add_stream(g, add_reader(g, "second"), "third");
     swap(f, NULL, g);
-    fixture_post(f, "seen by both");
+    fixture_post(f, "seen by all");
     fixture_post(f, "seen by none");
+    assert_int_equal(fixture_count(f, "third"), 1);
     assert_int_equal(fixture_count(f, "first"), 1);
     assert_int_equal(fixture_count(f, "second"), 1);
     swap(f, g, NULL);
