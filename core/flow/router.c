@@ -22,6 +22,8 @@ struct mj_router {
     struct mj_streams *streams; /* borrowed, may be NULL */
     struct mj_decoder *decoder;
     struct mj_buf json;
+    mj_output_fn on_output; /* NULL: nobody looks */
+    void *output_ctx;
 
     struct mj_graph **graphs; /* owned array of borrowed graphs, in load order */
     size_t graph_count;
@@ -97,6 +99,12 @@ void mj_router_free(struct mj_router *r)
 void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
 {
     r->streams = streams;
+}
+
+void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
+{
+    r->on_output = fn;
+    r->output_ctx = ctx;
 }
 
 int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error)
@@ -221,6 +229,10 @@ static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collect
     if (err) {
         count_drop(r, err, "operation");
         return 0;
+    }
+    if (r->on_output) {
+        r->on_output(r->output_ctx, ev, mj_buf_span(&r->json), streams, prints);
+        prints = 0; /* whoever looks also prints */
     }
     for (; prints; prints--) {
         fwrite(r->json.ptr, 1, r->json.len, stdout);
