@@ -204,7 +204,13 @@ int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 
 /* ---- strikes ---- */
 
-static void pause_script(struct mj_script *script, bool paused) { script->vm->paused = paused; }
+static void pause_script(struct mj_script *script, bool paused)
+{
+    script->vm->paused = paused;
+    if (script->owner->router)
+        mj_router_pause(script->owner->router, script->vm->graph, paused,
+                        script->on_error == MJ_ON_ERROR_DROP);
+}
 
 void mj__strike(struct mj_vm *vm)
 {
