@@ -135,7 +135,7 @@ static int find_dictionary(const struct run_cfg *cfg, struct mj_dictionary *out)
     return MJ_EXIT_FAILED;
 }
 
-static int route(const struct run_settings *settings)
+static int route(const struct run_settings *settings, char **argv)
 {
     const struct run_cfg *cfg = &settings->cfg;
     int status = 0;
@@ -161,8 +161,14 @@ static int route(const struct run_settings *settings)
     mj_router_set_streams(run.router, run.streams);
     run.scripts = mj_scripts_new(run.router);
 
+    static struct run_notes notes;
+    run_notes_read(&notes, run.data.path);
+    run_restart_setup(&run, argv, &notes);
+    mj_scripts_on_stuck(run.scripts, run_restart, NULL);
+
     status = MJ_EXIT_FAILED;
-    if (run_load_scripts(run.scripts, &settings->file) || run_start_sources(&run, cfg, journal))
+    if (run_load_scripts(run.scripts, &settings->file, &notes) ||
+        run_start_sources(&run, cfg, journal, &notes))
         goto out;
     struct mj_server_cfg server_cfg = {.listen = cfg->listen,
                                        .metrics_listen = cfg->metrics_listen,
@@ -182,6 +188,7 @@ static int route(const struct run_settings *settings)
     mj_loop_stop_on_signals(run.loop);
     mj_loop_every(run.loop, 1000, run_copy_sources, &run);
     run_start_scripts(&run);
+    run_restart_armed();
     mj_loop_run(run.loop);
     status = run.future                 ? MJ_EXIT_FUTURE_CURSOR
              : atomic_load(&run.failed) ? MJ_EXIT_FAILED
@@ -207,7 +214,7 @@ static int check_config(const struct run_settings *s)
     struct mj_router *router = mj_router_new(NULL);
     mj_router_set_streams(router, streams);
     struct mj_scripts *scripts = mj_scripts_new(router);
-    int status = run_load_scripts(scripts, &s->file);
+    int status = run_load_scripts(scripts, &s->file, NULL);
     if (!status)
         printf("%s: ok, %zu script%s\n", s->path ? s->path : "the configuration",
                s->file.script_count, s->file.script_count == 1 ? "" : "s");
@@ -232,7 +239,7 @@ static int run_main(const struct mj_command *cmd, int argc, char **argv)
     if (!status && (settings.cfg.print_config || settings.cfg.check_config))
         status = settings.cfg.print_config ? print_config(&settings) : check_config(&settings);
     else if (!status)
-        status = route(&settings);
+        status = route(&settings, argv);
     run_settings_deinit(&settings);
     return status;
 }

@@ -74,8 +74,50 @@ struct run {
     bool on_disk;                  /* … which is kept under --data */
 };
 
+/* run_restart.c: a script that is stuck inside C can only be ended with the process. So the process
+ * starts itself again, in place, with a note of whose fault it was:
+ *
+ *   watchdog: stuck ─▶ note in DATA/restarts and in the environment ─▶ exec of ourselves
+ *   start: read the notes ─▶ that script is quarantined, longer each time; after the third within a
+ *          minute it stays out until it is reloaded
+ *
+ * A note is a line "TIME<TAB>WHAT<TAB>PATH": Unix µs, the node or task or "loading", the script.
+ * Without a journal on disk, lines "cursor<TAB>SEQ<TAB>URL" say how far each source was read; these
+ * are in the environment only. */
+#define RUN_NOTES_MAX 32
+struct run_note {
+    int64_t us;
+    char what[80];
+    char path[1024];
+};
+struct run_notes {
+    struct run_note
+        notes[RUN_NOTES_MAX]; /* the oldest first; those older than 10 minutes left out */
+    size_t count;
+    struct {
+        int64_t seq;
+        char url[1024];
+    } cursors[MJ_SOURCES_MAX];
+    size_t cursor_count;
+};
+/* Reads lines; what is no note is skipped. */
+void run_notes_parse(struct run_notes *n, struct mj_span text, int64_t now_us);
+/* Reads what the environment and the directory (NULL: none) hold. */
+void run_notes_read(struct run_notes *n, const char *data);
+/* How often the script was noted: the n of mj_scripts_quarantine(). *out: three times within a
+ * minute. *loading: while it was loaded. */
+unsigned run_notes_count(const struct run_notes *n, const char *path, bool *out, bool *loading);
+/* Starts the process again when a script is stuck, with these arguments (borrowed). `run` is looked
+ * at for its sources only. Once. */
+void run_restart_setup(struct run *run, char **argv, const struct run_notes *notes);
+/* From now on a stuck script is worth a restart: before, a script that does not load ends us. */
+void run_restart_armed(void);
+/* mj_scripts_on_stuck()'s. */
+void run_restart(void *ctx, const struct mj_stuck *stuck);
+
 /* run_sources.c: connects them. 0 or an exit status, after saying why. */
-int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal);
+int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal,
+                      const struct run_notes *notes);
 void run_stop_sources(struct run *run);
 /* Copies what other threads may ask for; on the router's thread, every second. */
 void run_copy_sources(void *ctx);
@@ -83,7 +125,8 @@ void run_copy_sources(void *ctx);
 void run_put_sources(struct run *run, struct mj_buf *json);
 
 /* run_scripts.c: loads what the configuration names. 0 or an exit status, after saying why. */
-int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config);
+int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
+                     const struct run_notes *notes /* or NULL */);
 /* Lets their timers and tasks run from now on, on the router's thread. */
 void run_start_scripts(struct run *run);
 void run_stop_scripts(struct run *run);

@@ -41,7 +41,20 @@ void run_copy_sources(void *ctx)
     }
 }
 
-int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal)
+/* Where a source goes on: where the option says, where the journal ended, or, without one on disk,
+ * where this process was when a script made it start again. */
+static int64_t start_cursor(const struct run *run, const struct run_cfg *cfg,
+                            const struct mj_journal *journal, const struct source *s,
+                            const struct run_notes *notes)
+{
+    for (size_t i = 0; !run->on_disk && i < notes->cursor_count; i++)
+        if (strcmp(notes->cursors[i].url, s->url) == 0)
+            return notes->cursors[i].seq;
+    return cfg->cursor >= 0 ? cfg->cursor : mj_journal_cursor(journal, s->number);
+}
+
+int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal,
+                      const struct run_notes *notes)
 {
     run->published = mj_metric("jetstream_events_emitted_total", MJ_COUNTER, "", NULL);
     for (size_t i = 0; i < cfg->sources.n; i++) {
@@ -67,7 +80,7 @@ int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_jour
         }
         struct mj_firehose_cfg hose = {
             .url = s->url,
-            .cursor = cfg->cursor >= 0 ? cfg->cursor : mj_journal_cursor(journal, s->number),
+            .cursor = start_cursor(run, cfg, journal, s, notes),
             .on_future = (enum mj_on_future)mj_on_future_parse(cfg->on_future),
             .frame = on_frame,
             .flush = on_flush,

@@ -94,6 +94,8 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     vm->call_ns = 1000 * (cfg->call_us ? cfg->call_us : CALL_DEFAULT);
     vm->slow_ns = 1000 * (cfg->slow_us ? cfg->slow_us : SLOW_DEFAULT);
     vm->cfg = cfg;
+    vm->path = path;
+    vm->doing = "loading";
     int status = lua_cpcall(L, fill_config, NULL);
     vm->cfg = NULL;
     if (!status)
@@ -150,6 +152,7 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                       "How often a script was left out for a while.", "script=\"%s\"", label),
     };
     vm->script = script;
+    vm->path = script->path;
     return script;
 }
 
@@ -210,6 +213,34 @@ static void pause_script(struct mj_script *script, bool paused)
     if (script->owner->router)
         mj_router_pause(script->owner->router, script->vm->graph, paused,
                         script->on_error == MJ_ON_ERROR_DROP);
+}
+
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
+{
+    struct mj_script *script = s->scripts[i];
+    if (n)
+        mj_life_quarantine(&script->life, n, mj_mono_us());
+    else
+        script->life.state = MJ_LIFE_OUT;
+    mj_metric_add(script->quarantines, 1);
+    mj_metric_set(script->state, script->life.state);
+    pause_script(script, true);
+}
+
+static void on_stuck(void *ctx, lua_State *L)
+{
+    struct mj_scripts *s = ctx;
+    const struct mj_vm *vm = mj_vm_of(L);
+    struct mj_stuck stuck = {vm->path, vm->doing};
+    s->on_stuck(s->stuck_ctx, &stuck);
+}
+
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx)
+{
+    s->on_stuck = fn;
+    s->stuck_ctx = ctx;
+    mj_guard_on_stuck(s->guard, on_stuck, s);
 }
 
 void mj__strike(struct mj_vm *vm)
@@ -328,6 +359,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
         return on_paused(vm->script, n);
     }
     vm->script->struck = false;
+    vm->doing = n->name;
     vm->ev = ev;
     vm->generation++;
     if (n->type == MJ_NODE_MAP) {

@@ -63,6 +63,20 @@ struct mj_script_state {
 /* Of script i, in load order. On the scripts' thread. */
 void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);
 
+/* A script as quarantined for the n-th time (n from 1) or, n 0, out until it is reloaded: for those
+ * that made a process before this one restart. */
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n);
+
+/* A call that is stuck inside C, where nothing but the process can be ended. */
+struct mj_stuck {
+    const char *path;  /* of the script, as it was given */
+    const char *doing; /* the node's or task's name, or "loading" */
+};
+/* Called on a thread of its own while the scripts' thread is stuck; must not touch the scripts.
+ * Before the first script is loaded. */
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx);
+
 /* ---- tasks and services; on the thread that routes ---- */
 
 struct mj_services;

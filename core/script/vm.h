@@ -71,6 +71,9 @@ struct mj_vm {
     uint32_t generation;       /* +1 per call */
     void *event_ud, *record_ud;
     const char *stack; /* where the C stack was when the call began */
+    /* What the watchdog's thread says of a call that is stuck: */
+    const char *path;  /* borrowed: the script's, as it was given */
+    const char *doing; /* borrowed: the node or task */
 
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
