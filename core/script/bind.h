@@ -11,11 +11,12 @@ void mj_bind_host(lua_State *L);
 /* bind_flow.c: metatables of flows and sinks; adds from, main, stream, print to the table at the
  * top. */
 void mj_bind_flow(lua_State *L);
-/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c: the rest alike. */
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_secret.c: the rest alike. */
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+void mj_bind_secret(lua_State *L);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);

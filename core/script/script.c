@@ -8,13 +8,15 @@
 #include "base/hash.h"
 #include "script/bind.h"
 #include "script/scripts.h"
+#include "script/secrets.h"
 #include "script/source.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define ERROR_BURST     10 /* logged per second and script; all are counted */
+#define MESSAGE_MAX     1000 /* bytes of an error's text */
+#define ERROR_BURST     10   /* logged per second and script; all are counted */
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
@@ -97,7 +99,6 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     vm->path = path;
     vm->doing = "loading";
     int status = lua_cpcall(L, fill_config, NULL);
-    vm->cfg = NULL;
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
@@ -105,12 +106,14 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
+    vm->cfg = NULL;
     if (status) {
         const char *text = error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
-        mj_buf_puts(error, text);
+        struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch);
+        mj_buf_put(error, shown.ptr, shown.len);
         return MJ_EINVAL;
     }
     lua_settop(L, 0);
@@ -307,15 +310,18 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
         snprintf(place, sizeof place, "%s:%u", n->file, n->line);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
     bool commit = ev->kind == MJ_KIND_COMMIT;
     /* Strikes are few: each of them is told. */
     struct mj_log_gate open = {0};
     char strikes[64];
     mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
-                   "script", "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s%s", place, n->name, message,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
+                   "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, n->name,
+                   (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX),
+                   (const char *)shown.ptr, commit ? "at://" : "", (int)ev->did.len,
+                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
+                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
+                   (const char *)ev->rkey.ptr,
                    mj__strike_words(vm->script, strikes, sizeof strikes));
 }
 
