@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#include "atproto/utf8.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
@@ -98,6 +99,10 @@ static int take_numbers(struct mj_operator *o, const struct mj_operator_cfg *cfg
                         struct mj_buf *error)
 {
     int64_t max = cfg->max ? cfg->max : MJ_OPERATOR_MAX;
+    if (cfg->type == MJ_NODE_REDACT && !mj_utf8_valid(cfg->text)) {
+        mj_buf_puts(error, "the text is not valid UTF-8");
+        return MJ_EINVAL;
+    }
     if (cfg->type == MJ_NODE_SAMPLE && !(cfg->part >= 0 && cfg->part <= 1)) {
         mj_buf_puts(error, "sample wants a part from 0 to 1");
         return MJ_EINVAL;
