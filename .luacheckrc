@@ -3,7 +3,7 @@ std = "luajit"
 max_line_length = 100
 read_globals = { "jet" }
 unused_args = false
--- Specs have busted's words (lua/test.lua).
-files["**/*_spec.lua"] = { std = "luajit+busted" }
 -- The type stubs only declare.
 files["lua/_meta"] = { globals = { "jet" }, ignore = { "212", "241", "221", "211" }, max_line_length = false }
+-- Specs run with describe, it and busted's kind of assert.
+files["**/*_spec.lua"] = { std = "+busted" }

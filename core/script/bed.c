@@ -80,6 +80,7 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     bed->router = mj_router_new(NULL);
     mj_router_set_streams(bed->router, bed->streams);
     mj_router_on_output(bed->router, on_output, bed);
+    mj_router_set_stdout(bed->router, false);
     bed->scripts = mj_scripts_new(bed->router);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, cfg, error);
