@@ -173,7 +173,7 @@ end
 local reporter = {}
 
 if options.tap then
-  local number = 0
+  local number = options.told
   function reporter.enter() end
   function reporter.test(test, verdict, failure, said)
     number = number + 1
@@ -489,15 +489,26 @@ function Test:printed()
   return readable(printed(self))
 end
 
-local function config_list(config)
-  local list_of = {}
-  for key, value in next, config do
-    if type(value) == "table" or type(value) == "function" then
-      error(format("config.%s is no text, number or boolean", tostring(key)), 3)
-    end
-    list_of[#list_of + 1] = tostring(key) .. "=" .. tostring(value)
+-- Plain data only: it crosses into the script's VM as source.
+local function config_source(config)
+  if type(config) ~= "table" then
+    error("config of jet.test is a table", 3)
   end
-  return list_of
+  local function check(value, key)
+    local kind = type(value)
+    if kind == "table" then
+      for k, v in next, value do
+        check(v, tostring(k))
+      end
+    elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+      error(format("config: a %s ('%s') cannot be a script's configuration", kind, key), 0)
+    end
+  end
+  local ok, err = pcall(check, config, "config")
+  if not ok then
+    error(err, 3)
+  end
+  return pretty.format(config)
 end
 
 local test_options = { "config" }
@@ -508,7 +519,7 @@ local function jet_test(script, opts)
   end
   opts = opts or {}
   check_keys("jet.test", opts, test_options, { config = true })
-  return host.bed(script, config_list(opts.config or {}))
+  return host.bed(script, config_source(opts.config or {}))
 end
 
 -- # What a spec sees

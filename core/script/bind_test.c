@@ -25,12 +25,12 @@ static struct mj_bed *check_bed(lua_State *L, struct mj_spec *spec)
     return spec->beds[h->slot];
 }
 
-/* host.bed(name, config): a bed with the script beside the spec; config is a list of "key=value" */
+/* host.bed(name, config): a bed with the script beside the spec; config is the source of a table */
 static int host_bed(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);
     const char *name = luaL_checkstring(L, 1);
-    luaL_checktype(L, 2, LUA_TTABLE);
+    struct mj_script_cfg cfg = {.config_lua = luaL_checkstring(L, 2)};
     char path[PATH_MAX];
     size_t len = strlen(name);
     const char *end = len > 4 && strcmp(name + len - 4, ".lua") == 0 ? "" : ".lua";
@@ -40,14 +40,6 @@ static int host_bed(lua_State *L)
         return luaL_error(L, "jet.test: there is no script '%s%s' beside the spec", name, end);
     if (spec->bed_count == MJ_SPEC_BEDS_MAX)
         return luaL_error(L, "more than %d scripts at once", MJ_SPEC_BEDS_MAX);
-    struct mj_strings config = {.n = 0};
-    for (; config.n < MJ_STRINGS_MAX; config.n++) {
-        lua_rawgeti(L, 2, (int)config.n + 1);
-        if (!(config.v[config.n] = lua_tostring(L, -1)))
-            break;
-        lua_pop(L, 1); /* the table holds it */
-    }
-    struct mj_script_cfg cfg = {.config = &config};
     struct handle *h = lua_newuserdata(L, sizeof *h);
     luaL_getmetatable(L, "moonjet.test");
     lua_setmetatable(L, -2);

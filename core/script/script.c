@@ -64,9 +64,9 @@ static int fill_config(lua_State *L)
         while (lua_next(L, -2)) {
             lua_pushvalue(L, -2);
             lua_insert(L, -2);
-            lua_rawset(L, 1);
+            lua_rawset(L, 2);
         }
-        lua_settop(L, 1);
+        lua_settop(L, 2);
     }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');

@@ -245,6 +245,8 @@ static int prepare(lua_State *L)
     set_option(L, "tap", spec->cfg->tap);
     set_option(L, "list", spec->cfg->list);
     set_option(L, "colour", spec->cfg->colour);
+    lua_pushinteger(L, (lua_Integer)spec->told);
+    lua_setfield(L, -2, "told");
     lua_pushstring(L, spec->cfg->filter);
     lua_setfield(L, -2, "filter");
     lua_setfield(L, at, "options");
@@ -270,7 +272,9 @@ static int prepare(lua_State *L)
 static void tell(const struct mj_spec *spec, const char *path, const char *text)
 {
     MJ_AUTO_BUF line = {0};
-    mj_buf_printf(&line, spec->cfg->tap ? "not ok - %s: %s\n" : "%s: %s\n", path, text);
+    if (spec->cfg->tap)
+        mj_buf_printf(&line, "not ok %u - ", spec->told + 1);
+    mj_buf_printf(&line, "%s: %s\n", path, text);
     spec->cfg->write(spec->cfg->ctx, mj_buf_span(&line));
 }
 
@@ -315,7 +319,11 @@ static bool run(struct mj_spec *spec, const char *path, struct mj_spec_counts *c
 
 void mj_spec_run(const char *path, const struct mj_spec_cfg *cfg, struct mj_spec_counts *counts)
 {
-    struct mj_spec spec = {.cfg = cfg, .guard = mj_guard_new()};
+    struct mj_spec spec = {
+        .cfg = cfg,
+        .guard = mj_guard_new(),
+        .told = counts->passed + counts->failed + counts->skipped,
+    };
     if (!run(&spec, path, counts)) {
         tell(&spec, path, mj_buf_cstr(&spec.error));
         counts->failed++;

@@ -21,6 +21,7 @@ struct mj_spec {
     uint64_t serials[MJ_SPEC_BEDS_MAX];    /* which one it is: places are used again */
     size_t bed_count;                      /* places in use, closed ones between them included */
     uint64_t serial;
+    unsigned told; /* tests reported for the files before */
     struct mj_buf scratch, error;
 };
 
