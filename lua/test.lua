@@ -305,10 +305,10 @@ local function run_test(test)
   local failure = before(test.parent)
   failure = failure or host.protect(test.fn)
   local errors = unseen_errors()
-  if test.finally then
-    failure = failure or host.protect(test.finally)
-  end
-  failure = failure or after(test.parent)
+  -- These run whatever came before.
+  local closing = test.finally and host.protect(test.finally)
+  local hooks = after(test.parent)
+  failure = failure or closing or hooks
   running = nil
   if failure and failure.pending then
     report(test, "skipped", tostring(failure.message))

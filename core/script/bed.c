@@ -70,11 +70,22 @@ static void on_output(void *ctx, const struct mj_event *ev, struct mj_span json,
     bed->outputs[bed->count++] = (struct mj_output){event, streams, prints};
 }
 
+/* The label by which metrics of a script are told from those of others. */
+static void script_label(const char *name, char *out, size_t cap)
+{
+    char value[256];
+    mj_metric_label(mj_str(name), value, sizeof value);
+    snprintf(out, cap, "script=\"%s\"", value);
+}
+
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error)
 {
     struct mj_bed *bed = mj_calloc(1, sizeof *bed);
+    char label[300];
     bed->now = MJ_BED_START_US;
+    script_label(name, label, sizeof label);
+    mj_metrics_zero(label);
     bed->name = mj_strdup(name);
     bed->streams = mj_streams_new(NULL);
     bed->router = mj_router_new(NULL);
@@ -185,14 +196,13 @@ static bool has_labels(struct mj_span labels, const char *wanted)
 double mj_bed_metric(struct mj_bed *bed, const char *name, const char *labels)
 {
     MJ_AUTO_BUF text = {0};
-    char label[256], mine[300];
+    char mine[300];
     double sum = 0;
     size_t len = strlen(name);
     enter(bed);
     mj_metrics_render(&text);
     leave();
-    mj_metric_label(mj_str(bed->name), label, sizeof label);
-    snprintf(mine, sizeof mine, "script=\"%s\"", label);
+    script_label(bed->name, mine, sizeof mine);
     for (const char *line = mj_buf_cstr(&text), *next; *line; line = next) {
         const char *end = strchr(line, '\n');
         next = end + 1;
