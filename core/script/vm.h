@@ -62,6 +62,8 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_script *script; /* borrowed; NULL while loading */
+    bool paused;              /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
     const struct mj_event *ev; /* borrowed; NULL between calls */
