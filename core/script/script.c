@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "script/bind.h"
 #include "script/source.h"
+#include "script/task.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
@@ -16,6 +17,7 @@
 struct mj_scripts {
     struct mj_router *router; /* borrowed, may be NULL */
     struct mj_guard *guard;   /* owned */
+    struct mj_sched *sched;   /* owned */
     struct mj_vm **vms;       /* owned, in load order */
     size_t count;
 };
@@ -25,6 +27,7 @@ struct mj_scripts *mj_scripts_new(struct mj_router *router)
     struct mj_scripts *s = mj_calloc(1, sizeof *s);
     s->router = router;
     s->guard = mj_guard_new();
+    s->sched = mj__sched_new(s->guard);
     return s;
 }
 
@@ -34,6 +37,7 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj_vm_free(s->vms[i]);
+    mj__sched_free(s->sched);
     mj_guard_free(s->guard);
     free(s->vms);
     free(s);
@@ -112,6 +116,8 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
+    if (vm)
+        vm->sched = s->sched;
     int err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (!err && s->router)
         err = mj_router_add(s->router, vm->graph, error);
@@ -121,14 +127,39 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     }
     s->vms = mj_realloc(s->vms, (s->count + 1) * sizeof vm);
     s->vms[s->count++] = vm;
+    if (s->router)
+        mj__tasks_begin(vm);
     return 0;
 }
 
-/* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
- * error happened before the message; when it did not, the node's own line serves. */
-static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_event *ev)
+struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
+
+void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services)
 {
-    const char *text = error_text(vm->L);
+    mj__sched_set_services(s->sched, services);
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    return mj__sched_run(s->sched, budget_us);
+}
+
+bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
+{
+    bool done = true;
+    for (size_t i = 0; i < s->count; i++) {
+        mj__tasks_stop(s->vms[i], budget_us);
+        done &= mj__tasks_stopped(s->vms[i]);
+    }
+    return done;
+}
+
+/* Lua puts the line where the error happened before the message; when it did not, the node's own
+ * line serves. */
+void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
+                unsigned at_line, const struct mj_event *ev)
+{
+    const char *text = error_text(L);
     size_t file = 0;
     const char *colon = strchr(text, ':');
     if (colon && colon[1] >= '0' && colon[1] <= '9') {
@@ -139,16 +170,28 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
     char place[300];
     if (file && file < sizeof place)
         snprintf(place, sizeof place, "%.*s", (int)file, text);
+    else if (at_line)
+        snprintf(place, sizeof place, "%s:%u", at_file, at_line);
     else
-        snprintf(place, sizeof place, "%s:%u", n->file, n->line);
+        snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
+    if (!ev) {
+        mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.1000s",
+                       place, name, message);
+        return;
+    }
     bool commit = ev->kind == MJ_KIND_COMMIT;
     mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script",
-                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s", place, n->name, message,
+                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s", place, name, message,
                    commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
                    commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
                    commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr);
+}
+
+void mj__strike(struct mj_vm *vm, const char *reason)
+{
+    mj_log(MJ_LOG_DEBUG, "script", "%s: %s", vm->graph->script, reason);
 }
 
 static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
@@ -180,7 +223,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR))
-        report(vm, n, ev);
+        mj__report(vm, L, n->name, n->file, n->line, ev);
     if (MJ_UNLIKELY(ns > vm->slow_ns))
         mj_metric_add(vm->slow, 1);
     mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
