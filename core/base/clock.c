@@ -1,15 +1,23 @@
 #include "base/clock.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 #include "base/err.h"
 
+static _Atomic int64_t frozen = -1;
+
 static int64_t read_us(clockid_t id)
 {
     struct timespec ts;
+    int64_t still = atomic_load_explicit(&frozen, memory_order_relaxed);
+    if (MJ_UNLIKELY(still >= 0))
+        return still;
     clock_gettime(id, &ts);
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
+
+void mj_clock_freeze(int64_t us) { atomic_store_explicit(&frozen, us, memory_order_relaxed); }
 
 int64_t mj_now_us(void) { return read_us(CLOCK_REALTIME); }
 int64_t mj_mono_us(void) { return read_us(CLOCK_MONOTONIC); }

@@ -17,6 +17,9 @@ void mj_graph_free(struct mj_graph *g)
         mj_patch_deinit(&n->patch);
         free(n->match_text);
         free(n->stream);
+        for (size_t k = 0; k < n->source_count; k++)
+            free(n->sources[k]);
+        free(n->sources);
         free(n->children);
         free(n->file);
         free(n->name);
@@ -69,14 +72,28 @@ struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct 
     return g->nodes[g->count++] = n;
 }
 
-bool mj_node_runs_code(const struct mj_node *n)
+void mj_graph_read(struct mj_node *n, const char *stream)
+{
+    n->sources = mj_realloc(n->sources, (n->source_count + 1) * sizeof *n->sources);
+    n->sources[n->source_count++] = mj_strdup(stream);
+}
+
+bool mj_node_reads_record(const struct mj_node *n)
 {
     if (n->fn)
         return true;
     for (size_t i = 0; i < n->child_count; i++)
-        if (mj_node_runs_code(n->children[i]))
+        if (mj_node_reads_record(n->children[i]))
             return true;
     return false;
+}
+
+uint64_t mj_node_feeds(const struct mj_node *n)
+{
+    uint64_t streams = n->stream ? UINT64_C(1) << n->bit : 0;
+    for (size_t i = 0; i < n->child_count; i++)
+        streams |= mj_node_feeds(n->children[i]);
+    return streams;
 }
 
 void mj_graph_ready(struct mj_graph *g)
@@ -175,7 +192,8 @@ size_t mj_graph_warn(const struct mj_graph *g, struct mj_buf *out)
     for (size_t i = 0; i < g->count; i++) {
         const struct mj_node *n = g->nodes[i];
         bool on_main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-        bool ends = n->type == MJ_NODE_TAP || n->type == MJ_NODE_STREAM || n->type == MJ_NODE_PRINT;
+        bool ends = n->type == MJ_NODE_TAP || n->type == MJ_NODE_STREAM ||
+                    n->type == MJ_NODE_PRINT || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
         if (on_main || ends || n->child_count)
             continue;
         mj_buf_printf(out, "%s:%u: what passes %s ends nowhere; give it a :to(…) or a :tap(…)\n",

@@ -3,8 +3,11 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "script/bind.h"
+#include "script/scripts.h"
 #include "script/source.h"
 #include "script/task.h"
 
@@ -13,14 +16,6 @@
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
 #define ERROR_BURST     10 /* logged per second and script; all are counted */
-
-struct mj_scripts {
-    struct mj_router *router; /* borrowed, may be NULL */
-    struct mj_guard *guard;   /* owned */
-    struct mj_sched *sched;   /* owned */
-    struct mj_vm **vms;       /* owned, in load order */
-    size_t count;
-};
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
@@ -36,10 +31,10 @@ void mj_scripts_free(struct mj_scripts *s)
     if (!s)
         return;
     for (size_t i = 0; i < s->count; i++)
-        mj_vm_free(s->vms[i]);
+        mj__script_free(s->scripts[i]);
     mj__sched_free(s->sched);
     mj_guard_free(s->guard);
-    free(s->vms);
+    free(s->scripts);
     free(s);
 }
 
@@ -47,7 +42,7 @@ size_t mj_scripts_count(const struct mj_scripts *s) { return s->count; }
 
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
 {
-    return s->vms[i]->graph;
+    return s->scripts[i]->vm->graph;
 }
 
 static const char *error_text(lua_State *L)
@@ -56,11 +51,26 @@ static const char *error_text(lua_State *L)
     return text ? text : "an error that is no text";
 }
 
-/* jet.config from "key=value" strings. */
+/* jet.config: the table, then "key=value" strings over it. */
 static int fill_config(lua_State *L)
 {
+    const char *table = mj_vm_of(L)->cfg->config_lua;
     const struct mj_strings *config = mj_vm_of(L)->cfg->config;
     mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    if (table) {
+        lua_pushfstring(L, "return %s", table);
+        if (luaL_loadbufferx(L, lua_tostring(L, -1), lua_objlen(L, -1), "=config", "t"))
+            lua_error(L);
+        lua_call(L, 0, 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        lua_pushnil(L);
+        while (lua_next(L, -2)) {
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, 1);
+        }
+        lua_settop(L, 1);
+    }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');
         lua_pushlstring(L, config->v[i], eq ? (size_t)(eq - config->v[i]) : strlen(config->v[i]));
@@ -107,10 +117,11 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     return 0;
 }
 
-int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_script_cfg *cfg,
-                    struct mj_buf *error)
+static const struct mj_script_cfg defaults;
+
+struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
+                                 const struct mj_script_cfg *cfg, struct mj_buf *error, int *err)
 {
-    static const struct mj_script_cfg defaults;
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     if (!cfg)
@@ -118,19 +129,132 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
     if (vm)
         vm->sched = s->sched;
-    int err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
-    if (!err && s->router)
-        err = mj_router_add(s->router, vm->graph, error);
-    if (err) {
+    *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
+    if (*err) {
         mj_vm_free(vm);
+        return NULL;
+    }
+    struct mj_script *script = mj_calloc(1, sizeof *script);
+    char label[256];
+    mj_metric_label(mj_str(name), label, sizeof label);
+    *script = (struct mj_script){
+        .owner = s,
+        .vm = vm,
+        .path = mj_strdup(path),
+        .loaded_us = mj_now_us(),
+        .on_error = cfg->on_error,
+        .state = mj_metric("moonjet_script_state", MJ_GAUGE,
+                           "0 running, 1 degraded, 2 quarantined, 3 out until it is reloaded.",
+                           "script=\"%s\"", label),
+        .strikes = mj_metric("moonjet_script_strikes_total", MJ_COUNTER,
+                             "Calls into a script stopped for their time or out of memory.",
+                             "script=\"%s\"", label),
+        .quarantines =
+            mj_metric("moonjet_script_quarantines_total", MJ_COUNTER,
+                      "How often a script was left out for a while.", "script=\"%s\"", label),
+    };
+    vm->script = script;
+    return script;
+}
+
+void mj__script_free(struct mj_script *script)
+{
+    if (!script)
+        return;
+    mj_vm_free(script->vm);
+    free(script->path);
+    free(script);
+}
+
+int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_script_cfg *cfg,
+                    struct mj_buf *error)
+{
+    int err;
+    struct mj_script *script = mj__script_new(s, path, cfg, error, &err);
+    if (script && s->router)
+        err = mj_router_add(s->router, script->vm->graph, error);
+    if (err) {
+        mj__script_free(script);
         return err;
     }
-    s->vms = mj_realloc(s->vms, (s->count + 1) * sizeof vm);
-    s->vms[s->count++] = vm;
+    mj_metric_set(script->state, MJ_LIFE_RUNNING);
+    s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
+    s->scripts[s->count++] = script;
     if (s->router)
-        mj__tasks_begin(vm);
+        mj__tasks_begin(script->vm);
     return 0;
 }
+
+void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out)
+{
+    const struct mj_script *script = s->scripts[i];
+    int64_t left = script->life.until - mj_mono_us();
+    *out = (struct mj_script_state){
+        .name = script->vm->graph->script,
+        .path = script->path,
+        .state = mj_life_name(script->life.state),
+        .strikes = script->life.total,
+        .left_us = script->life.state == MJ_LIFE_QUARANTINED && left > 0 ? left : 0,
+        .heap = script->vm->used,
+        .heap_max = script->vm->cap,
+        .loaded_us = script->loaded_us,
+    };
+}
+
+/* ---- strikes ---- */
+
+static void pause_script(struct mj_script *script, bool paused)
+{
+    script->vm->paused = paused;
+    mj__tasks_poke(script->vm);
+}
+
+void mj__strike(struct mj_vm *vm)
+{
+    struct mj_script *script = vm->script;
+    if (!script)
+        return;
+    script->struck = true;
+    mj_metric_add(script->strikes, 1);
+    if (mj_life_strike(&script->life, mj_mono_us())) {
+        mj_metric_add(script->quarantines, 1);
+        pause_script(script, true);
+    }
+    mj_metric_set(script->state, script->life.state);
+}
+
+const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap)
+{
+    const struct mj_life *l = &script->life;
+    if (!script->struck)
+        *out = 0;
+    else if (l->state == MJ_LIFE_QUARANTINED)
+        snprintf(out, cap, " (%u strike%s, quarantined %llds)", l->total, l->total == 1 ? "" : "s",
+                 (long long)(l->pause / 1000000));
+    else
+        snprintf(out, cap, " (%u strike%s)", l->total, l->total == 1 ? "" : "s");
+    return out;
+}
+
+int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
+{
+    int64_t next = -1;
+    for (size_t i = 0; i < s->count; i++) {
+        struct mj_script *script = s->scripts[i];
+        if (mj_life_tick(&script->life, now)) {
+            mj_log(MJ_LOG_INFO, "script", "%s runs again after a quarantine of %llds",
+                   script->vm->graph->script, (long long)(script->life.pause / 1000000));
+            pause_script(script, false);
+        }
+        mj_metric_set(script->state, script->life.state);
+        int64_t due = mj_life_due(&script->life);
+        if (due >= 0 && (next < 0 || due < next))
+            next = due;
+    }
+    return next;
+}
+
+/* ---- tasks ---- */
 
 struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
 
@@ -148,8 +272,8 @@ bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
 {
     bool done = true;
     for (size_t i = 0; i < s->count; i++) {
-        mj__tasks_stop(s->vms[i], budget_us);
-        done &= mj__tasks_stopped(s->vms[i]);
+        mj__tasks_stop(s->scripts[i]->vm, budget_us);
+        done &= mj__tasks_stopped(s->scripts[i]->vm);
     }
     return done;
 }
@@ -176,22 +300,22 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
         snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
+    /* Strikes are few: each of them is told. */
+    struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
+    char strikes[64];
+    mj__strike_words(vm->script, strikes, sizeof strikes);
     if (!ev) {
-        mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.1000s",
-                       place, name, message);
+        mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.1000s%s", place, name,
+                       message, strikes);
         return;
     }
     bool commit = ev->kind == MJ_KIND_COMMIT;
-    mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script",
-                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s", place, name, message,
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script",
+                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s%s", place, name, message,
                    commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
                    commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr);
-}
-
-void mj__strike(struct mj_vm *vm, const char *reason)
-{
-    mj_log(MJ_LOG_DEBUG, "script", "%s: %s", vm->graph->script, reason);
+                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
+                   mj__strike_words(vm->script, strikes, sizeof strikes));
 }
 
 static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
@@ -207,11 +331,33 @@ static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
     return MJ_VERDICT_ERROR;
 }
 
+/* What becomes of the event of a call that failed. */
+static enum mj_verdict on_failure(const struct mj_script *script, struct mj_node *n)
+{
+    if (script->on_error != MJ_ON_ERROR_PASS)
+        return MJ_VERDICT_ERROR; /* the router counts it */
+    mj_metric_set(n->errors, mj_metric_get(n->errors) + 1);
+    return MJ_VERDICT_PASS;
+}
+
+/* What becomes of an event that an earlier node of the script has just had it quarantined for. */
+static enum mj_verdict on_paused(const struct mj_script *script, const struct mj_node *n)
+{
+    bool main = n->parent && n->parent->type == MJ_NODE_MAIN;
+    return main && script->on_error != MJ_ON_ERROR_DROP ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+}
+
 enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
 {
     struct mj_vm *vm = n->ctx;
     lua_State *L = vm->L;
     int64_t ns;
+    if (MJ_UNLIKELY(vm->paused)) {
+        if (n->type == MJ_NODE_MAP)
+            mj_patch_begin(&n->patch, ev->record);
+        return on_paused(vm->script, n);
+    }
+    vm->script->struck = false;
     vm->ev = ev;
     vm->generation++;
     if (n->type == MJ_NODE_MAP) {
@@ -222,8 +368,12 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     mj_vm_push_slot(L, MJ_SLOT_EVENT);
     int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
-    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR))
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         mj__report(vm, L, n->name, n->file, n->line, ev);
+        if (n->type == MJ_NODE_MAP)
+            mj_patch_begin(&n->patch, ev->record);
+        verdict = on_failure(vm->script, n);
+    }
     if (MJ_UNLIKELY(ns > vm->slow_ns))
         mj_metric_add(vm->slow, 1);
     mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);

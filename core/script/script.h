@@ -15,12 +15,22 @@
 
 struct mj_scripts;
 
+/* What a failing where or map, and a quarantined script's part of main, do with the event. */
+enum mj_on_error {
+    MJ_ON_ERROR_DEFAULT, /* a failing function drops it; a quarantined script's main passes it */
+    MJ_ON_ERROR_PASS,    /* both pass it as it came */
+    MJ_ON_ERROR_DROP     /* both drop it */
+};
+
 struct mj_script_cfg {
-    size_t memory;                   /* bytes of heap; 0 = 64 MiB */
-    int64_t call_us;                 /* budget of one call; 0 = 50 ms */
-    int64_t declare_us;              /* budget of loading; 0 = 500 ms */
-    int64_t slow_us;                 /* a call above it is counted as slow; 0 = 5 ms */
-    const struct mj_strings *config; /* borrowed, while loading: "key=value" each, for jet.config */
+    size_t memory;      /* bytes of heap; 0 = 64 MiB */
+    int64_t call_us;    /* budget of one call; 0 = 50 ms */
+    int64_t declare_us; /* budget of loading; 0 = 500 ms */
+    int64_t slow_us;    /* a call above it is counted as slow; 0 = 5 ms */
+    /* Borrowed while loading, each may be NULL: */
+    const char *config_lua;          /* jet.config as a Lua table, "{ did = 'did:…', n = 5 }" */
+    const struct mj_strings *config; /* "key=value" each, over those */
+    enum mj_on_error on_error;
 };
 
 /* router NULL: scripts are loaded and checked, nothing runs. */
@@ -35,6 +45,18 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
 size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
+
+/* How a script is doing. Texts are borrowed until it is reloaded. */
+struct mj_script_state {
+    const char *name, *path;
+    const char *state; /* "running", "degraded", "quarantined", "out" */
+    unsigned strikes;  /* since the last 10 quiet minutes */
+    int64_t left_us;   /* of the quarantine */
+    size_t heap, heap_max;
+    int64_t loaded_us; /* Unix time */
+};
+/* Of script i, in load order. On the scripts' thread. */
+void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);
 
 /* ---- tasks and services; on the thread that routes ---- */
 

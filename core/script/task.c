@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "script/bind.h"
+#include "script/scripts.h"
 #include "script/services.h"
 
 #define SLICE_NS   INT64_C(1000000) /* of a task, while others wait for the thread */
@@ -32,7 +33,7 @@ struct mj_task {
 struct mj_tasks {
     struct mj_task *all, *ready, **ready_end;
     size_t count;
-    bool begun, paused, stopping;
+    bool begun, stopping;
     int64_t stop_by; /* µs */
 };
 
@@ -339,6 +340,7 @@ static void on_timer(struct mj_due *due)
 {
     struct mj_task *t = (struct mj_task *)due;
     int64_t now = mj__sched_now(t->vm->sched);
+    t->vm->script->struck = false;
     if (t->deadline && now >= t->deadline)
         time_out(t);
     else if (t->state == WAITING && t->expires && now >= t->expires)
@@ -443,6 +445,7 @@ static void resume(struct mj_task *t)
     vm->blocked = 0;
     vm->yielder = NULL;
     vm->stack = __builtin_frame_address(0);
+    vm->script->struck = false;
     t->state = RUNNING;
     int64_t start = mj_guard_now();
     mj_guard_enter(vm->guard, t->co, start, vm->call_ns);
@@ -460,8 +463,9 @@ static void resume(struct mj_task *t)
 
     if (MJ_UNLIKELY(stopped)) {
         mj_metric_add(vm->stopped, 1);
-        mj__strike(vm, "a task ran too long where it could not be interrupted");
     }
+    if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
+        mj__strike(vm);
     if (status == LUA_YIELD && !stopped) {
         if (sliced) {
             make_ready(t);
@@ -484,7 +488,7 @@ static void resume(struct mj_task *t)
     }
 }
 
-static bool has_work(const struct mj_vm *vm) { return !vm->tasks->paused && vm->tasks->ready; }
+static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }
 
 /* One task of the next script that has one. */
 static bool run_one(struct mj_sched *s)
@@ -585,12 +589,6 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
-    mj__tasks_poke(vm);
-}
-
-void mj__tasks_pause(struct mj_vm *vm, bool paused)
-{
-    vm->tasks->paused = paused;
     mj__tasks_poke(vm);
 }
 

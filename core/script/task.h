@@ -76,8 +76,6 @@ void mj__tasks_init(struct mj_vm *vm);
 void mj__tasks_free(struct mj_vm *vm);
 /* The script is loaded and its graph gets events: what it has declared starts. */
 void mj__tasks_begin(struct mj_vm *vm);
-/* No task of a paused script runs, but its timers go on; for quarantine. */
-void mj__tasks_pause(struct mj_vm *vm, bool paused);
 /* The script ends: no jet.every any more, batches are flushed, jet.on_stop's functions run, queues
  * are worked off; budget_us from now what is left is dropped. It should get no events any more. */
 void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us);

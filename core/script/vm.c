@@ -4,6 +4,7 @@
 #include <lualib.h>
 
 #include "script/bind.h"
+#include "script/scripts.h"
 #include "script/task.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
@@ -225,6 +226,8 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
             status = LUA_ERRRUN;
         }
     }
+    if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
+        mj__strike(vm);
     if (MJ_UNLIKELY(status == LUA_ERRMEM))
         relieve(vm, end);
     mj_metric_set(vm->heap, (int64_t)vm->used);

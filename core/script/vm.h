@@ -62,6 +62,8 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_script *script; /* borrowed; NULL while loading */
+    bool paused;              /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
     const struct mj_event *ev; /* borrowed; NULL between calls */
@@ -129,8 +131,6 @@ enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *
  * and `line` serve when the message names no place; `ev` may be NULL. */
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *file, unsigned line,
                 const struct mj_event *ev);
-/* The script has gone over a budget, or failed in another way that counts towards quarantine. */
-void mj__strike(struct mj_vm *vm, const char *reason);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);
