@@ -174,7 +174,9 @@ static int set_value(struct mj_sink *s, size_t i, const char *text)
         memcpy(at, &s->texts[i], sizeof s->texts[i]);
         return 0;
     }
-    int err = mj_option_value(types[o->type], text, o->type == MJ_PLUGIN_FLAG ? &flag : (void *)at);
+    const struct mj_option type = {.name = o->name, .type = types[o->type]};
+    MJ_AUTO_BUF ignored = {0};
+    int err = mj_option_set(&type, o->type == MJ_PLUGIN_FLAG ? &flag : (void *)at, text, &ignored);
     if (!err && o->type == MJ_PLUGIN_FLAG) {
         int yes = flag;
         memcpy(at, &yes, sizeof yes);
