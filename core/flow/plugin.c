@@ -37,13 +37,16 @@ struct mj_sink {
     struct mj_ring ring;
     struct mj_buf json;
     struct mj_log_gate gate;
-    pthread_t thread;
     bool started;
     _Atomic int64_t give_up_us; /* monotonic: when draining ends; 0 while running */
     struct mj_metric *delivered, *full, *failed, *left;
 };
 
 static const struct mj_strings *extra_dirs; /* borrowed */
+
+static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t threads_gone = PTHREAD_COND_INITIALIZER;
+static size_t threads; /* of sinks, running or ending */
 
 void mj_plugins_dirs(const struct mj_strings *dirs) { extra_dirs = dirs; }
 
@@ -223,6 +226,18 @@ int mj_sink_check(const struct mj_sink *s, struct mj_buf *error)
     return 0;
 }
 
+static void sink_free(struct mj_sink *s)
+{
+    mj_ring_deinit(&s->ring);
+    mj_buf_deinit(&s->json);
+    for (size_t i = 0; i < TEXTS_MAX; i++)
+        free(s->texts[i]);
+    free(s->cfg);
+    free(s->script);
+    dlclose(s->library);
+    free(s);
+}
+
 /* After MJ_PLUGIN_AGAIN: longer each time, but not past the end of draining. */
 static void pause_before_again(struct mj_sink *s, int64_t *pause)
 {
@@ -265,6 +280,12 @@ static void *run(void *arg)
         mj_metric_add(s->left, (int64_t)n);
         mj_ring_done(&s->ring, items, n);
     }
+    s->plugin->deinit(s->state);
+    sink_free(s);
+    pthread_mutex_lock(&threads_lock);
+    threads--;
+    pthread_cond_broadcast(&threads_gone);
+    pthread_mutex_unlock(&threads_lock);
     return NULL;
 }
 
@@ -292,7 +313,16 @@ int mj_sink_start(struct mj_sink *s, struct mj_buf *error)
         mj_buf_printf(error, "plug-in %s does not start; the log says why", s->plugin->name);
         return MJ_EIO;
     }
-    if (pthread_create(&s->thread, NULL, run, s)) {
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_mutex_lock(&threads_lock);
+    pthread_t thread;
+    bool failed = pthread_create(&thread, &attr, run, s) != 0;
+    threads += !failed;
+    pthread_mutex_unlock(&threads_lock);
+    pthread_attr_destroy(&attr);
+    if (failed) {
         s->plugin->deinit(s->state);
         mj_buf_printf(error, "no thread for plug-in %s", s->plugin->name);
         return MJ_EIO;
@@ -322,18 +352,25 @@ void mj_sink_stop(struct mj_sink *s, int64_t drain_us)
 {
     if (!s)
         return;
-    if (s->started) {
-        atomic_store(&s->give_up_us, mj_mono_us() + (drain_us > 0 ? drain_us : 1));
-        mj_ring_end(&s->ring);
-        pthread_join(s->thread, NULL);
-        s->plugin->deinit(s->state);
+    if (!s->started) {
+        sink_free(s);
+        return;
     }
-    mj_ring_deinit(&s->ring);
-    mj_buf_deinit(&s->json);
-    for (size_t i = 0; i < TEXTS_MAX; i++)
-        free(s->texts[i]);
-    free(s->cfg);
-    free(s->script);
-    dlclose(s->library);
-    free(s);
+    atomic_store(&s->give_up_us, mj_mono_us() + (drain_us > 0 ? drain_us : 1));
+    mj_ring_end(&s->ring); /* the thread may free it from here on */
+}
+
+bool mj_sinks_wait(int64_t wait_us)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t ns = t.tv_nsec + wait_us % 1000000 * 1000;
+    t.tv_sec += (time_t)(wait_us / 1000000 + ns / 1000000000);
+    t.tv_nsec = (long)(ns % 1000000000);
+    pthread_mutex_lock(&threads_lock);
+    while (threads && !pthread_cond_timedwait(&threads_gone, &threads_lock, &t))
+        ;
+    bool gone = !threads;
+    pthread_mutex_unlock(&threads_lock);
+    return gone;
 }

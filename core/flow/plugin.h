@@ -36,6 +36,8 @@ int mj_sink_start(struct mj_sink *s, struct mj_buf *error);
 /* One event. 0, MJ_ELIMIT when the ring is full, or what the encoder said; counted. The router's
  * thread. */
 int mj_sink_push(struct mj_sink *s, const struct mj_event *ev);
-/* Delivers what is in the ring for `drain_us` at most, counts the rest as dropped, ends the thread
- * and frees the sink. NULL, and one never started, is fine. */
+/* Ends it without waiting: the thread delivers what is in the ring for `drain_us` at most, counts
+ * the rest as dropped, and frees the sink. NULL, and one never started, is fine. */
 void mj_sink_stop(struct mj_sink *s, int64_t drain_us);
+/* Waits until all sinks that were stopped are gone, for wait_us at most. Any thread. */
+bool mj_sinks_wait(int64_t wait_us);

@@ -181,6 +181,7 @@ static void file_gets_every_event(void **state)
         assert_int_equal(mj_sink_push(s, &ev), 0);
     }
     mj_sink_stop(s, 10000000);
+    assert_true(mj_sinks_wait(20000000));
     int next = 0, files = 0;
     for (int i = 20; i >= 0; i--) {
         struct stat st;
@@ -218,6 +219,7 @@ static void what_does_not_fit_is_counted(void **state)
         refused += err == MJ_ELIMIT;
     }
     mj_sink_stop(s, 0);
+    assert_true(mj_sinks_wait(20000000));
     assert_int_equal(taken + refused, 50000);
     assert_true(refused > 0);
     assert_int_equal(dropped("full.lua", "full"), refused);
