@@ -260,8 +260,8 @@ static void *run(void *arg)
     int64_t pause = 0;
     for (;;) {
         size_t n = mj_ring_get(&s->ring, items, BATCH, TICK_US);
-        int64_t give_up = atomic_load(&s->give_up_us);
-        if (give_up && (!n || mj_mono_us() >= give_up))
+        /* Under the ring's lock: mj_sink_stop() is done with the sink then. */
+        if (mj_ring_ended(&s->ring) && (!n || mj_mono_us() >= atomic_load(&s->give_up_us)))
             break;
         for (size_t i = 0; i < n; i++)
             events[i] = (struct mj_plugin_event){(const char *)items[i].text.ptr, items[i].text.len,
