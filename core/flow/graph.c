@@ -71,7 +71,7 @@ struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct 
 
 bool mj_node_runs_code(const struct mj_node *n)
 {
-    if (n->fn)
+    if (n->fn || (n->type == MJ_NODE_WHERE && mj_match_reads_record(n->match)))
         return true;
     for (size_t i = 0; i < n->child_count; i++)
         if (mj_node_runs_code(n->children[i]))

@@ -82,7 +82,8 @@ struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct 
                              const char *file, unsigned line);
 /* "main", "from", "where", "map", "tap", "stream", "print" */
 const char *mj_node_type_name(enum mj_node_type type);
-/* True when this node or one behind it runs the user's code. */
+/* True when this node or one behind it runs the user's code, or asks for something in the record:
+ * then the record must be checked first. What a from node's own match asks is not counted. */
 bool mj_node_runs_code(const struct mj_node *n);
 /* Makes the nodes' metrics: after the last mj_graph_add(), before the first event. */
 void mj_graph_ready(struct mj_graph *g);

@@ -148,6 +148,16 @@ static struct output *output_of(struct mj_router *r, const struct mj_event *ev)
     return &r->outputs[r->output_count++];
 }
 
+/* Facts are about one event at a time: the one as it came, unless a flow has edited it. */
+static enum mj_verdict ask(struct mj_router *r, const struct mj_match *match,
+                           const struct mj_event *ev)
+{
+    struct mj_facts *facts = mj_decision_facts(r->decision);
+    if (mj_facts_event(facts) != ev)
+        mj_facts_begin(facts, ev);
+    return mj_match_eval(match, facts) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+}
+
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -161,9 +171,7 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         output_of(r, ev)->prints++;
         break;
     case MJ_NODE_WHERE:
-        verdict = n->fn                         ? n->fn(n, ev)
-                  : mj_match_eval(n->match, ev) ? MJ_VERDICT_PASS
-                                                : MJ_VERDICT_DROP;
+        verdict = n->fn ? n->fn(n, ev) : ask(r, n->match, ev);
         break;
     case MJ_NODE_TAP:
         verdict = n->fn(n, ev);
@@ -254,15 +262,13 @@ static bool check_record(struct mj_router *r, struct mj_event *ev)
 
 static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
 {
-    const uint64_t *hits = NULL;
-    size_t words = 0;
+    size_t words = (mj_decision_count(r->decision) + 63) / 64;
     bool code = r->main_runs_code;
-    if (mj_decision_count(r->decision)) {
-        hits = mj_decision_eval(r->decision, ev, collection);
-        words = (mj_decision_count(r->decision) + 63) / 64;
-        for (size_t w = 0; w < words; w++)
-            code |= (hits[w] & r->code[w]) != 0;
-    }
+    if (mj_decision_reads(r->decision, ev, collection) && !check_record(r, ev))
+        return 0;
+    const uint64_t *hits = mj_decision_eval(r->decision, ev, collection);
+    for (size_t w = 0; w < words; w++)
+        code |= (hits[w] & r->code[w]) != 0;
     if (code && !check_record(r, ev))
         return 0;
     r->output_count = 0;

@@ -11,11 +11,12 @@ void mj_bind_host(lua_State *L);
 /* bind_flow.c: metatables of flows and sinks; adds from, main, stream, print to the table at the
  * top. */
 void mj_bind_flow(lua_State *L);
-/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c: the rest alike. */
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_words.c: the rest alike. */
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+void mj_bind_words(lua_State *L);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);
@@ -26,6 +27,15 @@ int mj_lua_require(lua_State *L);
  * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */
 int mj_match_from_lua(lua_State *L, int index, struct mj_match **out, struct mj_buf *shown,
                       struct mj_buf *error);
+
+/* bind_words.c: the words at a stack index (borrowed), or NULL for anything else. Never raises. */
+struct mj_words *mj_lua_words(lua_State *L, int index);
+/* Appends those words as people read them, `max` of them and how many there are more. Never raises.
+ */
+void mj_show_words(lua_State *L, int index, size_t max, struct mj_buf *out);
+/* Pushes which of the words at the index (jet.words, or a text) the text holds, as it was written,
+ * or false [raises]. */
+int mj_push_contained(lua_State *L, int index, struct mj_span text);
 
 /* bind_event.c: true when the value is the VM's event. */
 bool mj_is_event(lua_State *L, int index);

@@ -72,6 +72,7 @@ static int setup(lua_State *L)
     mj_bind_event(L);
     mj_bind_flow(L);
     mj_bind_counter(L);
+    mj_bind_words(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
