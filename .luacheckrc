@@ -5,3 +5,5 @@ read_globals = { "jet" }
 unused_args = false
 -- The type stubs only declare.
 files["lua/_meta"] = { globals = { "jet" }, ignore = { "212", "241", "221", "211" }, max_line_length = false }
+-- Specs run with describe, it and busted's kind of assert.
+files["**/*_spec.lua"] = { std = "+busted" }

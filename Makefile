@@ -21,9 +21,9 @@ JOBS ?= $(shell nproc)
 # LuaJIT's source cannot be had (cmake/LuaJIT.cmake).
 PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificates \
   libwebsockets-dev libwebsockets-evlib-ev libev-dev libcbor-dev libcjson-dev libzstd-dev libssl-dev libsecp256k1-dev libxxhash-dev \
-  liblmdb-dev libcurl4-openssl-dev \
+  liblmdb-dev libcurl4-openssl-dev libc-ares-dev \
   libluajit-5.1-dev
-PACKAGES_TEST := libcmocka-dev
+PACKAGES_TEST := libcmocka-dev luajit
 PACKAGES_BENCH := valgrind
 PACKAGES_LINT := clang-format clang-tidy lua-check
 PACKAGES_FUZZ := clang libclang-rt-dev
@@ -50,6 +50,11 @@ test:  ## build with ASan and UBSan, run every test
 	$(setup) $(PACKAGES) $(PACKAGES_TEST)
 	@sh cmake/build.sh dev $(JOBS)
 	@sh tests/house/run-tests.sh build/dev $(JOBS)
+
+.PHONY: docs
+docs:  ## the reference in docs/scripting.md, from lua/_meta/moonjet.lua
+	$(setup) luajit
+	@luajit docs/generate.lua
 
 .PHONY: tsan
 tsan:  ## the tests under ThreadSanitizer

@@ -1,15 +1,23 @@
 #include "base/clock.h"
 
+#include <stdatomic.h>
 #include <time.h>
 
 #include "base/err.h"
 
+static _Atomic int64_t frozen = -1;
+
 static int64_t read_us(clockid_t id)
 {
     struct timespec ts;
+    int64_t still = atomic_load_explicit(&frozen, memory_order_relaxed);
+    if (MJ_UNLIKELY(still >= 0))
+        return still;
     clock_gettime(id, &ts);
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
+
+void mj_clock_freeze(int64_t us) { atomic_store_explicit(&frozen, us, memory_order_relaxed); }
 
 int64_t mj_now_us(void) { return read_us(CLOCK_REALTIME); }
 int64_t mj_mono_us(void) { return read_us(CLOCK_MONOTONIC); }
@@ -60,4 +68,24 @@ int mj_duration_us(struct mj_span text, int64_t *out)
     }
     *out = sum;
     return 0;
+}
+
+int mj_rate_parse(struct mj_span text, int64_t *count, int64_t *period_us)
+{
+    const uint8_t *slash = text.len ? memchr(text.ptr, '/', text.len) : NULL;
+    if (!slash)
+        return MJ_ESYNTAX;
+    int err = mj_span_i64(mj_span(text.ptr, (size_t)(slash - text.ptr)), count);
+    if (err)
+        return err;
+    const uint8_t *p = slash + 1, *end = text.ptr + text.len;
+    *period_us = unit_us(&p, end);
+    if (!*period_us || p != end) {
+        err = mj_duration_us(mj_span(slash + 1, (size_t)(end - slash - 1)), period_us);
+        if (err)
+            return err;
+    }
+    return *count < 1                                                         ? MJ_ESYNTAX
+           : *period_us < 1000 || *period_us > INT64_C(366) * 86400 * 1000000 ? MJ_ELIMIT
+                                                                              : 0;
 }

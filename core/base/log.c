@@ -12,12 +12,22 @@
 static const char *const names[] = {"debug", "info", "warn", "error"};
 static enum mj_log_level lowest_level = MJ_LOG_INFO;
 static bool as_json;
+static void (*capture)(void *ctx, enum mj_log_level level, const char *tag, const char *text);
+static void *capture_ctx;
 static pthread_mutex_t gate_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void mj_log_setup(enum mj_log_level lowest, bool json)
 {
     lowest_level = lowest;
     as_json = json;
+}
+
+void mj_log_capture(void (*fn)(void *ctx, enum mj_log_level level, const char *tag,
+                               const char *text),
+                    void *ctx)
+{
+    capture = fn;
+    capture_ctx = ctx;
 }
 
 int mj_log_level_parse(const char *name)
@@ -28,12 +38,18 @@ int mj_log_level_parse(const char *name)
     return -1;
 }
 
+const char *mj_log_level_name(enum mj_log_level level) { return names[level]; }
+
 static void emit(enum mj_log_level level, const char *tag, unsigned held, const char *fmt,
                  va_list ap)
 {
     MJ_AUTO_BUF msg = {0};
     MJ_AUTO_BUF line = {0};
     mj_buf_vprintf(&msg, fmt, ap);
+    if (capture) {
+        capture(capture_ctx, level, tag, mj_buf_cstr(&msg));
+        return;
+    }
     if (held)
         mj_buf_printf(&msg, " (%u like it held back)", held);
     int64_t us = mj_now_us();
@@ -63,7 +79,7 @@ static void emit(enum mj_log_level level, const char *tag, unsigned held, const 
 
 void mj_log(enum mj_log_level level, const char *tag, const char *fmt, ...)
 {
-    if (level < lowest_level)
+    if (level < lowest_level && !capture)
         return;
     va_list ap;
     va_start(ap, fmt);
@@ -74,10 +90,17 @@ void mj_log(enum mj_log_level level, const char *tag, const char *fmt, ...)
 void mj_log_limited(struct mj_log_gate *gate, unsigned burst, enum mj_log_level level,
                     const char *tag, const char *fmt, ...)
 {
-    if (level < lowest_level)
+    if (level < lowest_level && !capture)
         return;
     int64_t second = mj_mono_us() / 1000000;
     unsigned held = 0;
+    va_list ap;
+    if (capture) {
+        va_start(ap, fmt);
+        emit(level, tag, 0, fmt, ap);
+        va_end(ap);
+        return;
+    }
     pthread_mutex_lock(&gate_lock);
     if (gate->second != second) {
         gate->second = second;
@@ -94,7 +117,6 @@ void mj_log_limited(struct mj_log_gate *gate, unsigned burst, enum mj_log_level 
     pthread_mutex_unlock(&gate_lock);
     if (!pass)
         return;
-    va_list ap;
     va_start(ap, fmt);
     emit(level, tag, held, fmt, ap);
     va_end(ap);

@@ -19,8 +19,16 @@ struct mj_log_gate {
 };
 
 void mj_log_setup(enum mj_log_level lowest, bool json);
+/* Every message goes to fn instead of stderr, whatever its level and however many there are; `text`
+ * is borrowed during the call. fn NULL: stderr again. For test runners, before there are other
+ * threads. */
+void mj_log_capture(void (*fn)(void *ctx, enum mj_log_level level, const char *tag,
+                               const char *text),
+                    void *ctx);
 /* Level by name ("debug", "info", "warn", "error"); -1 when unknown. */
 int mj_log_level_parse(const char *name);
+/* "debug", "info", "warn", "error" */
+const char *mj_log_level_name(enum mj_log_level level);
 void mj_log(enum mj_log_level level, const char *tag, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void mj_log_limited(struct mj_log_gate *gate, unsigned burst, enum mj_log_level level,

@@ -166,6 +166,22 @@ static void render_histogram(struct mj_buf *out, const char *name, const struct 
     mj_buf_printf(out, "\n%s_count%s%s%s %lld\n", name, open, s->labels, close, (long long)total);
 }
 
+void mj_metrics_zero(const char *label)
+{
+    pthread_mutex_lock(&lock);
+    for (struct family *f = families; f; f = f->next)
+        for (struct series *s = f->head; s; s = s->next) {
+            if (label && !strstr(s->labels, label))
+                continue;
+            mj_metric_set(&s->metric, 0);
+            if (s->histogram) {
+                static const int64_t none[MJ_HISTOGRAM_MAX + 1];
+                mj_histogram_set(s->histogram, none, 0);
+            }
+        }
+    pthread_mutex_unlock(&lock);
+}
+
 void mj_metrics_render(struct mj_buf *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};

@@ -88,5 +88,8 @@ void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum
 
 /* Gauges that are computed when asked (e.g. resident memory): called under the registry lock. */
 void mj_metric_on_render(void (*fn)(void *ctx), void *ctx);
+/* Sets all series to 0 whose labels hold that text; NULL: all there are. For test runners, so that
+ * each test begins with none. Thread-safe. */
+void mj_metrics_zero(const char *label);
 /* Appends all families in order of name. Thread-safe. */
 void mj_metrics_render(struct mj_buf *out);

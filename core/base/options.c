@@ -61,8 +61,7 @@ static int parse_size(const char *text, int64_t *out)
     return 0;
 }
 
-/* What a value looks like, for people. */
-static const char *expected(const struct mj_option *o)
+const char *mj_option_shape(const struct mj_option *o)
 {
     return o->type == MJ_OPT_TIME   ? "a time such as 500ms, 30s, 36h or 7d"
            : o->type == MJ_OPT_SIZE ? "a size such as 64K, 16M or 2G"
@@ -103,6 +102,14 @@ static int set(const struct mj_option *o, void *cfg, const char *value)
     return MJ_EINVAL;
 }
 
+int mj_option_set(const struct mj_option *o, void *cfg, const char *value, struct mj_buf *error)
+{
+    int err = set(o, cfg, value);
+    if (err)
+        mj_buf_printf(error, "%s (expected %s)", mj_strerror(err), mj_option_shape(o));
+    return err;
+}
+
 /* The lists taken from the environment. Options borrow from them until the process ends, as they
  * do from argv, so they are kept here and never freed. */
 struct env_list {
@@ -132,7 +139,7 @@ static int set_env(const struct mj_option *o, void *cfg, const char *variable, c
     }
     if (r)
         fprintf(stderr, "moonjet: %s=%s: %s (it sets --%s; expected %s)\n", variable, value,
-                mj_strerror(r), o->name, expected(o));
+                mj_strerror(r), o->name, mj_option_shape(o));
     return r;
 }
 
@@ -176,7 +183,7 @@ const char *mj_closest(const char *word, const char *const *names, size_t n)
 
 static int unknown_option(const struct mj_command *cmd, const char *name)
 {
-    const char *names[128];
+    const char *names[MJ_OPTIONS_MAX];
     size_t n = 0;
     for (const struct mj_option *o = cmd->options; o && o->name && n < MJ_COUNT(names); o++)
         names[n++] = o->name;
@@ -191,7 +198,14 @@ static int unknown_option(const struct mj_command *cmd, const char *name)
 int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *cfg,
                      struct mj_strings *pos)
 {
-    bool given[128] = {0};
+    enum mj_opt_from from[MJ_OPTIONS_MAX];
+    return mj_options_parse_from(cmd, argc, argv, cfg, pos, from);
+}
+
+int mj_options_parse_from(const struct mj_command *cmd, int argc, char **argv, void *cfg,
+                          struct mj_strings *pos, enum mj_opt_from *from)
+{
+    memset(from, 0, MJ_OPTIONS_MAX * sizeof *from);
     pos->n = 0;
     bool options_end = false;
     for (int i = 1; i < argc; i++) {
@@ -238,17 +252,17 @@ int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *
             }
             value = argv[++i];
         }
-        given[k] = true;
+        from[k] = MJ_OPT_FROM_ARGV;
         int r = set(o, cfg, value);
         if (r) {
             fprintf(stderr, "moonjet %s: --%s %s: %s (expected %s)\n", cmd->name, o->name, value,
-                    mj_strerror(r), expected(o));
+                    mj_strerror(r), mj_option_shape(o));
             return MJ_EXIT_USAGE;
         }
     }
     size_t k = 0;
     for (const struct mj_option *o = cmd->options; o && o->name; o++, k++) {
-        if (given[k])
+        if (from[k])
             continue;
         char variable[96] = "MOONJET_";
         size_t w = 8;
@@ -256,14 +270,15 @@ int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *
             variable[w++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         variable[w] = '\0';
         const char *v = getenv(variable);
-        const char *from = variable;
+        const char *where = variable;
         if (!v && o->env) {
             v = getenv(o->env);
-            from = o->env;
+            where = o->env;
         }
         if (v && *v) {
-            if (set_env(o, cfg, from, v))
+            if (set_env(o, cfg, where, v))
                 return MJ_EXIT_USAGE;
+            from[k] = MJ_OPT_FROM_ENV;
         } else if (o->def && *o->def && set(o, cfg, o->def)) {
             fprintf(stderr, "moonjet %s: bad built-in default for --%s\n", cmd->name, o->name);
             return MJ_EXIT_USAGE;

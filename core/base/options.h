@@ -6,7 +6,8 @@
  *       {0}};
  *
  * Every --long-name also reads MOONJET_LONG_NAME; `env` names a further fall-back. Command line
- * beats MOONJET_…, which beats `env`, which beats `def`. */
+ * beats MOONJET_…, which beats `env`, which beats a configuration file (script/config.h; `group`
+ * and `key` are its names there), which beats `def`. */
 #pragma once
 
 #include "base/bytes.h"
@@ -34,6 +35,10 @@ struct mj_option {
     const char *help;
     const char *def; /* NULL: zero */
     const char *env; /* fall-back variable besides MOONJET_…, or NULL */
+    /* In a configuration file: group { key = … }. group NULL: not there; key NULL: the name with
+     * '_' for '-'. */
+    const char *group, *key;
+    bool path; /* a file or directory: relative to the configuration file that names it */
 };
 
 struct mj_command {
@@ -55,5 +60,15 @@ struct mj_command {
  * after printing help on stdout, or MJ_EXIT_USAGE after a message on stderr. */
 int mj_options_parse(const struct mj_command *cmd, int argc, char **argv, void *cfg,
                      struct mj_strings *pos);
+#define MJ_OPTIONS_MAX 128 /* rows of a table */
+enum mj_opt_from { MJ_OPT_FROM_DEFAULT, MJ_OPT_FROM_ENV, MJ_OPT_FROM_ARGV };
+/* The same; from[i] says where option i of the table got its value. */
+int mj_options_parse_from(const struct mj_command *cmd, int argc, char **argv, void *cfg,
+                          struct mj_strings *pos, enum mj_opt_from *from);
+/* Sets one option from text, which must stay for as long as *cfg is used. 0, or MJ_E… with "why
+ * (expected …)" appended to `error`. */
+int mj_option_set(const struct mj_option *o, void *cfg, const char *value, struct mj_buf *error);
+/* What a value looks like, for people: "a time such as 500ms, 30s, 36h or 7d". */
+const char *mj_option_shape(const struct mj_option *o);
 /* Closest of the names within two edits, or NULL: for "did you mean". */
 const char *mj_closest(const char *word, const char *const *names, size_t n);

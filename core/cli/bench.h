@@ -74,6 +74,7 @@ void mj_bench_kill(struct mj_bench_child *c); /* SIGTERM, and waits */
 
 void mj_bench_decode(struct mj_bench *b);       /* frames to JSON beside libcbor + cJSON */
 void mj_bench_instructions(struct mj_bench *b); /* what mj_bench_decode runs under callgrind */
+void mj_bench_from_json(struct mj_bench *b);
 void mj_bench_route(struct mj_bench *b);        /* router, script, append */
 void mj_bench_feed(struct mj_bench *b);         /* over loopback from `moonjet replay` */
 void mj_bench_append(struct mj_bench *b);       /* the journal beside a loop of writes */

@@ -8,8 +8,7 @@
  * run the user's code call `fn`, which the script room provides; everything else the router does
  * itself, so this room knows no Lua.
  *
- * A graph owns its nodes. Once it is added to a router it must not change, and must outlive the
- * router's last frame. */
+ * A graph owns its nodes. While a router has it, it must not change, and must live. */
 #pragma once
 
 #include "base/metrics.h"
@@ -41,25 +40,39 @@ enum mj_verdict { MJ_VERDICT_DROP, MJ_VERDICT_PASS, MJ_VERDICT_ERROR };
 
 struct mj_node;
 /* Runs the node's function on an event. A map node leaves its edits in node->patch. Errors are
- * reported by the function itself; the router counts them. */
+ * reported by the function itself; the router counts them. Batch, each and sink nodes: the event
+ * is theirs to keep a copy of; DROP says that there was no room. */
 typedef enum mj_verdict (*mj_node_fn)(struct mj_node *node, const struct mj_event *ev);
+
+/* Finds the key of a dedupe or limit node whose `by` is the user's function: PASS with *hash, DROP
+ * when the event has none, ERROR. */
+typedef enum mj_verdict (*mj_key_fn)(struct mj_node *node, const struct mj_event *ev,
+                                     uint64_t *hash);
+
+struct mj_operator; /* flow/operator.h */
 
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
-    char *file;                /* owned: as the script's messages name it */
-    char *name;                /* owned: "where#1", or what :as() said */
-    struct mj_match *match;    /* owned; from and where, else NULL */
-    char *match_text;          /* owned: the match as people wrote it, else NULL */
-    mj_node_fn fn;             /* where, map, tap; NULL for a where by match */
-    void *ctx;                 /* borrowed: fn's own */
-    int ref;                   /* fn's own */
-    char *stream;              /* owned: name of the stream, else NULL */
-    int bit;                   /* of the stream, once added to a router */
+    char *file;             /* owned: as the script's messages name it */
+    char *name;             /* owned: "where#1", or what :as() said */
+    struct mj_match *match; /* owned; from and where, else NULL */
+    char *match_text;       /* owned: the match as people wrote it, else NULL */
+    mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
+    mj_key_fn key;          /* dedupe, limit by a function, else NULL */
+    void *ctx;              /* borrowed: fn's or key's own */
+    int ref;                /* fn's or key's own */
+    struct mj_operator *op; /* owned; strip … limit, else NULL */
+    char *stream;           /* owned: name of the stream it feeds, else NULL */
+    int bit;                /* of that stream, once added to a router */
+    char **sources;         /* owned: names of the streams a from node reads; it then has no
+                               match */
+    size_t source_count;
+    uint64_t source_bits;      /* of these streams, once added to a router */
     struct mj_node *parent;    /* borrowed; NULL for roots */
     struct mj_node **children; /* owned array of borrowed nodes, in order */
     size_t child_count, child_cap;
-    /* map: */
+    /* what edits: map, strip, keep, redact */
     struct mj_patch patch;
     struct mj_event out; /* the event with the patch, during one event */
     /* process-wide series; only the router's thread adds to them */
@@ -80,11 +93,15 @@ void mj_graph_free(struct mj_graph *g);
  * graph is full. */
 struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct mj_node *parent,
                              const char *file, unsigned line);
-/* "main", "from", "where", "map", "tap", "stream", "print" */
+/* A from node reads one more stream instead of what comes from the network. */
+void mj_graph_read(struct mj_node *n, const char *stream);
+/* "main", "from", "where", "map", "tap", "stream", "print", … */
 const char *mj_node_type_name(enum mj_node_type type);
-/* True when this node or one behind it runs the user's code, or asks for something in the record:
- * then the record must be checked first. What a from node's own match asks is not counted. */
-bool mj_node_runs_code(const struct mj_node *n);
+/* True when this node or one behind it looks into the record, which must then be sound. What the
+ * match of a from node asks is not counted. */
+bool mj_node_reads_record(const struct mj_node *n);
+/* The streams that the nodes behind this one feed: a bit for each. */
+uint64_t mj_node_feeds(const struct mj_node *n);
 /* Makes the nodes' metrics: after the last mj_graph_add(), before the first event. */
 void mj_graph_ready(struct mj_graph *g);
 

@@ -1,13 +1,17 @@
 #include "flow/router.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "event/jetstream.h"
-#include "match/decision.h"
+#include "event/kept.h"
+#include "flow/operator.h"
+#include "flow/plan.h"
 
+#define TIMED_ONE_IN    64  /* events of a node that runs in C */
 #define OPS_COLLECTIONS 500 /* the first so many have series of their own, the rest shares one */
 
 /* One version of the event on its way out. */
@@ -23,17 +27,19 @@ struct mj_router {
     struct mj_decoder *decoder;
     struct mj_buf json;
 
-    struct mj_graph **graphs; /* owned array of borrowed graphs, in load order */
-    size_t graph_count;
-    struct mj_node **flows; /* owned array of borrowed roots; the index is the decision's bit */
-    struct mj_decision *decision;
-    uint64_t *code;     /* owned bitmap: flows that run the user's code */
-    bool main_is_drawn; /* some script works on main … */
-    bool main_runs_code;
+    struct mj__plan plan;
+    bool pauses_changed; /* mj_router_pause() has asked for something */
 
     struct output *outputs; /* owned, reused per event */
     size_t output_count, output_cap;
-    bool printed;
+    struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
+    size_t copy_count, copy_cap;
+    bool printed, silent; /* silent: nothing on stdout */
+    mj_output_fn on_output;
+    void *on_output_ctx;          /* borrowed: its own */
+    int64_t (*now_us)(void *ctx); /* NULL: the journal's, or the system's */
+    void *now_ctx;                /* borrowed: its own */
+    int64_t last_time_us;         /* given out; only where the journal does not */
 
     struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
     struct mj_metric *events;
@@ -71,7 +77,6 @@ struct mj_router *mj_router_new(struct mj_journal *journal)
     struct mj_router *r = mj_calloc(1, sizeof *r);
     r->journal = journal;
     r->decoder = mj_decoder_new();
-    r->decision = mj_decision_new();
     mj_decoder_on_drop(r->decoder, on_drop, r);
     for (int i = 0; i < MJ_FRAME_TYPE_COUNT; i++)
         r->frames[i] = mj_metric("moonjet_frames_total", MJ_COUNTER,
@@ -85,12 +90,10 @@ void mj_router_free(struct mj_router *r)
     if (!r)
         return;
     mj_decoder_free(r->decoder);
-    mj_decision_free(r->decision);
+    mj__plan_deinit(&r->plan);
     mj_buf_deinit(&r->json);
-    free(r->graphs);
-    free(r->flows);
-    free(r->code);
     free(r->outputs);
+    free(r->copies);
     free(r);
 }
 
@@ -99,39 +102,79 @@ void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
     r->streams = streams;
 }
 
+void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
+{
+    r->on_output = fn;
+    r->on_output_ctx = ctx;
+}
+
+void mj_router_set_stdout(struct mj_router *r, bool on) { r->silent = !on; }
+
+void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void *ctx)
+{
+    r->now_us = now_us;
+    r->now_ctx = ctx;
+}
+
+static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
+{
+    size_t i = 0;
+    while (i < r->plan.member_count && r->plan.members[i].graph != graph)
+        i++;
+    return i;
+}
+
+/* What nodes of the same name have seen goes over to the new graph. */
+static void adopt(struct mj_graph *graph, const struct mj_graph *old)
+{
+    for (size_t i = 0; i < graph->count; i++)
+        for (size_t k = 0; graph->nodes[i]->op && k < old->count; k++)
+            if (old->nodes[k]->op && !strcmp(old->nodes[k]->name, graph->nodes[i]->name))
+                mj__operator_adopt(graph->nodes[i]->op, old->nodes[k]->op);
+}
+
+int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
+                   struct mj_buf *error)
+{
+    size_t n = r->plan.member_count, at = old ? member_of(r, old) : n;
+    if (old && at == n) {
+        mj_buf_printf(error, "%s: no such script is running", old->script);
+        return MJ_ENOENT;
+    }
+    struct mj__member *members = mj_alloc((n + 1) * sizeof *members);
+    struct mj__plan plan;
+    if (n)
+        memcpy(members, r->plan.members, n * sizeof *members);
+    if (graph)
+        members[at] = (struct mj__member){.graph = graph};
+    else if (old)
+        memmove(members + at, members + at + 1, (n - at - 1) * sizeof *members);
+    n += (graph != NULL) - (old != NULL);
+    int err = mj__plan_make(&plan, members, n, r->streams, error);
+    if (err)
+        return err;
+    mj__plan_deinit(&r->plan);
+    r->plan = plan;
+    if (graph)
+        mj_graph_ready(graph);
+    if (graph && old)
+        adopt(graph, old);
+    return 0;
+}
+
 int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error)
 {
-    for (size_t i = 0; i < graph->count; i++) {
-        struct mj_node *n = graph->nodes[i];
-        if (!n->stream)
-            continue;
-        n->bit = r->streams ? mj_streams_add(r->streams, mj_str(n->stream)) : MJ_EINVAL;
-        if (n->bit < 0) {
-            mj_buf_printf(error, "%s:%u: stream '%s': %s", n->file, n->line, n->stream,
-                          n->bit == MJ_ELIMIT ? "too many streams" : mj_strerror(n->bit));
-            return n->bit;
-        }
-    }
-    r->graphs = mj_realloc(r->graphs, (r->graph_count + 1) * sizeof graph);
-    r->graphs[r->graph_count++] = graph;
-    for (size_t i = 0; i < graph->count; i++) {
-        struct mj_node *n = graph->nodes[i];
-        if (n->type != MJ_NODE_FROM)
-            continue;
-        size_t bit = mj_decision_add(r->decision, n->match);
-        r->flows = mj_realloc(r->flows, (bit + 1) * sizeof n);
-        r->flows[bit] = n;
-        r->code = mj_realloc(r->code, (bit / 64 + 1) * sizeof *r->code);
-        if (bit % 64 == 0)
-            r->code[bit / 64] = 0;
-        r->code[bit / 64] |= (uint64_t)mj_node_runs_code(n) << (bit % 64);
-    }
-    if (graph->main && graph->main->child_count) {
-        r->main_is_drawn = true;
-        r->main_runs_code |= mj_node_runs_code(graph->main);
-    }
-    mj_graph_ready(graph);
-    return 0;
+    return mj_router_swap(r, NULL, graph, error);
+}
+
+void mj_router_pause(struct mj_router *r, struct mj_graph *graph, bool paused, bool drop_main)
+{
+    size_t i = member_of(r, graph);
+    if (i == r->plan.member_count)
+        return;
+    r->plan.members[i].pause_next = paused;
+    r->plan.members[i].drop_next = drop_main;
+    r->pauses_changed = true;
 }
 
 /* Two flows that did not edit the event, or share the same edit, share one output. */
@@ -148,14 +191,35 @@ static struct output *output_of(struct mj_router *r, const struct mj_event *ev)
     return &r->outputs[r->output_count++];
 }
 
-/* Facts are about one event at a time: the one as it came, unless a flow has edited it. */
-static enum mj_verdict ask(struct mj_router *r, const struct mj_match *match,
-                           const struct mj_event *ev)
+static int64_t now_ns(void)
 {
-    struct mj_facts *facts = mj_decision_facts(r->decision);
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static enum mj_verdict decide(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
+{
+    if (n->op)
+        return mj__operator_run(n, ev);
+    /* Facts are about one event at a time: the one as it came, unless a flow has edited it. */
+    struct mj_facts *facts = mj_decision_facts(r->plan.decision);
     if (mj_facts_event(facts) != ev)
         mj_facts_begin(facts, ev);
-    return mj_match_eval(match, facts) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+    return mj_match_eval(n->match, facts) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+}
+
+/* A node that runs in C is often done sooner than a clock is read, so only one event in so many is
+ * timed. */
+static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
+                                    const struct mj_event *ev)
+{
+    if (MJ_LIKELY(mj_metric_get(n->in) % TIMED_ONE_IN || n->key))
+        return decide(r, n, ev);
+    int64_t start = now_ns();
+    enum mj_verdict verdict = decide(r, n, ev);
+    bump(n->ns, (now_ns() - start) * TIMED_ONE_IN);
+    return verdict;
 }
 
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
@@ -164,27 +228,28 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     enum mj_verdict verdict = MJ_VERDICT_PASS;
     bump(n->in, 1);
     switch (n->type) {
+    case MJ_NODE_MAIN:
+    case MJ_NODE_FROM:
+        break;
     case MJ_NODE_STREAM:
         output_of(r, ev)->streams |= UINT64_C(1) << n->bit;
         break;
     case MJ_NODE_PRINT:
         output_of(r, ev)->prints++;
         break;
-    case MJ_NODE_WHERE:
-        verdict = n->fn ? n->fn(n, ev) : ask(r, n->match, ev);
+    default:
+        verdict = n->fn ? n->fn(n, ev) : decide_timed(r, n, ev);
         break;
-    case MJ_NODE_TAP:
-        verdict = n->fn(n, ev);
-        break;
-    case MJ_NODE_MAP:
-        verdict = n->fn(n, ev);
-        if (verdict == MJ_VERDICT_PASS && mj_patch_changed(&n->patch)) {
-            mj_patch_event(&n->patch, ev, &n->out);
-            ev = &n->out;
-        }
-        break;
-    default: /* roots */
-        break;
+    }
+    bool edits = n->type == MJ_NODE_MAP || n->type == MJ_NODE_STRIP || n->type == MJ_NODE_KEEP ||
+                 n->type == MJ_NODE_REDACT;
+    if (edits && verdict == MJ_VERDICT_PASS && mj_patch_changed(&n->patch)) {
+        mj_patch_event(&n->patch, ev, &n->out);
+        ev = &n->out;
+        /* A node may run twice on one event; what was known about its first result is void. */
+        struct mj_facts *facts = mj_decision_facts(r->plan.decision);
+        if (mj_facts_event(facts) == ev)
+            mj_facts_begin(facts, ev);
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
@@ -197,6 +262,8 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     ev = run(r, n, ev);
+    if (n->type == MJ_NODE_BATCH) /* what is behind it gets lists */
+        return;
     for (size_t i = 0; ev && i < n->child_count; i++)
         run_flow(r, n->children[i], ev);
 }
@@ -204,10 +271,18 @@ static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_eve
 /* The main stream: one line through all scripts. */
 static void run_main(struct mj_router *r, const struct mj_event *ev)
 {
-    for (size_t g = 0; g < r->graph_count; g++) {
-        struct mj_node *root = r->graphs[g]->main;
+    for (size_t m = 0; m < r->plan.member_count; m++) {
+        const struct mj__member *member = &r->plan.members[m];
+        struct mj_node *root = member->graph->main;
         if (!root)
             continue;
+        if (MJ_UNLIKELY(member->paused)) {
+            if (!member->drop_main)
+                continue;
+            bump(root->in, 1);
+            bump(root->dropped, 1);
+            return;
+        }
         ev = run(r, root, ev);
         for (size_t i = 0; i < root->child_count; i++)
             if (!(ev = run(r, root->children[i], ev)))
@@ -216,9 +291,52 @@ static void run_main(struct mj_router *r, const struct mj_event *ev)
     output_of(r, ev)->streams |= UINT64_C(1) << MJ_STREAM_MAIN;
 }
 
+/* Outputs are borrowed from the nodes that made them. Before a node runs a second time on the same
+ * event, its first result is copied. */
+static void copy_outputs(struct mj_router *r, const struct mj_event *came)
+{
+    for (size_t i = 0; i < r->output_count; i++) {
+        bool ours = r->outputs[i].ev == came;
+        for (size_t k = 0; k < r->copy_count; k++)
+            ours |= r->outputs[i].ev == &r->copies[k]->ev;
+        if (ours)
+            continue;
+        if (r->copy_count == r->copy_cap) {
+            r->copy_cap = r->copy_cap ? r->copy_cap * 2 : 4;
+            r->copies = mj_realloc(r->copies, r->copy_cap * sizeof *r->copies);
+        }
+        r->copies[r->copy_count] = mj_kept_new(r->outputs[i].ev);
+        r->outputs[i].ev = &r->copies[r->copy_count++]->ev;
+    }
+}
+
+/* Flows that read streams, on what is in these now. */
+static void run_readers(struct mj_router *r, const struct mj_event *came)
+{
+    for (size_t i = 0; i < r->plan.reader_count; i++) {
+        const struct mj__root *reader = &r->plan.readers[i];
+        if (r->plan.members[reader->member].paused)
+            continue;
+        bool again = false;
+        /* Nothing behind it feeds what it reads, so what is added meanwhile is not for it. */
+        for (size_t o = 0, n = r->output_count; o < n; o++) {
+            if (!(r->outputs[o].streams & reader->node->source_bits))
+                continue;
+            if (again)
+                copy_outputs(r, came);
+            again = true;
+            run_flow(r, reader->node, r->outputs[o].ev);
+        }
+    }
+}
+
 static int64_t next_time(struct mj_router *r)
 {
-    return r->journal ? mj_journal_next_time(r->journal) : mj_now_us();
+    if (MJ_LIKELY(r->journal && !r->now_us))
+        return mj_journal_next_time(r->journal);
+    int64_t now = r->now_us ? r->now_us(r->now_ctx) : mj_now_us();
+    r->last_time_us = now > r->last_time_us ? now : r->last_time_us + 1;
+    return r->last_time_us;
 }
 
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
@@ -230,7 +348,9 @@ static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collect
         count_drop(r, err, "operation");
         return 0;
     }
-    for (; prints; prints--) {
+    if (MJ_UNLIKELY(r->on_output != NULL))
+        r->on_output(r->on_output_ctx, ev, mj_buf_span(&r->json), streams, prints);
+    for (; prints && !r->silent; prints--) {
         fwrite(r->json.ptr, 1, r->json.len, stdout);
         fputc('\n', stdout);
         r->printed = true;
@@ -260,26 +380,9 @@ static bool check_record(struct mj_router *r, struct mj_event *ev)
     return ev->record_checked;
 }
 
-static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
+/* Hands on what the flows have left. */
+static int emit_outputs(struct mj_router *r, uint32_t collection)
 {
-    size_t words = (mj_decision_count(r->decision) + 63) / 64;
-    bool code = r->main_runs_code;
-    if (mj_decision_reads(r->decision, ev, collection) && !check_record(r, ev))
-        return 0;
-    const uint64_t *hits = mj_decision_eval(r->decision, ev, collection);
-    for (size_t w = 0; w < words; w++)
-        code |= (hits[w] & r->code[w]) != 0;
-    if (code && !check_record(r, ev))
-        return 0;
-    r->output_count = 0;
-    if (r->main_is_drawn)
-        run_main(r, ev);
-    else
-        output_of(r, ev)->streams = UINT64_C(1) << MJ_STREAM_MAIN;
-    for (size_t w = 0; w < words; w++)
-        for (uint64_t bits = hits[w]; bits; bits &= bits - 1)
-            run_flow(r, r->flows[w * 64 + (size_t)__builtin_ctzll(bits)], ev);
-
     bool appended = false;
     for (size_t i = 0; i < r->output_count; i++) {
         const struct output *o = &r->outputs[i];
@@ -297,6 +400,37 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
         appended |= o->streams != 0;
     }
     return 0;
+}
+
+static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
+{
+    const struct mj__plan *plan = &r->plan;
+    bool sound = plan->main_sound;
+    if (MJ_UNLIKELY(r->pauses_changed)) {
+        mj__plan_apply_pauses(&r->plan);
+        r->pauses_changed = false;
+    }
+    if (mj_decision_reads(plan->decision, ev, collection) && !check_record(r, ev))
+        return 0;
+    const uint64_t *hits = mj_decision_eval(plan->decision, ev, collection);
+    for (size_t w = 0; w < plan->words; w++)
+        sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
+    if (sound && !check_record(r, ev))
+        return 0;
+    r->output_count = 0;
+    if (plan->main_drawn)
+        run_main(r, ev);
+    else
+        output_of(r, ev)->streams = UINT64_C(1) << MJ_STREAM_MAIN;
+    for (size_t w = 0; w < plan->words; w++)
+        for (uint64_t bits = hits[w] & plan->live[w]; bits; bits &= bits - 1)
+            run_flow(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node, ev);
+    if (plan->reader_count)
+        run_readers(r, ev);
+    int err = emit_outputs(r, collection);
+    while (MJ_UNLIKELY(r->copy_count))
+        mj_kept_unref(r->copies[--r->copy_count]);
+    return err;
 }
 
 /* v1's name, with a bound it did not have: anybody can invent collections. */
@@ -321,7 +455,7 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
         count_op(r, ev, collection);
     ev->time_us = next_time(r);
     bump(r->events, 1);
-    if (MJ_LIKELY(!r->graph_count))
+    if (MJ_LIKELY(!r->plan.member_count))
         return emit(r, ev, collection, UINT64_C(1) << MJ_STREAM_MAIN, 0);
     return route(r, ev, collection);
 }

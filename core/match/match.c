@@ -313,3 +313,8 @@ enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev
         return atom_class(m, ev);
     }
 }
+
+bool mj_match_may(const struct mj_match *m, const struct mj_event *like)
+{
+    return mj__match_class(m, like) != MJ__NO;
+}

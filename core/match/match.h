@@ -57,5 +57,7 @@ int mj_match_op_named(struct mj_span name, struct mj_buf *error);
 
 /* Asks the event that the facts are about. */
 bool mj_match_eval(const struct mj_match *m, struct mj_facts *facts);
+/* False when no event of the same kind, operation and collection as this one can match. */
+bool mj_match_may(const struct mj_match *m, const struct mj_event *like);
 /* True when it may ask for something in the record, which must be checked then. */
 bool mj_match_reads_record(const struct mj_match *m);

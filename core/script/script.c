@@ -3,22 +3,21 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
+#include "flow/operator.h"
 #include "script/bind.h"
+#include "script/scripts.h"
+#include "script/secrets.h"
 #include "script/source.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define ERROR_BURST     10 /* logged per second and script; all are counted */
-
-struct mj_scripts {
-    struct mj_router *router; /* borrowed, may be NULL */
-    struct mj_guard *guard;   /* owned */
-    struct mj_vm **vms;       /* owned, in load order */
-    size_t count;
-};
+#define MESSAGE_MAX     1000 /* bytes of an error's text */
+#define ERROR_BURST     10   /* logged per second and script; all are counted */
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
@@ -33,9 +32,9 @@ void mj_scripts_free(struct mj_scripts *s)
     if (!s)
         return;
     for (size_t i = 0; i < s->count; i++)
-        mj_vm_free(s->vms[i]);
+        mj__script_free(s->scripts[i]);
     mj_guard_free(s->guard);
-    free(s->vms);
+    free(s->scripts);
     free(s);
 }
 
@@ -43,7 +42,7 @@ size_t mj_scripts_count(const struct mj_scripts *s) { return s->count; }
 
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
 {
-    return s->vms[i]->graph;
+    return s->scripts[i]->vm->graph;
 }
 
 static const char *error_text(lua_State *L)
@@ -52,11 +51,27 @@ static const char *error_text(lua_State *L)
     return text ? text : "an error that is no text";
 }
 
-/* jet.config from "key=value" strings. */
+/* jet.config: the table, then "key=value" strings over it. */
 static int fill_config(lua_State *L)
 {
+    const char *table = mj_vm_of(L)->cfg->config_lua;
     const struct mj_strings *config = mj_vm_of(L)->cfg->config;
     mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    int target = lua_gettop(L);
+    if (table) {
+        lua_pushfstring(L, "return %s", table);
+        if (luaL_loadbufferx(L, lua_tostring(L, -1), lua_objlen(L, -1), "=config", "t"))
+            lua_error(L);
+        lua_call(L, 0, 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        lua_pushnil(L);
+        while (lua_next(L, -2)) {
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, target);
+        }
+        lua_settop(L, target);
+    }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');
         lua_pushlstring(L, config->v[i], eq ? (size_t)(eq - config->v[i]) : strlen(config->v[i]));
@@ -82,8 +97,9 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     vm->call_ns = 1000 * (cfg->call_us ? cfg->call_us : CALL_DEFAULT);
     vm->slow_ns = 1000 * (cfg->slow_us ? cfg->slow_us : SLOW_DEFAULT);
     vm->cfg = cfg;
+    vm->path = path;
+    vm->doing = "loading";
     int status = lua_cpcall(L, fill_config, NULL);
-    vm->cfg = NULL;
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
@@ -91,37 +107,189 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
+    vm->cfg = NULL;
     if (status) {
         const char *text = error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
-        mj_buf_puts(error, text);
+        struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch);
+        mj_buf_put(error, shown.ptr, shown.len);
         return MJ_EINVAL;
     }
     lua_settop(L, 0);
     return 0;
 }
 
-int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_script_cfg *cfg,
-                    struct mj_buf *error)
+static const struct mj_script_cfg defaults;
+
+struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
+                                 const struct mj_script_cfg *cfg, struct mj_buf *error, int *err)
 {
-    static const struct mj_script_cfg defaults;
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
-    int err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
-    if (!err && s->router)
-        err = mj_router_add(s->router, vm->graph, error);
-    if (err) {
+    *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
+    if (*err) {
         mj_vm_free(vm);
+        return NULL;
+    }
+    struct mj_script *script = mj_calloc(1, sizeof *script);
+    char label[256];
+    mj_metric_label(mj_str(name), label, sizeof label);
+    *script = (struct mj_script){
+        .owner = s,
+        .vm = vm,
+        .path = mj_strdup(path),
+        .loaded_us = mj_now_us(),
+        .on_error = cfg->on_error,
+        .state = mj_metric("moonjet_script_state", MJ_GAUGE,
+                           "0 running, 1 degraded, 2 quarantined, 3 out until it is reloaded.",
+                           "script=\"%s\"", label),
+        .strikes = mj_metric("moonjet_script_strikes_total", MJ_COUNTER,
+                             "Calls into a script stopped for their time or out of memory.",
+                             "script=\"%s\"", label),
+        .quarantines =
+            mj_metric("moonjet_script_quarantines_total", MJ_COUNTER,
+                      "How often a script was left out for a while.", "script=\"%s\"", label),
+    };
+    vm->script = script;
+    vm->path = script->path;
+    return script;
+}
+
+void mj__script_free(struct mj_script *script)
+{
+    if (!script)
+        return;
+    mj_vm_free(script->vm);
+    free(script->path);
+    free(script);
+}
+
+int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_script_cfg *cfg,
+                    struct mj_buf *error)
+{
+    int err;
+    struct mj_script *script = mj__script_new(s, path, cfg, error, &err);
+    if (script && s->router)
+        err = mj_router_add(s->router, script->vm->graph, error);
+    if (err) {
+        mj__script_free(script);
         return err;
     }
-    s->vms = mj_realloc(s->vms, (s->count + 1) * sizeof vm);
-    s->vms[s->count++] = vm;
+    mj_metric_set(script->state, MJ_LIFE_RUNNING);
+    s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
+    s->scripts[s->count++] = script;
     return 0;
+}
+
+void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out)
+{
+    const struct mj_script *script = s->scripts[i];
+    int64_t left = script->life.until - mj_mono_us();
+    *out = (struct mj_script_state){
+        .name = script->vm->graph->script,
+        .path = script->path,
+        .state = mj_life_name(script->life.state),
+        .strikes = script->life.total,
+        .left_us = script->life.state == MJ_LIFE_QUARANTINED && left > 0 ? left : 0,
+        .heap = script->vm->used,
+        .heap_max = script->vm->cap,
+        .loaded_us = script->loaded_us,
+    };
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    (void)budget_us;
+    int64_t now = mj_mono_us(), due = mj__lives_tick(s, now);
+    return due < 0 ? -1 : due > now ? due - now : 0;
+}
+
+/* ---- strikes ---- */
+
+static void pause_script(struct mj_script *script, bool paused)
+{
+    script->vm->paused = paused;
+    if (script->owner->router)
+        mj_router_pause(script->owner->router, script->vm->graph, paused,
+                        script->on_error == MJ_ON_ERROR_DROP);
+}
+
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
+{
+    struct mj_script *script = s->scripts[i];
+    if (n)
+        mj_life_quarantine(&script->life, n, mj_mono_us());
+    else
+        script->life.state = MJ_LIFE_OUT;
+    mj_metric_add(script->quarantines, 1);
+    mj_metric_set(script->state, script->life.state);
+    pause_script(script, true);
+}
+
+static void on_stuck(void *ctx, lua_State *L)
+{
+    struct mj_scripts *s = ctx;
+    const struct mj_vm *vm = mj_vm_of(L);
+    struct mj_stuck stuck = {vm->path, vm->doing};
+    s->on_stuck(s->stuck_ctx, &stuck);
+}
+
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx)
+{
+    s->on_stuck = fn;
+    s->stuck_ctx = ctx;
+    mj_guard_on_stuck(s->guard, on_stuck, s);
+}
+
+void mj__strike(struct mj_vm *vm)
+{
+    struct mj_script *script = vm->script;
+    if (!script)
+        return;
+    script->struck = true;
+    mj_metric_add(script->strikes, 1);
+    if (mj_life_strike(&script->life, mj_mono_us())) {
+        mj_metric_add(script->quarantines, 1);
+        pause_script(script, true);
+    }
+    mj_metric_set(script->state, script->life.state);
+}
+
+const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap)
+{
+    const struct mj_life *l = &script->life;
+    if (!script->struck)
+        *out = 0;
+    else if (l->state == MJ_LIFE_QUARANTINED)
+        snprintf(out, cap, " (%u strike%s, quarantined %llds)", l->total, l->total == 1 ? "" : "s",
+                 (long long)(l->pause / 1000000));
+    else
+        snprintf(out, cap, " (%u strike%s)", l->total, l->total == 1 ? "" : "s");
+    return out;
+}
+
+int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
+{
+    int64_t next = -1;
+    for (size_t i = 0; i < s->count; i++) {
+        struct mj_script *script = s->scripts[i];
+        if (mj_life_tick(&script->life, now)) {
+            mj_log(MJ_LOG_INFO, "script", "%s runs again after a quarantine of %llds",
+                   script->vm->graph->script, (long long)(script->life.pause / 1000000));
+            pause_script(script, false);
+        }
+        mj_metric_set(script->state, script->life.state);
+        int64_t due = mj_life_due(&script->life);
+        if (due >= 0 && (next < 0 || due < next))
+            next = due;
+    }
+    return next;
 }
 
 /* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
@@ -143,12 +311,30 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
         snprintf(place, sizeof place, "%s:%u", n->file, n->line);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
     bool commit = ev->kind == MJ_KIND_COMMIT;
-    mj_log_limited(&vm->error_gate, ERROR_BURST, MJ_LOG_ERROR, "script",
-                   "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s", place, n->name, message,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr);
+    /* Strikes are few: each of them is told. */
+    struct mj_log_gate open = {0};
+    char strikes[64];
+    mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
+                   "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, n->name,
+                   (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX),
+                   (const char *)shown.ptr, commit ? "at://" : "", (int)ev->did.len,
+                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
+                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
+                   (const char *)ev->rkey.ptr,
+                   mj__strike_words(vm->script, strikes, sizeof strikes));
+}
+
+/* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
+ * script's cap must not be in the way. */
+static void push_message(lua_State *L, const char *text)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_pushfstring(L, text, luaL_typename(L, -1));
+    vm->cap = cap;
 }
 
 static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
@@ -159,33 +345,116 @@ static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
         return lua_toboolean(L, -1) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
     if (mj_is_event(L, -1))
         return MJ_VERDICT_PASS;
-    lua_pushfstring(L, "map returns the event it was given, or nil to drop it, not %s",
-                    luaL_typename(L, -1));
+    push_message(L, "map returns the event it was given, or nil to drop it, not %s");
     return MJ_VERDICT_ERROR;
+}
+
+/* What becomes of the event of a call that failed. */
+static enum mj_verdict on_failure(const struct mj_script *script, struct mj_node *n)
+{
+    if (script->on_error != MJ_ON_ERROR_PASS)
+        return MJ_VERDICT_ERROR; /* the router counts it */
+    mj_metric_set(n->errors, mj_metric_get(n->errors) + 1);
+    return MJ_VERDICT_PASS;
+}
+
+/* What becomes of an event that an earlier node of the script has just had it quarantined for. */
+static enum mj_verdict on_paused(const struct mj_script *script, const struct mj_node *n)
+{
+    bool main = n->parent && n->parent->type == MJ_NODE_MAIN;
+    return main && script->on_error != MJ_ON_ERROR_DROP ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+}
+
+/* Calls the node's function on the event: a Lua status, and the result or error at the top. */
+static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event *ev)
+{
+    int64_t ns;
+    vm->script->struck = false;
+    vm->doing = n->name;
+    vm->ev = ev;
+    vm->generation++;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);
+    mj_vm_push_slot(vm->L, MJ_SLOT_EVENT);
+    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    if (MJ_UNLIKELY(ns > vm->slow_ns))
+        mj_metric_add(vm->slow, 1);
+    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
+    return status;
+}
+
+static void end_call(struct mj_vm *vm)
+{
+    vm->ev = NULL;
+    vm->patch = NULL;
+    lua_settop(vm->L, 0);
 }
 
 enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
 {
     struct mj_vm *vm = n->ctx;
     lua_State *L = vm->L;
-    int64_t ns;
-    vm->ev = ev;
-    vm->generation++;
+    if (MJ_UNLIKELY(vm->paused)) {
+        if (n->type == MJ_NODE_MAP)
+            mj_patch_begin(&n->patch, ev->record);
+        return on_paused(vm->script, n);
+    }
     if (n->type == MJ_NODE_MAP) {
         mj_patch_begin(&n->patch, ev->record);
         vm->patch = &n->patch;
     }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, n->ref);
-    mj_vm_push_slot(L, MJ_SLOT_EVENT);
-    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
-    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR))
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         report(vm, n, ev);
-    if (MJ_UNLIKELY(ns > vm->slow_ns))
-        mj_metric_add(vm->slow, 1);
-    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
-    vm->ev = NULL;
-    vm->patch = NULL;
-    lua_settop(L, 0);
+        if (n->type == MJ_NODE_MAP)
+            mj_patch_begin(&n->patch, ev->record);
+        verdict = on_failure(vm->script, n);
+    }
+    end_call(vm);
+    return verdict;
+}
+
+/* The key that the value at the top stands for. */
+static enum mj_verdict key_of(lua_State *L, uint64_t *hash)
+{
+    int type = lua_type(L, -1);
+    size_t len = 0;
+    lua_Number number;
+    const char *text;
+    switch (type) {
+    case LUA_TNIL:
+        return MJ_VERDICT_DROP;
+    case LUA_TSTRING:
+        text = lua_tolstring(L, -1, &len);
+        *hash = mj_key_hash(mj_span(text, len));
+        return MJ_VERDICT_PASS;
+    case LUA_TNUMBER:
+        number = lua_tonumber(L, -1);
+        *hash = ~mj_key_hash(mj_span(&number, sizeof number));
+        return MJ_VERDICT_PASS;
+    case LUA_TBOOLEAN:
+        *hash = (uint64_t)lua_toboolean(L, -1);
+        return MJ_VERDICT_PASS;
+    default:
+        push_message(L, "'by' returns a text, a number, true or false, or nil to let the event "
+                        "through, not %s");
+        return MJ_VERDICT_ERROR;
+    }
+}
+
+enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev, uint64_t *hash)
+{
+    struct mj_vm *vm = n->ctx;
+    /* An event that is to pass has no key. */
+    if (MJ_UNLIKELY(vm->paused))
+        return on_paused(vm->script, n) == MJ_VERDICT_PASS ? MJ_VERDICT_DROP : MJ_VERDICT_ERROR;
+    int status = call_node(vm, n, ev);
+    enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
+        report(vm, n, ev);
+        if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
+            verdict = MJ_VERDICT_DROP;
+    }
+    end_call(vm);
     return verdict;
 }

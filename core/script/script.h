@@ -15,12 +15,27 @@
 
 struct mj_scripts;
 
+/* What a failing where or map, and a quarantined script's part of main, do with the event. */
+enum mj_on_error {
+    MJ_ON_ERROR_DEFAULT, /* a failing function drops it; a quarantined script's main passes it */
+    MJ_ON_ERROR_PASS,    /* both pass it as it came */
+    MJ_ON_ERROR_DROP     /* both drop it */
+};
+
 struct mj_script_cfg {
-    size_t memory;                   /* bytes of heap; 0 = 64 MiB */
-    int64_t call_us;                 /* budget of one call; 0 = 50 ms */
-    int64_t declare_us;              /* budget of loading; 0 = 500 ms */
-    int64_t slow_us;                 /* a call above it is counted as slow; 0 = 5 ms */
-    const struct mj_strings *config; /* borrowed, while loading: "key=value" each, for jet.config */
+    size_t memory;      /* bytes of heap; 0 = 64 MiB */
+    int64_t call_us;    /* budget of one call; 0 = 50 ms */
+    int64_t declare_us; /* budget of loading; 0 = 500 ms */
+    int64_t slow_us;    /* a call above it is counted as slow; 0 = 5 ms */
+    /* Borrowed while loading, each may be NULL: */
+    const char *config_lua;          /* jet.config as a Lua table, "{ did = 'did:…', n = 5 }" */
+    const struct mj_strings *config; /* "key=value" each, over those */
+    /* Names that jet.secret may ask for (NULL: any), the directory of their files, and for tests
+     * "NAME=value" instead of anything else. */
+    const struct mj_strings *secrets;
+    const char *secrets_dir;
+    const struct mj_strings *secret_values;
+    enum mj_on_error on_error;
 };
 
 /* router NULL: scripts are loaded and checked, nothing runs. */
@@ -35,6 +50,32 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
 size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
+
+/* How a script is doing. Texts are borrowed until it is reloaded. */
+struct mj_script_state {
+    const char *name, *path;
+    const char *state; /* "running", "degraded", "quarantined", "out" */
+    unsigned strikes;  /* since the last 10 quiet minutes */
+    int64_t left_us;   /* of the quarantine */
+    size_t heap, heap_max;
+    int64_t loaded_us; /* Unix time */
+};
+/* Of script i, in load order. On the scripts' thread. */
+void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);
+
+/* A script as quarantined for the n-th time (n from 1) or, n 0, out until it is reloaded: for those
+ * that made a process before this one restart. */
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n);
+
+/* A call that is stuck inside C, where nothing but the process can be ended. */
+struct mj_stuck {
+    const char *path;  /* of the script, as it was given */
+    const char *doing; /* the node's or task's name, or "loading" */
+};
+/* Called on a thread of its own while the scripts' thread is stuck; must not touch the scripts.
+ * Before the first script is loaded. */
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx);
 
 /* ---- tasks and services; on the thread that routes ---- */
 

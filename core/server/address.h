@@ -9,30 +9,10 @@
  * IPv6 counts per /64, which is what one customer has. All on the server's thread. */
 #pragma once
 
-#include <sys/socket.h>
-
 #include "base/http.h"
+#include "base/ip.h"
 #include "base/metrics.h"
 
-#define MJ_ADDRESS_TEXT 64
-
-/* An IPv4 address is kept as ::ffff:a.b.c.d, so that one prefix length fits both. */
-struct mj_address {
-    uint8_t bytes[16];
-};
-
-struct mj_cidr {
-    struct mj_address address;
-    unsigned bits; /* of 128 */
-};
-
-/* An IPv4 or IPv6 address, nothing around it. 0 or MJ_ESYNTAX. */
-int mj_address_parse(struct mj_span text, struct mj_address *out);
-/* ADDRESS or ADDRESS/BITS; bits of the address behind the prefix are ignored. 0 or MJ_ESYNTAX. */
-int mj_cidr_parse(struct mj_span text, struct mj_cidr *out);
-bool mj_cidr_has(const struct mj_cidr *c, const struct mj_address *a);
-/* All zeros for families other than IPv4 and IPv6. */
-void mj_address_of(const struct sockaddr_storage *from, struct mj_address *out);
 /* What counts as one: the address, or the /64 of an IPv6 address. */
 struct mj_address mj_address_unit(const struct mj_address *a);
 /* Text of such a unit: "192.0.2.1" or "2001:db8:1:2::/64". */

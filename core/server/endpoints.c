@@ -3,8 +3,9 @@
 #include "base/err.h"
 #include "server/internal.h"
 
-#define TEXT "text/plain; charset=UTF-8"
-#define JSON "application/json; charset=UTF-8"
+#define TEXT    "text/plain; charset=UTF-8"
+#define JSON    "application/json; charset=UTF-8"
+#define METRICS "text/plain; version=0.0.4; charset=utf-8"
 
 static void say(struct mj_answer *out, int status, const char *type, const char *body)
 {
@@ -111,13 +112,15 @@ static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http
     mj_filter_free(q.filter);
 }
 
-static void cors(struct mj_answer *out, bool preflight)
+void mj__cors(struct mj_answer *out, const char *allow)
 {
     mj_buf_puts(&out->headers, "Vary: Origin\r\nAccess-Control-Allow-Origin: *\r\n");
-    if (preflight)
-        mj_buf_puts(&out->headers, "Vary: Access-Control-Request-Method\r\n"
-                                   "Vary: Access-Control-Request-Headers\r\n"
-                                   "Access-Control-Allow-Methods: GET,HEAD,OPTIONS\r\n");
+    if (allow)
+        mj_buf_printf(&out->headers,
+                      "Vary: Access-Control-Request-Method\r\n"
+                      "Vary: Access-Control-Request-Headers\r\n"
+                      "Access-Control-Allow-Methods: %s\r\n",
+                      allow);
 }
 
 static void wrong_method(struct mj_answer *out)
@@ -137,7 +140,7 @@ static void on_metrics(struct mj_server *s, const struct mj_http_head *head, str
     } else if (!mj_span_is(head->method, "GET") && !mj_span_is(head->method, "HEAD")) {
         wrong_method(out);
     } else if (i == 0) {
-        say(out, 200, "text/plain; version=0.0.4; charset=utf-8", "");
+        say(out, 200, METRICS, "");
         mj_metrics_render(&out->body);
     } else {
         say(out, 200, JSON, "");
@@ -145,24 +148,146 @@ static void on_metrics(struct mj_server *s, const struct mj_http_head *head, str
     }
 }
 
+/* Percent-decodes a path, in which '+' is itself. False for a bad escape. */
+static bool decode_path(struct mj_span path, struct mj_buf *out)
+{
+    while (path.len) {
+        const uint8_t *plus = memchr(path.ptr, '+', path.len);
+        size_t n = plus ? (size_t)(plus - path.ptr) : path.len;
+        if (mj_query_decode(mj_span(path.ptr, n), out))
+            return false;
+        if (plus)
+            mj_buf_putc(out, '+');
+        n += plus != NULL;
+        path = mj_span(path.ptr + n, path.len - n);
+    }
+    return true;
+}
+
+static struct mj__call *new_call(struct mj_server *s, enum mj_call_kind kind,
+                                 const struct mj_http_head *head, struct mj_span path,
+                                 const char *peer)
+{
+    struct mj__call *call = mj__call_new(s->desk);
+    mj__call_fill(call, kind, head, path, peer);
+    call->body_max = kind == MJ_CALL_CONTROL ? MJ_CONTROL_BODY_MAX : MJ_BODY_MAX;
+    s->calls++;
+    return call;
+}
+
+static void find_answer_metrics(struct mj__call *call, struct mj_span route)
+{
+    char label[256];
+    mj_metric_label(route, label, sizeof label);
+    for (int i = 2; i <= 5; i++)
+        call->answers[i] = mj_metric("moonjet_route_requests_total", MJ_COUNTER,
+                                     "Requests to scripts' routes, by the answer's class.",
+                                     "route=\"%s\",status=\"%dxx\"", label, i);
+}
+
+/* A path nothing here owns: a script's route, perhaps. */
+static void on_route(struct mj_server *s, const struct mj_http_head *head,
+                     const struct mj_address *peer, struct mj_answer *out, struct mj_taken *taken)
+{
+    MJ_AUTO_BUF path = {0};
+    MJ_AUTO_BUF route = {0};
+    MJ_AUTO_BUF allow = {0};
+    bool preflight = mj_span_is(head->method, "OPTIONS");
+    if (!decode_path(head->path, &path) && !preflight) {
+        say(out, 400, JSON, "{\"message\":\"Bad Request\"}");
+        return;
+    }
+    int err = MJ_ENOENT;
+    if (s->cfg.request && s->cfg.routes)
+        err = mj__routes_find(s->cfg.routes, head->method, mj_buf_span(&path), &route, &allow);
+    if (err == MJ_ENOENT && preflight) {
+        mj__cors(out, "GET,HEAD,OPTIONS"); /* v1 answers for whatever path */
+    } else if (err == MJ_ENOENT) {
+        not_found(out);
+    } else if (preflight) {
+        mj_buf_puts(&allow, ", OPTIONS");
+        mj__cors(out, mj_buf_cstr(&allow) + 2);
+        mj_buf_puts(&out->headers, "Access-Control-Allow-Headers: *, Authorization\r\n");
+    } else if (err) {
+        say(out, 405, JSON, "{\"message\":\"Method Not Allowed\"}");
+        mj_buf_printf(&out->headers, "Allow: OPTIONS%s\r\n", mj_buf_cstr(&allow));
+    } else if (s->calls >= MJ_CALLS_MAX) {
+        say(out, 503, TEXT, "too many requests are being answered");
+        mj_buf_puts(&out->headers, "Retry-After: 1\r\n");
+        mj_metric_add(s->m.refused, 1);
+    } else {
+        char text[MJ_ADDRESS_TEXT];
+        struct mj_address client;
+        mj_address_client(peer, head, s->trusted, s->trusted_count, &client);
+        taken->call =
+            new_call(s, MJ_CALL_ROUTE, head, mj_buf_span(&path), mj_address_print(&client, text));
+        find_answer_metrics(taken->call, mj_buf_span(&route));
+    }
+}
+
+static void on_control(struct mj_server *s, const struct mj_http_head *head, struct mj_answer *out,
+                       struct mj_taken *taken)
+{
+    const struct mj_span front = MJ_SPAN("/ctl/");
+    MJ_AUTO_BUF command = {0};
+    if (!mj_span_starts(head->path, front)) {
+        on_metrics(s, head, out);
+        return;
+    }
+    struct mj_span name = mj_span(head->path.ptr + front.len, head->path.len - front.len);
+    if (!decode_path(name, &command)) {
+        say(out, 400, JSON, "{\"error\":\"bad escape in the path\"}\n");
+        return;
+    }
+    name = mj_buf_span(&command);
+    if (!mj_span_is(head->method, "GET") && !mj_span_is(head->method, "POST")) {
+        say(out, 405, JSON, "{\"error\":\"GET or POST\"}\n");
+        mj_buf_puts(&out->headers, "Allow: GET, POST\r\n");
+        return;
+    }
+    /* Answered here, so also while the scripts' thread is busy or stuck. */
+    out->status = 200;
+    out->type = JSON;
+    if (mj_span_is(name, "status")) {
+        mj__status(s, &out->body);
+    } else if (mj_span_is(name, "health")) {
+        mj__health(s, &out->body);
+    } else if (mj_span_is(name, "metrics")) {
+        out->type = METRICS;
+        mj_metrics_render(&out->body);
+    } else if (mj_span_is(name, "streams")) {
+        mj__list_streams(s, &out->body);
+    } else if (mj_span_is(name, "subscribers")) {
+        mj__list_subscribers(s, head->query, &out->body);
+    } else if (!s->cfg.request || !name.len) {
+        say(out, 404, JSON, "{\"error\":\"no such command\"}\n");
+    } else if (s->calls >= MJ_CALLS_MAX + 32) {
+        say(out, 503, JSON, "{\"error\":\"too many requests are being answered\"}\n");
+    } else {
+        *out = (struct mj_answer){0};
+        taken->call = new_call(s, MJ_CALL_CONTROL, head, name, "");
+    }
+}
+
 void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
-                  const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub)
+                  const struct mj_address *peer, struct mj_answer *out, struct mj_taken *taken)
 {
     if (at == MJ_LISTEN_METRICS) {
         on_metrics(s, head, out);
         return;
     }
-    bool preflight = mj_span_is(head->method, "OPTIONS");
-    if (preflight) {
-        out->status = 204;
-        cors(out, true);
+    if (at == MJ_LISTEN_CONTROL) {
+        on_control(s, head, out, taken);
         return;
     }
+    bool preflight = mj_span_is(head->method, "OPTIONS");
     struct mj_span name = {0};
     int stream = stream_of(s, head->path, &name);
     bool root = mj_span_is(head->path, "/");
     if (stream == MJ_ENOENT && !root)
-        not_found(out);
+        on_route(s, head, peer, out, taken);
+    else if (preflight)
+        mj__cors(out, "GET,HEAD,OPTIONS");
     else if (!mj_span_is(head->method, "GET"))
         wrong_method(out);
     else if (root)
@@ -170,7 +295,9 @@ void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http
     else if (stream == MJ_EINVAL)
         unknown_stream(s, name, out);
     else
-        subscribe(s, (unsigned)stream, head, peer, out, sub);
-    if (!*sub)
-        cors(out, false);
+        subscribe(s, (unsigned)stream, head, peer, out, &taken->sub);
+    if (preflight)
+        out->status = 204;
+    else if (!taken->sub && !taken->call)
+        mj__cors(out, NULL);
 }

@@ -455,3 +455,49 @@ bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned
             return true;
     return false;
 }
+
+static void print_set(const struct text_set *set, const char *suffix, bool *any,
+                      struct mj_buf *json)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        MJ_AUTO_BUF text = {0};
+        struct mj_span item = item_text(set, i);
+        mj_buf_put(&text, item.ptr, item.len);
+        mj_buf_puts(&text, suffix);
+        if (*any)
+            mj_buf_putc(json, ',');
+        mj_buf_put_json(json, mj_buf_span(&text));
+        *any = true;
+    }
+}
+
+void mj_filter_print(const struct mj_filter *f, struct mj_buf *json)
+{
+    static const char *const kinds[] = {"commit", "identity", "account"};
+    static const char *const ops[] = {"", "create", "update", "delete"};
+    bool any = false;
+    mj_buf_putc(json, '{');
+    if (f->any_collections) {
+        mj_buf_puts(json, "\"collections\":[");
+        print_set(&f->names, "", &any, json);
+        print_set(&f->prefixes, "*", &any, json);
+        mj_buf_puts(json, "],");
+    }
+    if (f->dids.count)
+        mj_buf_printf(json, "\"dids\":%zu,", f->dids.count);
+    for (unsigned i = 0, n = 0; f->kinds && i < MJ_COUNT(kinds); i++)
+        if (f->kinds >> i & 1)
+            mj_buf_printf(json, "%s\"%s\"", n++ ? "," : "\"kinds\":[", kinds[i]);
+    if (f->kinds)
+        mj_buf_puts(json, "],");
+    for (unsigned i = 1, n = 0; f->ops && i < MJ_COUNT(ops); i++)
+        if (f->ops >> i & 1)
+            mj_buf_printf(json, "%s\"%s\"", n++ ? "," : "\"operations\":[", ops[i]);
+    if (f->ops)
+        mj_buf_puts(json, "],");
+    if (f->max_size != UINT64_MAX)
+        mj_buf_printf(json, "\"max_bytes\":%llu,", (unsigned long long)f->max_size);
+    if (json->ptr[json->len - 1] == ',')
+        json->len--;
+    mj_buf_putc(json, '}');
+}

@@ -71,3 +71,6 @@ void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned st
 /* May anything in there match? Looks at all names the journal knows so far, once each. */
 bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
                        const struct mj_summary *s);
+/* Appends it as a JSON object for people: collections, kinds, operations, max_bytes, and how many
+ * DIDs. */
+void mj_filter_print(const struct mj_filter *f, struct mj_buf *json);

@@ -11,7 +11,8 @@
 #include "base/err.h"
 #include "server/internal.h"
 
-#define MONITORS 32 /* connections kept free for /metrics and /_health */
+#define MONITORS     32  /* connections kept free for /metrics, /_health and control */
+#define SEND_SECONDS 120 /* for an answer to be taken, however slowly */
 
 struct mj_conn {
     ev_io io;
@@ -20,16 +21,54 @@ struct mj_conn {
     struct mj_conn *next, **link;
     int fd;
     enum mj_listener at;
-    enum { READING, ANSWERING, LINGERING } state;
-    size_t searched; /* bytes of `in` known not to hold the end of the head */
-    size_t sent;     /* of `out` */
+    enum { READING, READING_BODY, WAITING, ANSWERING, LINGERING } state;
+    bool head_only;        /* a HEAD request: the answer has no body */
+    size_t body_len;       /* that the head says */
+    size_t counted;        /* in the server's conn_bytes */
+    double send_until;     /* loop time */
+    struct mj__call *call; /* READING_BODY: owned. WAITING: borrowed, and it knows us */
+    size_t searched;       /* bytes of `in` known not to hold the end of the head */
+    size_t sent;           /* of `out` */
     struct mj_buf in, out;
     struct mj_address peer;
 };
 
+/* Counts what the connection holds anew. */
+static void recount(struct mj_conn *c)
+{
+    size_t now = c->in.cap + c->out.cap;
+    c->server->conn_bytes = c->server->conn_bytes - c->counted + now;
+    c->counted = now;
+}
+
+static size_t budget(const struct mj_conn *c)
+{
+    return MJ_HEADS_BYTES_MAX + (c->at == MJ_LISTEN_CONTROL ? 2 * (size_t)MJ_CONTROL_BODY_MAX : 0);
+}
+
+static void call_forget(struct mj_server *s, struct mj__call *call)
+{
+    s->calls--;
+    s->conn_bytes -= call->bytes;
+    mj__call_free(call);
+}
+
+/* Whoever has the call may save the work. */
+static void abandon(struct mj_conn *c)
+{
+    if (c->call && c->state == WAITING) {
+        c->call->conn = NULL;
+        atomic_store_explicit(&c->call->gone, true, memory_order_relaxed);
+    } else if (c->call) {
+        call_forget(c->server, c->call);
+    }
+    c->call = NULL;
+}
+
 static void conn_free(struct mj_conn *c)
 {
     struct mj_server *s = c->server;
+    abandon(c);
     ev_io_stop(s->loop, &c->io);
     ev_timer_stop(s->loop, &c->deadline);
     if (c->fd >= 0)
@@ -38,7 +77,7 @@ static void conn_free(struct mj_conn *c)
     if (c->next)
         c->next->link = c->link;
     s->conn_count--;
-    s->conn_bytes -= c->in.cap;
+    s->conn_bytes -= c->counted;
     mj_metric_set(s->m.heads, (int64_t)s->conn_count);
     mj_buf_deinit(&c->in);
     mj_buf_deinit(&c->out);
@@ -61,7 +100,8 @@ static void send_answer(struct mj_conn *c)
 {
     while (c->sent < c->out.len) {
         ssize_t n = send(c->fd, c->out.ptr + c->sent, c->out.len - c->sent, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN) {
+        bool wait = n < 0 && errno == EAGAIN;
+        if (wait && ev_now(c->server->loop) < c->send_until) {
             watch(c, EV_WRITE, c->server->cfg.head_seconds);
             return;
         }
@@ -82,36 +122,56 @@ static const char *reason_phrase(int status)
         int status;
         const char *phrase;
     } table[] = {{200, "OK"},
+                 {201, "Created"},
+                 {202, "Accepted"},
                  {204, "No Content"},
+                 {301, "Moved Permanently"},
+                 {302, "Found"},
+                 {303, "See Other"},
+                 {304, "Not Modified"},
+                 {307, "Temporary Redirect"},
+                 {308, "Permanent Redirect"},
                  {400, "Bad Request"},
+                 {401, "Unauthorized"},
+                 {403, "Forbidden"},
                  {404, "Not Found"},
                  {405, "Method Not Allowed"},
                  {408, "Request Timeout"},
+                 {409, "Conflict"},
+                 {411, "Length Required"},
+                 {413, "Content Too Large"},
+                 {422, "Unprocessable Content"},
                  {429, "Too Many Requests"},
                  {431, "Request Header Fields Too Large"},
-                 {503, "Service Unavailable"}};
+                 {500, "Internal Server Error"},
+                 {502, "Bad Gateway"},
+                 {503, "Service Unavailable"},
+                 {504, "Gateway Timeout"}};
     for (size_t i = 0; i < MJ_COUNT(table); i++)
         if (table[i].status == status)
             return table[i].phrase;
-    return "Internal Server Error";
+    return "Status"; /* the number says it all; scripts choose it */
 }
 
-static void answer(struct mj_conn *c, struct mj_answer *a, bool body)
+static void answer(struct mj_conn *c, struct mj_answer *a)
 {
+    bool none = a->status == 204 || a->status == 304;
+    abandon(c);
     c->state = ANSWERING;
-    c->server->conn_bytes -= c->in.cap;
     mj_buf_deinit(&c->in);
     mj_buf_printf(&c->out, "HTTP/1.1 %d %s\r\n", a->status, reason_phrase(a->status));
     if (a->type)
         mj_buf_printf(&c->out, "Content-Type: %s\r\n", a->type);
-    if (a->status != 204)
+    if (!none)
         mj_buf_printf(&c->out, "Content-Length: %zu\r\n", a->body.len);
     mj_buf_put(&c->out, a->headers.ptr, a->headers.len);
     mj_buf_puts(&c->out, "Connection: close\r\n\r\n");
-    if (body)
+    if (!none && !c->head_only)
         mj_buf_put(&c->out, a->body.ptr, a->body.len);
     mj_buf_deinit(&a->headers);
     mj_buf_deinit(&a->body);
+    recount(c);
+    c->send_until = ev_now(c->server->loop) + SEND_SECONDS;
     send_answer(c);
 }
 
@@ -119,46 +179,170 @@ static void refuse(struct mj_conn *c, int status, const char *text)
 {
     struct mj_answer a = {.status = status, .type = "text/plain; charset=UTF-8"};
     mj_buf_puts(&a.body, text);
+    if (c->at == MJ_LISTEN_STREAM)
+        mj__cors(&a, NULL);
     mj_metric_add(c->server->m.refused, 1);
-    answer(c, &a, true);
+    answer(c, &a);
 }
 
-static void handle(struct mj_conn *c, const struct mj_http_head *head)
+/* The body is there: the call is somebody else's now. */
+static void hand_over(struct mj_conn *c)
+{
+    struct mj_server *s = c->server;
+    struct mj__call *call = c->call;
+    ev_io_stop(s->loop, &c->io);
+    call->in = c->in;
+    call->call.body = mj_span(call->in.ptr, c->body_len);
+    call->bytes = call->in.cap + call->text.cap;
+    s->conn_bytes += call->bytes;
+    c->in = (struct mj_buf){0};
+    recount(c);
+    c->state = WAITING;
+    call->conn = c;
+    c->deadline.repeat = s->cfg.call_seconds;
+    ev_timer_again(s->loop, &c->deadline);
+    s->cfg.request(s->cfg.request_ctx, &call->call);
+}
+
+/* The head is read and says that there is more. */
+static void start_body(struct mj_conn *c, const struct mj_http_head *head, size_t head_size)
+{
+    struct mj_span length = mj_http_header(head, "Content-Length");
+    bool expects = mj_http_has_token(mj_http_header(head, "Expect"), "100-continue");
+    int64_t n = 0;
+    c->state = READING_BODY;
+    if (mj_http_header(head, "Transfer-Encoding").len) {
+        refuse(c, 411, "say how long the body is: Content-Length");
+        return;
+    }
+    if (length.len && (length.ptr[0] < '0' || length.ptr[0] > '9' || mj_span_i64(length, &n))) {
+        refuse(c, 400, "Content-Length is no number of bytes");
+        return;
+    }
+    if ((uint64_t)n > c->call->body_max) {
+        refuse(c, 413, "the body is too large");
+        return;
+    }
+    c->body_len = (size_t)n;
+    mj_buf_shift(&c->in, head_size);
+    if (c->in.len >= c->body_len) {
+        hand_over(c);
+        return;
+    }
+    if (expects) {
+        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        send(c->fd, go_on, sizeof go_on - 1, MSG_NOSIGNAL); /* without it, it goes on soon, too */
+    }
+    watch(c, EV_READ, c->server->cfg.head_seconds);
+}
+
+/* 1 when there is more, 0 when there is nothing to be had now, or -1: the connection is done. */
+static int read_more(struct mj_conn *c)
+{
+    bool room = mj_buf_try_reserve(&c->in, c->in.len ? 16384 : 2048) == 0;
+    recount(c);
+    if (!room || c->server->conn_bytes > budget(c)) {
+        refuse(c, 503, "too many large requests at once");
+        return -1;
+    }
+    ssize_t n = recv(c->fd, c->in.ptr + c->in.len, c->in.cap - c->in.len, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0) {
+        conn_free(c);
+        return -1;
+    }
+    c->in.len += (size_t)n;
+    return 1;
+}
+
+static void handle(struct mj_conn *c, const struct mj_http_head *head, size_t head_size)
 {
     struct mj_answer a = {0};
-    struct mj_sub *sub = NULL;
-    mj__endpoint(c->server, c->at, head, &c->peer, &a, &sub);
-    if (!sub) {
-        answer(c, &a, !mj_span_is(head->method, "HEAD"));
+    struct mj_taken taken = {0};
+    c->head_only = mj_span_is(head->method, "HEAD");
+    mj__endpoint(c->server, c->at, head, &c->peer, &a, &taken);
+    if (taken.call) {
+        c->call = taken.call;
+        start_body(c, head, head_size);
+        return;
+    }
+    if (!taken.sub) {
+        answer(c, &a);
         return;
     }
     int fd = c->fd;
     ev_io_stop(c->server->loop, &c->io);
-    mj__sub_adopt(sub, fd, mj_http_header(head, "Sec-WebSocket-Key"));
+    mj__sub_adopt(taken.sub, fd, mj_http_header(head, "Sec-WebSocket-Key"));
     c->fd = -1;
     conn_free(c);
+}
+
+static bool has_header(struct mj_span lines, const char *name)
+{
+    size_t n = strlen(name);
+    while (lines.len) {
+        const uint8_t *end = memchr(lines.ptr, '\n', lines.len);
+        size_t line = end ? (size_t)(end - lines.ptr) + 1 : lines.len;
+        if (line > n && lines.ptr[n] == ':' && strncasecmp((const char *)lines.ptr, name, n) == 0)
+            return true;
+        lines = mj_span(lines.ptr + line, lines.len - line);
+    }
+    return false;
+}
+
+static void count_answer(const struct mj__call *call, int status)
+{
+    struct mj_metric *m = call->answers[status / 100];
+    if (m)
+        mj_metric_add(m, 1);
+}
+
+static void send_call(struct mj_conn *c, struct mj__call *call)
+{
+    struct mj_server *s = c->server;
+    struct mj_answer a = {.status = call->status};
+    bool route = call->call.kind == MJ_CALL_ROUTE;
+    c->call = NULL;
+    if (a.status < 200 || a.status > 599)
+        a.status = 500;
+    if (route && (call->out_body.len > MJ_ANSWER_MAX ||
+                  s->conn_bytes + call->out_body.len > 2 * budget(c))) {
+        count_answer(call, 503);
+        refuse(c, 503, "the answer is too large");
+        return;
+    }
+    count_answer(call, a.status);
+    struct mj_span lines = mj_buf_span(&call->out_headers);
+    if (call->out_body.len && !has_header(lines, "Content-Type"))
+        a.type = "application/json; charset=UTF-8";
+    bool cors = route && !has_header(lines, "Access-Control-Allow-Origin");
+    a.headers = call->out_headers;
+    a.body = call->out_body;
+    call->out_headers = call->out_body = (struct mj_buf){0};
+    if (cors)
+        mj__cors(&a, NULL);
+    answer(c, &a);
+}
+
+void mj__front_answered(struct mj_server *s)
+{
+    struct mj_call *list = mj__desk_answered(s->desk);
+    while (list) {
+        struct mj__call *call = (struct mj__call *)list;
+        list = list->next;
+        if (call->conn)
+            send_call(call->conn, call);
+        call_forget(s, call);
+    }
 }
 
 /* Looks for the end of the head in what is new, so that a head that trickles in is not parsed
  * again and again. */
 static void read_head(struct mj_conn *c)
 {
-    struct mj_server *s = c->server;
-    size_t cap = c->in.cap;
-    bool room = mj_buf_try_reserve(&c->in, c->in.len ? 16384 : 2048) == 0;
-    s->conn_bytes += c->in.cap - cap;
-    if (!room || s->conn_bytes > MJ_HEADS_BYTES_MAX) {
-        refuse(c, 503, "too many large requests at once");
+    if (read_more(c) <= 0)
         return;
-    }
-    ssize_t n = recv(c->fd, c->in.ptr + c->in.len, c->in.cap - c->in.len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        conn_free(c);
-        return;
-    }
-    c->in.len += (size_t)n;
     const uint8_t *end = memmem(c->in.ptr + c->searched, c->in.len - c->searched, "\r\n\r\n", 4);
     size_t size = end ? (size_t)(end - c->in.ptr) + 4 : c->in.len;
     if (size > MJ_HEAD_MAX) {
@@ -178,7 +362,7 @@ static void read_head(struct mj_conn *c)
     else if ((size_t)r < c->in.len && mj_http_header(&head, "Upgrade").len)
         conn_free(c); /* frames before the handshake is through: v1 drops these, too */
     else
-        handle(c, &head);
+        handle(c, &head, (size_t)r);
 }
 
 static void on_io(struct ev_loop *loop, ev_io *io, int events)
@@ -189,6 +373,12 @@ static void on_io(struct ev_loop *loop, ev_io *io, int events)
     switch (c->state) {
     case READING:
         read_head(c);
+        return;
+    case READING_BODY:
+        if (read_more(c) > 0 && c->in.len >= c->body_len)
+            hand_over(c);
+        return;
+    case WAITING: /* is not watched */
         return;
     case ANSWERING:
         send_answer(c);
@@ -212,7 +402,12 @@ static void on_deadline(struct ev_loop *loop, ev_timer *timer, int events)
      * that opened one in advance. */
     if (c->state == READING && c->in.len)
         refuse(c, 408, "the request head did not arrive in time");
-    else
+    else if (c->state == READING_BODY)
+        refuse(c, 408, "the request's body did not arrive in time");
+    else if (c->state == WAITING) {
+        count_answer(c->call, 504);
+        refuse(c, 504, "no answer in time");
+    } else
         conn_free(c);
 }
 
@@ -234,7 +429,7 @@ static void conn_new(struct mj_server *s, enum mj_listener at, int fd,
     c->server = s;
     c->fd = fd;
     c->at = at;
-    mj_address_of(from, &c->peer);
+    mj_address_of((const struct sockaddr *)from, sizeof *from, &c->peer);
     c->next = s->conns;
     c->link = &s->conns;
     if (c->next)
@@ -247,7 +442,7 @@ static void conn_new(struct mj_server *s, enum mj_listener at, int fd,
     c->io.data = c->deadline.data = c;
     watch(c, EV_READ, s->cfg.head_seconds);
     /* A monitor must get through exactly when the server is full. */
-    size_t reserve = at == MJ_LISTEN_METRICS ? MONITORS : 0;
+    size_t reserve = at == MJ_LISTEN_STREAM ? 0 : MONITORS;
     if (s->conn_count + s->adopted > s->cfg.max_connections + reserve)
         refuse(c, 503, "too many connections");
 }

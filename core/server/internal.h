@@ -9,7 +9,9 @@
 #include "base/http.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/route.h"
 #include "server/address.h"
+#include "server/call.h"
 #include "server/class.h"
 #include "server/pack.h"
 #include "server/scan.h"
@@ -17,12 +19,16 @@
 #include "server/update.h"
 
 #define MJ_HEAD_MAX          (1u << 20)  /* bytes of a request head */
-#define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all heads being read */
+#define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all requests being read and calls in flight */
+#define MJ_BODY_MAX          (1u << 20)  /* of a route's request */
+#define MJ_CONTROL_BODY_MAX  (64u << 20) /* of a command; a named set is long */
+#define MJ_ANSWER_MAX        (16u << 20) /* of a route's answer */
+#define MJ_CALLS_MAX         1024        /* in flight */
 #define MJ_WRITE_MAX         (64u << 10) /* of one write to a subscriber, unless a frame is larger */
 #define MJ_FLUSH_MAX_US      10000       /* for an event to wait and be sent, if the machine can */
 #define MJ_FILTERS_BYTES_MAX (512u << 20) /* of all filters */
 
-enum mj_listener { MJ_LISTEN_STREAM, MJ_LISTEN_METRICS, MJ_LISTENERS };
+enum mj_listener { MJ_LISTEN_STREAM, MJ_LISTEN_METRICS, MJ_LISTEN_CONTROL, MJ_LISTENERS };
 
 /* Why a connection ended; the names are metric labels. */
 #define MJ_ENDS(X)                                                                                 \
@@ -96,7 +102,13 @@ struct mj_server {
     struct ev_loop *loop;          /* owned */
     ev_io accepting[MJ_LISTENERS]; /* data: the server; fd -1 when there is none */
     ev_timer accept_pause;
-    ev_async wake, stop;
+    ev_async wake, stop, answered;
+    struct mj_desk *desk; /* ref */
+    size_t calls;         /* in flight */
+    struct {
+        char *path; /* owned; NULL when there is no control socket */
+        uint64_t dev, ino;
+    } control;
     ev_timer flush, second;
     double started; /* loop time of the stop request */
     bool stopping;
@@ -140,6 +152,55 @@ struct mj_server {
 void mj__front_start(struct mj_server *s);
 void mj__front_stop_accepting(struct mj_server *s);
 void mj__front_close_all(struct mj_server *s);
+/* Sends what calls were answered with. */
+void mj__front_answered(struct mj_server *s);
+
+/* A call as the server sees it: until it is answered, the thread it was handed to looks at `call`
+ * and `gone` only, and the server at the rest. */
+struct mj__call {
+    struct mj_call call;  /* first, so that one pointer is both */
+    struct mj_desk *desk; /* ref */
+    struct mj_buf text;   /* what the spans of `call` borrow from, but for the body */
+    struct mj_buf in;     /* request's body */
+    struct mj_conn *conn; /* borrowed; NULL once nobody waits for the answer */
+    _Atomic bool gone;
+    struct mj_metric *answers[6]; /* by status / 100; NULL for a command */
+    size_t bytes;                 /* counted in conn_bytes */
+    size_t body_max;
+    int status;
+    struct mj_buf out_headers, out_body;
+};
+
+/* Where calls come back to. It outlives the server while there are calls elsewhere. */
+struct mj_desk {
+    pthread_mutex_t lock;
+    struct ev_loop *loop; /* borrowed until closed */
+    ev_async *async;      /* the same */
+    struct mj_call *answered;
+    bool closed;
+    _Atomic size_t refs;
+};
+
+/* call.c */
+struct mj_desk *mj__desk_new(struct ev_loop *loop, ev_async *async);
+/* Answers are dropped from now on. NULL is fine. */
+void mj__desk_close(struct mj_desk *d);
+/* The list of calls that were answered since the last time; the caller frees them. */
+struct mj_call *mj__desk_answered(struct mj_desk *d);
+struct mj__call *mj__call_new(struct mj_desk *d);
+void mj__call_free(struct mj__call *c);
+/* Copies what the other thread gets to see, but for the body; path and peer as given. */
+void mj__call_fill(struct mj__call *c, enum mj_call_kind kind, const struct mj_http_head *head,
+                   struct mj_span path, const char *peer);
+/* The route for a percent-decoded path: 0 with its text appended to `name`; MJ_EINVAL when there
+ * are routes for other methods only, MJ_ENOENT when there are none. The methods of all that fit are
+ * appended to `allow`, ", " before each. */
+int mj__routes_find(struct mj_routes *r, struct mj_span method, struct mj_span path,
+                    struct mj_buf *name, struct mj_buf *allow);
+
+/* control.c: the Unix socket. Listens at cfg.control: 0, MJ_ESYNTAX or MJ_EIO after a log line. */
+int mj__control_listen(struct mj_server *s);
+void mj__control_close(struct mj_server *s);
 
 /* endpoints.c: what a request gets. */
 struct mj_answer {
@@ -148,14 +209,24 @@ struct mj_answer {
     struct mj_buf headers; /* further header lines, each ending in CRLF */
     struct mj_buf body;
 };
-/* Fills in *out, or, for a request that becomes a subscriber, sets *sub (owned by the caller) and
- * leaves *out alone. */
+/* What else a request may become; both owned by the caller. */
+struct mj_taken {
+    struct mj_sub *sub;
+    struct mj__call *call; /* wants its body, then goes to cfg.request */
+};
+/* Fills in *out, or one of *taken and leaves *out alone. */
 void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
-                  const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub);
+                  const struct mj_address *peer, struct mj_answer *out, struct mj_taken *taken);
+/* Headers that every answer on the stream's listener has. `allow`: methods, for a preflight; NULL
+ * otherwise. */
+void mj__cors(struct mj_answer *out, const char *allow);
 
 /* status.c: what monitors ask. */
 void mj__health(struct mj_server *s, struct mj_buf *json);
 void mj__status(struct mj_server *s, struct mj_buf *json);
+/* Streams with their subscribers; subscribers of the query's `stream`, `limit` of them. */
+void mj__list_streams(struct mj_server *s, struct mj_buf *json);
+void mj__list_subscribers(struct mj_server *s, struct mj_span query, struct mj_buf *json);
 
 /* server.c: refreshes the view and has a round. */
 void mj__pump(struct mj_server *s);

@@ -93,6 +93,13 @@ static void on_stop(struct ev_loop *loop, ev_async *async, int events)
     ev_timer_start(loop, &s->second);
 }
 
+static void on_answered(struct ev_loop *loop, ev_async *async, int events)
+{
+    (void)loop;
+    (void)events;
+    mj__front_answered(async->data);
+}
+
 static void *serve(void *arg)
 {
     struct mj_server *s = arg;
@@ -194,6 +201,8 @@ static void destroy(struct mj_server *s)
 {
     mj__front_stop_accepting(s);
     mj__front_close_all(s);
+    mj__desk_close(s->desk);
+    mj__control_close(s);
     mj__subs_deinit(s);
     mj__feed_deinit(s);
     mj_hosts_deinit(&s->hosts);
@@ -234,6 +243,8 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
         s->cfg.ping_seconds = 30;
     if (!s->cfg.head_seconds)
         s->cfg.head_seconds = 10;
+    if (!s->cfg.call_seconds)
+        s->cfg.call_seconds = 30;
     if (!s->cfg.message_budget)
         s->cfg.message_budget = 64 << 20;
     for (int i = 0; i < MJ_LISTENERS; i++)
@@ -260,21 +271,27 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     if (cfg->metrics_listen && *cfg->metrics_listen &&
         (err = listen_at(s, MJ_LISTEN_METRICS, cfg->metrics_listen)))
         goto fail;
+    if (cfg->control && *cfg->control && (err = mj__control_listen(s)))
+        goto fail;
     if ((err = mj__subs_init(s))) {
         mj_log(MJ_LOG_ERROR, "server", "libwebsockets does not start; is its libev plug-in there?");
         goto fail;
     }
     ev_async_init(&s->wake, on_wake);
     ev_async_init(&s->stop, on_stop);
+    ev_async_init(&s->answered, on_answered);
     ev_timer_init(&s->flush, on_flush, 0., 0.);
     ev_timer_init(&s->second, on_second, 1., 1.);
-    s->wake.data = s->stop.data = s->flush.data = s->second.data = s;
+    s->wake.data = s->stop.data = s->answered.data = s->flush.data = s->second.data = s;
     ev_async_start(s->loop, &s->wake);
     ev_async_start(s->loop, &s->stop);
+    ev_async_start(s->loop, &s->answered);
+    s->desk = mj__desk_new(s->loop, &s->answered);
     ev_timer_start(s->loop, &s->second);
     mj__front_start(s);
     s->cfg.dictionary = mj_span(NULL, 0);
     s->cfg.trusted_proxies = NULL;
+    s->cfg.control = NULL;
     if (pthread_create(&s->thread, NULL, serve, s)) {
         mj_log(MJ_LOG_ERROR, "server", "cannot start a thread");
         err = MJ_EIO;

@@ -224,6 +224,7 @@ local Event = {}
 ---@return any
 function Event:get(path, default) end
 
+--- Whether the record has something at the path; a null is something.
 ---@param path string
 ---@return boolean
 function Event:has(path) end
@@ -272,10 +273,12 @@ function Event:tags() end
 ---@class jet.Draft: jet.Event
 local Draft = {}
 
+--- Puts the value at the path of the record, and makes the maps on the way.
 ---@param path string
 ---@param value any
 function Draft:set(path, value) end
 
+--- Removes what is at the path of the record, if anything is.
 ---@param path string
 function Draft:unset(path) end
 
@@ -316,10 +319,14 @@ function jet.map(name, options) end
 
 ---@class jet.Map
 local Map = {}
+
+--- The value, or the default (nil) when the key is not there or its time is over.
 ---@param key jet.Value
 ---@param default? any
 ---@return any
 function Map:get(key, default) end
+
+--- Puts the value; the oldest entry goes when the map is full.
 ---@param key jet.Value
 ---@param value jet.Value? nil removes
 ---@param ttl? jet.Duration instead of the map's
@@ -329,17 +336,25 @@ function Map:set(key, value, ttl) end
 ---@param by? number default 1
 ---@return number # the new value
 function Map:incr(key, by) end
+
+--- Whether the key is there.
 ---@param key jet.Value
 ---@return boolean
 function Map:has(key) end
+
+--- Removes the key.
 ---@param key jet.Value
 ---@return boolean # whether it was there
 function Map:remove(key) end
+
+--- How many keys there are; some of them may be over already.
 ---@return integer
 function Map:count() end
 --- Walks all entries, in no order; entries may be changed meanwhile.
 ---@return fun(): string?, any
 function Map:pairs() end
+
+--- Removes all keys.
 function Map:clear() end
 
 ---@class jet.SetOptions: jet.StateOptions
@@ -355,19 +370,31 @@ function jet.set(name, options) end
 
 ---@class jet.Set
 local Set = {}
+
+--- Adds the member.
 ---@param member string
 ---@return boolean # whether it is new
 function Set:add(member) end
+
+--- Whether it is a member.
 ---@param member string
 ---@return boolean
 function Set:has(member) end
+
+--- Removes the member.
 ---@param member string
 ---@return boolean # whether it was there
 function Set:remove(member) end
+
+--- How many members there are.
 ---@return integer
 function Set:count() end
+
+--- Walks all members, in no order; members may be changed meanwhile.
 ---@return fun(): string?
 function Set:pairs() end
+
+--- Removes all members.
 function Set:clear() end
 
 --- Keys in order of their scores.
@@ -378,13 +405,19 @@ function jet.zset(name, options) end
 
 ---@class jet.Zset
 local Zset = {}
+
+--- Gives the key that score.
 ---@param key jet.Value
 ---@param score number
 function Zset:set(key, score) end
+
+--- Adds to the key's score; one that is not there counts as 0.
 ---@param key jet.Value
 ---@param by? number default 1
 ---@return number # the new score
 function Zset:incr(key, by) end
+
+--- The score, or nil when the key is not there.
 ---@param key jet.Value
 ---@return number?
 function Zset:score(key) end
@@ -392,6 +425,8 @@ function Zset:score(key) end
 ---@param key jet.Value
 ---@return integer?
 function Zset:rank(key) end
+
+--- Removes the key.
 ---@param key jet.Value
 ---@return boolean # whether it was there
 function Zset:remove(key) end
@@ -406,8 +441,12 @@ function Zset:top(n, after) end
 ---@param n? integer default 1000
 ---@return { key: string, score: number }[]
 function Zset:range(min, max, n) end
+
+--- How many keys there are.
 ---@return integer
 function Zset:count() end
+
+--- Removes all keys.
 function Zset:clear() end
 
 ---@class jet.TopOptions
@@ -422,6 +461,8 @@ function jet.top(name, options) end
 
 ---@class jet.Top
 local Top = {}
+
+--- Counts the key once, or n times.
 ---@param key jet.Value
 ---@param n? integer default 1
 function Top:add(key, n) end
@@ -429,6 +470,8 @@ function Top:add(key, n) end
 ---@param n? integer default 10
 ---@return { key: string, count: integer, error: integer }[]
 function Top:list(n) end
+
+--- Forgets everything.
 function Top:clear() end
 
 --- A counter among the metrics, as moonjet_script_NAME.
@@ -491,6 +534,8 @@ function Queue:put(value) end
 ---@param timeout? jet.Duration default: for ever
 ---@return any
 function Queue:get(timeout) end
+
+--- How many values wait.
 ---@return integer
 function Queue:count() end
 
@@ -524,12 +569,14 @@ jet.http = {}
 ---@return jet.HttpResponse?, string?
 function jet.http.get(url, options) end
 
+--- Sends the body and waits for the answer, as `jet.http.get` does.
 ---@param url string
 ---@param body string | table a table is sent as JSON
 ---@param options? jet.HttpOptions
 ---@return jet.HttpResponse?, string?
 function jet.http.post(url, body, options) end
 
+--- Any method; otherwise as `jet.http.get`.
 ---@param request jet.HttpRequest
 ---@return jet.HttpResponse?, string?
 function jet.http.request(request) end
@@ -596,18 +643,22 @@ function jet.json.decode(text) end
 ---@class jet.Log
 jet.log = {}
 
+--- Logs a line at the level that `--log-level debug` shows.
 ---@param text string
 ---@param ... any as for string.format
 function jet.log.debug(text, ...) end
 
+--- Logs a line.
 ---@param text string
 ---@param ... any as for string.format
 function jet.log.info(text, ...) end
 
+--- Logs a warning.
 ---@param text string
 ---@param ... any as for string.format
 function jet.log.warn(text, ...) end
 
+--- Logs an error.
 ---@param text string
 ---@param ... any as for string.format
 function jet.log.error(text, ...) end
@@ -656,6 +707,16 @@ function Test:advance(duration) end
 --- Answers the script's HTTP requests: the function gets the request and returns a response.
 ---@param fn fun(request: jet.HttpRequest): { status: integer, body?: string | table, headers?: table } | nil, string?
 function Test:http(fn) end
+
+--- Answers the script's `jet.resolve`: the function gets the DID or handle and returns what is known
+--- of it, or nil and a message.
+---@param fn fun(who: string): jet.Identity | nil, string?
+function Test:resolve(fn) end
+
+--- A named set, as `moonjet ctl set` edits it; made when there is none.
+---@param name string
+---@return jet.Set
+function Test:set(name) end
 
 --- Requests the script has sent, since the last call.
 ---@return jet.HttpRequest[]

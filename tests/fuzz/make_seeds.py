@@ -3,6 +3,7 @@
 one a shape that a mutation would not find soon. Run from anywhere; files are only overwritten."""
 import base64
 import hashlib
+import json
 import os
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
@@ -136,3 +137,32 @@ for i, s in enumerate([DID, "did:web:example.com%3A80", "user.example.com", "app
                        "at://user.example.com", TIME, "0000-01-01T00:00:00.12345678901234567890+14:59",
                        "2024-02-29T23:59:59-00:01", "b" + text, "z\u00e9\u2028\U0001f600"]):
     write("syntax", "%02d" % i, s.encode())
+
+
+def data_model(v):
+    if isinstance(v, Link):
+        return {"$link": "b" + base64.b32encode(v).decode().lower().rstrip("=")}
+    if isinstance(v, bytes):
+        return {"$bytes": base64.b64encode(v).decode().rstrip("=")}
+    if isinstance(v, list):
+        return [data_model(x) for x in v]
+    return {k: data_model(x) for k, x in v.items()} if isinstance(v, dict) else v
+
+
+def event(kind, body):
+    return json.dumps({"did": DID, "time_us": 1767323045678000, "kind": kind, kind: body}).encode()
+
+
+for name, record in RECORDS.items():
+    body = {"rev": REV, "operation": "create", "collection": "app.example.post", "rkey": "self",
+            "record": data_model(record), "cid": data_model(cid(cbor(record)))["$link"]}
+    write("from_json", name, event("commit", body))
+    write("from_json", name + "-value", json.dumps(data_model(record), ensure_ascii=False).encode())
+    write("from_json", name + "-cbor", cbor(record))
+write("from_json", "delete", event("commit", {"rev": REV, "operation": "delete", "collection": "app.example.post",
+                                              "rkey": "self"}))
+write("from_json", "identity", event("identity", {"did": DID, "handle": "user.example.com", "seq": 8, "time": TIME}))
+write("from_json", "account", event("account", {"active": False, "did": DID, "seq": 9, "status": "takendown",
+                                                "time": TIME}))
+write("from_json", "numbers-wrong", b"[1.5,1e3,-0,01,9223372036854775808,-9223372036854775808]")
+write("from_json", "padded", b'{"a":{"$bytes":"AQ=="},"b":{"$bytes":"AR"},"c":{"$link":"bafkqaaa"}}')

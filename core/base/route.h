@@ -1,0 +1,26 @@
+/* Routes that scripts serve: a method and a path, as written in jet.serve("GET /path").
+ *
+ *   "GET /hello"                      that path
+ *   "POST /hooks/", a "*" behind it   every path that begins with /hooks/
+ *
+ * A HEAD request is answered by the route for GET. Of several that fit, a whole path beats a
+ * prefix, and a longer prefix a shorter one. Spans are borrowed from the text. */
+#pragma once
+
+#include "base/bytes.h"
+
+#define MJ_ROUTE_MAX 1024 /* bytes of a route's text */
+
+struct mj_route {
+    struct mj_span method; /* GET, POST, PUT, PATCH or DELETE */
+    struct mj_span path;   /* without the star */
+    bool prefix;
+};
+
+/* 0 or MJ_ESYNTAX with a sentence appended to `error` (NULL: none). */
+int mj_route_parse(struct mj_span text, struct mj_route *out, struct mj_buf *error);
+/* How well the route fits a percent-decoded path, whatever the method: 0 when it does not; of two,
+ * the larger one is the route to take. */
+size_t mj_route_fit(const struct mj_route *r, struct mj_span path);
+/* Is the request's method the route's? HEAD counts as GET. */
+bool mj_route_takes(const struct mj_route *r, struct mj_span method);

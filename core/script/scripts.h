@@ -1,0 +1,46 @@
+/* What the files of core/script share about the set of scripts; internal to core/script.
+ *
+ *   mj_scripts ─owns─▶ mj_script ─owns─▶ mj_vm ─owns─▶ graph, lent to the router
+ *
+ * A script is a file that runs now: its VM, where it came from, and its life (life.h). */
+#pragma once
+
+#include "script/life.h"
+#include "script/vm.h"
+
+struct mj_script {
+    struct mj_scripts *owner; /* borrowed */
+    struct mj_vm *vm;         /* owned */
+    char *path;               /* owned: as it was given */
+    uint64_t cfg_digest;      /* of the configuration it was loaded with */
+    int64_t loaded_us;        /* Unix time */
+    struct mj_life life;
+    enum mj_on_error on_error;
+    bool struck; /* the call in progress, or the last one, was a strike */
+    struct mj_metric *state, *strikes, *quarantines;
+};
+
+struct mj_scripts {
+    struct mj_router *router;   /* borrowed, may be NULL */
+    struct mj_guard *guard;     /* owned */
+    struct mj_script **scripts; /* owned, in load order */
+    size_t count;
+    void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);
+    void *stuck_ctx; /* borrowed */
+};
+
+/* script.c: a fresh script, loaded but in no router and no list. NULL with a sentence in `error`
+ * and the reason in *err. */
+struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
+                                 const struct mj_script_cfg *cfg, struct mj_buf *error, int *err);
+void mj__script_free(struct mj_script *script);
+
+/* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
+ * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens
+ * while the script is being loaded. */
+void mj__strike(struct mj_vm *vm);
+/* Ends quarantines that are over; monotonic µs. Returns when to call again, or -1. */
+int64_t mj__lives_tick(struct mj_scripts *s, int64_t now);
+/* " (2 strikes)", " (3 strikes, quarantined 4s)", or "" when the last call was no strike. Returns
+ * out. */
+const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap);
