@@ -77,6 +77,7 @@ static int setup(lua_State *L)
     mj_bind_flow(L);
     mj_bind_operator(L);
     mj_bind_counter(L);
+    mj_bind_words(L);
     mj_bind_secret(L);
     mj_bind_task(L);
     mj_bind_jet(L);
