@@ -121,7 +121,7 @@ static int private_set(lua_State *L)
 
 static int jet_set(lua_State *L)
 {
-    static const char *const names[] = {"max", "ttl", "persist", "file"};
+    static const char *const names[] = {"max", "ttl", "persist", "file", NULL};
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_state_options o = {0};
     struct mj_members *members = NULL;
@@ -135,7 +135,7 @@ static int jet_set(lua_State *L)
         if (is_list(L, 2)) {
             members = read_list(L, 2);
         } else {
-            mj_check_options(L, 2, "jet.set", names, MJ_COUNT(names));
+            mj_check_options(L, 2, "jet.set", names);
             mj_read_state_options(L, 2, "jet.set", &o);
             lua_getfield(L, 2, "file");
             if (lua_type(L, -1) == LUA_TSTRING)

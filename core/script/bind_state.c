@@ -3,7 +3,6 @@
  * across a call that may raise: keys and values are the Lua strings on the stack. */
 #include <math.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "script/bind.h"
 #include "script/bind_state.h"
@@ -72,72 +71,20 @@ const char *mj_check_state_name(lua_State *L, const char *what)
     return name;
 }
 
-/* Raises for an option nobody knows. */
-void mj_check_options(lua_State *L, int index, const char *what, const char *const *names, size_t n)
-{
-    luaL_checktype(L, index, LUA_TTABLE);
-    lua_pushnil(L);
-    while (lua_next(L, index)) {
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
-        size_t i = 0;
-        while (key && i < n && strcmp(names[i], key))
-            i++;
-        if (!key)
-            luaL_error(L, "%s: options have names, such as %s =", what, names[0]);
-        if (i == n) {
-            const char *near = mj_closest(key, names, n);
-            luaL_error(L,
-                       near ? "%s: there is no option '%s'; did you mean '%s'?"
-                            : "%s: there is no option '%s'",
-                       what, key, near);
-        }
-        lua_pop(L, 1);
-    }
-}
-
-int64_t mj_check_duration(lua_State *L, int index, const char *what, const char *role)
-{
-    size_t len = 0;
-    int64_t us;
-    const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, &len) : NULL;
-    if (!text)
-        luaL_error(L, "%s: %s is a text such as \"90s\", not %s", what, role,
-                   luaL_typename(L, index));
-    if (mj_duration_us(mj_span(text, len), &us) || us <= 0)
-        luaL_error(L, "%s: %s = '%s'; expected a time such as \"90s\" or \"1h30m\"", what, role,
-                   text);
-    return us;
-}
-
-/* A whole number of an option on the stack's top. */
-static uint64_t whole(lua_State *L, const char *what, const char *role, double least, double most)
-{
-    double n = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : NAN;
-    if (!(n >= least && n <= most) || n != floor(n))
-        luaL_error(L, "%s: %s is a whole number from %d to %d", what, role, (int)least, (int)most);
-    return (uint64_t)n;
-}
-
 void mj_read_state_options(lua_State *L, int index, const char *what, struct mj_state_options *out)
 {
-    lua_getfield(L, index, "max");
-    if (!lua_isnil(L, -1)) {
-        out->says_max = true;
-        out->max = whole(L, what, "max", 1, (double)MJ_STATE_MAX);
-    }
-    lua_getfield(L, index, "ttl");
-    if (!lua_isnil(L, -1)) {
-        out->says_ttl = true;
-        out->ttl_us = mj_check_duration(L, -1, what, "ttl");
-    }
+    out->max = (uint64_t)mj_integer_option(L, index, what, "max", 1, MJ_STATE_MAX, 0);
+    out->says_max = out->max != 0;
+    out->ttl_us = mj_duration_option(L, index, what, "ttl", -1);
+    out->says_ttl = out->ttl_us >= 0;
+    if (out->ttl_us == 0)
+        luaL_error(L, "%s: a 'ttl' of 0 would keep nothing", what);
     lua_getfield(L, index, "persist");
-    if (!lua_isnil(L, -1)) {
-        if (lua_type(L, -1) != LUA_TBOOLEAN)
-            luaL_error(L, "%s: persist is true or false", what);
-        out->says_persist = true;
-        out->persist = lua_toboolean(L, -1);
-    }
-    lua_pop(L, 3);
+    out->says_persist = !lua_isnil(L, -1);
+    if (out->says_persist && lua_type(L, -1) != LUA_TBOOLEAN)
+        luaL_error(L, "%s: 'persist' is true or false", what);
+    out->persist = lua_toboolean(L, -1);
+    lua_pop(L, 1);
 }
 
 int mj_raise_state(lua_State *L, const char *what, int err)
@@ -184,14 +131,14 @@ static int raise_plan(lua_State *L, const char *what, struct mj_buf *error)
 
 static int declare(lua_State *L, enum mj_state_type type, enum mj_slot slot, const char *what)
 {
-    static const char *const names[] = {"max", "ttl", "persist"};
+    static const char *const names[] = {"max", "ttl", "persist", NULL};
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_state_options o = {0};
     struct mj_state *state;
     mj_need_declare(L, what);
     const char *name = mj_check_state_name(L, what);
     if (!lua_isnoneornil(L, 2)) {
-        mj_check_options(L, 2, what, names, MJ_COUNT(names));
+        mj_check_options(L, 2, what, names);
         mj_read_state_options(L, 2, what, &o);
     }
     struct handle *h = push_handle(L, slot);
@@ -207,7 +154,7 @@ static int jet_zset(lua_State *L) { return declare(L, MJ_STATE_ZSET, MJ_SLOT_ZSE
 
 static int jet_top(lua_State *L)
 {
-    static const char *const names[] = {"k", "window"};
+    static const char *const names[] = {"k", "window", NULL};
     static const char *const what = "jet.top";
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_state *state;
@@ -216,14 +163,9 @@ static int jet_top(lua_State *L)
     mj_need_declare(L, what);
     const char *name = mj_check_state_name(L, what);
     if (!lua_isnoneornil(L, 2)) {
-        mj_check_options(L, 2, what, names, MJ_COUNT(names));
-        lua_getfield(L, 2, "k");
-        if (!lua_isnil(L, -1))
-            k = whole(L, what, "k", 1, MJ_TOP_K_MAX);
-        lua_getfield(L, 2, "window");
-        if (!lua_isnil(L, -1))
-            window = mj_check_duration(L, -1, what, "window");
-        lua_pop(L, 2);
+        mj_check_options(L, 2, what, names);
+        k = (size_t)mj_integer_option(L, 2, what, "k", 1, MJ_TOP_K_MAX, 100);
+        window = mj_duration_option(L, 2, what, "window", 0);
     }
     struct handle *h = push_handle(L, MJ_SLOT_TOP);
     vm->scratch.len = 0;
@@ -277,7 +219,9 @@ static int map_set(lua_State *L)
 {
     struct mj_state *s = check_state(L, MJ_SLOT_MAP, "map:set");
     struct mj_span key = mj_check_text(L, 2, "map:set", "key");
-    int64_t ttl = lua_isnoneornil(L, 4) ? 0 : mj_check_duration(L, 4, "map:set", "ttl");
+    int64_t ttl = lua_isnoneornil(L, 4) ? 0 : mj_check_duration(L, 4, "map:set");
+    if (!ttl && !lua_isnoneornil(L, 4))
+        return luaL_error(L, "map:set: a ttl of 0 would keep nothing");
     struct mj_value v = {0};
     switch (lua_type(L, 3)) {
     case LUA_TNIL:

@@ -13,10 +13,6 @@ void mj_need_running(lua_State *L, const char *what);
 struct mj_span mj_check_text(lua_State *L, int index, const char *what, const char *role);
 /* The name at 1 of what is declared. */
 const char *mj_check_state_name(lua_State *L, const char *what);
-void mj_check_options(lua_State *L, int index, const char *what, const char *const *names,
-                      size_t n);
-/* A duration in µs, above 0. */
-int64_t mj_check_duration(lua_State *L, int index, const char *what, const char *role);
 /* max, ttl, persist of the table. */
 void mj_read_state_options(lua_State *L, int index, const char *what, struct mj_state_options *out);
 /* Raises what a function of core/state returned. */

@@ -87,6 +87,7 @@ struct mj_shelf *mj_store_shelf(struct mj_store *s, const char *script)
         shelf->store = s;
         shelf->script = mj_strdup(script);
         shelf->budget.max = s->script_bytes;
+        shelf->now = mj_store_now(s);
         shelf->next = s->shelves;
         s->shelves = shelf;
     }
@@ -152,10 +153,21 @@ static bool bury(struct mj_shelf *shelf, int64_t now)
     return shelf->dying != NULL;
 }
 
+int64_t mj_shelf_now(const struct mj_shelf *shelf, const struct mj_state *s)
+{
+    bool exact =
+        s->type == MJ_STATE_TOP
+            ? s->top.window_us != 0
+            : atomic_load_explicit(&((struct mj_state *)s)->cells.ttl_us, memory_order_relaxed) ||
+                  s->cells.ends.count;
+    return exact ? mj_store_now(shelf->store) : shelf->now;
+}
+
 int64_t mj_shelf_step(struct mj_shelf *shelf, int64_t budget_us)
 {
     int64_t start = mj_mono_us(), now = mj_store_now(shelf->store);
     bool more;
+    shelf->now = now;
     do {
         more = bury(shelf, now);
         for (size_t i = 0; i < shelf->count; i++)
@@ -163,7 +175,7 @@ int64_t mj_shelf_step(struct mj_shelf *shelf, int64_t budget_us)
     } while (more && mj_mono_us() - start < budget_us);
     for (size_t i = 0; i < shelf->count; i++)
         tell_metrics(shelf->states[i]);
-    return more ? 0 : STEP_US;
+    return more ? 0 : shelf->count || shelf->dying ? STEP_US : -1;
 }
 
 int64_t mj_store_step(struct mj_store *s, int64_t budget_us)
@@ -173,7 +185,7 @@ int64_t mj_store_step(struct mj_store *s, int64_t budget_us)
     do
         more = mj_sets_step(s->sets, STEP_CELLS);
     while (more && mj_mono_us() - start < budget_us);
-    return more ? 0 : STEP_US;
+    return more ? 0 : mj_sets_count(s->sets) ? STEP_US : -1;
 }
 
 /* ---- plans ---- */

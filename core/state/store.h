@@ -68,8 +68,11 @@ int64_t mj_store_now(const struct mj_store *s); /* Unix µs */
  * it stays as long as the store, so that a script which comes back finds what it knew. */
 struct mj_shelf *mj_store_shelf(struct mj_store *s, const char *script);
 struct mj_store *mj_shelf_store(const struct mj_shelf *shelf);
+/* Unix µs for an operation on the state: exact where ends depend on it, else as of the last step.
+ */
+int64_t mj_shelf_now(const struct mj_shelf *shelf, const struct mj_state *s);
 /* What is due on the shelf: ends, memory, writing; for about budget_us. Returns after how many µs
- * to call it again. */
+ * to call it again; -1: not before something is declared. */
 int64_t mj_shelf_step(struct mj_shelf *shelf, int64_t budget_us);
 /* The same for the named sets. */
 int64_t mj_store_step(struct mj_store *s, int64_t budget_us);

@@ -12,6 +12,7 @@ struct mj_shelf {
     size_t count;
     struct mj_state *dying; /* owned: nobody has them any more */
     struct mj_state_budget budget;
+    int64_t now; /* Unix µs, of the last step */
     struct mj_shelf *next;
 };
 

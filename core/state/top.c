@@ -234,8 +234,11 @@ size_t mj_top_count(const struct mj_top *t)
 
 bool mj_top_step(struct mj_top *t, int64_t now, size_t n)
 {
-    for (size_t i = 0; i < MJ_TOP_SLICES && !t->going; i++)
-        if (t->slices[i].table && is_over(t, &t->slices[i], now))
+    bool more = dig(t, n);
+    for (size_t i = 0; i < MJ_TOP_SLICES && !more; i++)
+        if (t->slices[i].table && is_over(t, &t->slices[i], now)) {
             drop(t, &t->slices[i]);
-    return dig(t, n);
+            more = true;
+        }
+    return more;
 }
