@@ -325,16 +325,17 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
     mj__sched_set_services(s->sched, services);
 }
 
+/* The earlier of two waits; negative ones are none. */
+static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
+    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
     int64_t next = mj__sched_run(s->sched, budget_us);
-    for (size_t i = 0; i <= s->count; i++) {
-        int64_t due = i < s->count ? mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP)
-                                   : mj_store_step(s->store, STATE_STEP);
-        if (due >= 0 && (next < 0 || due < next))
-            next = due;
-    }
-    return next;
+    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    for (size_t i = 0; i < s->count; i++)
+        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
+    return sooner(next, mj_store_step(s->store, STATE_STEP));
 }
 
 bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
