@@ -134,8 +134,10 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
-    if (vm)
+    if (vm) {
         vm->sched = s->sched;
+        vm->strict = s->strict;
+    }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
         mj_vm_free(vm);
@@ -302,6 +304,8 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
     mj__sched_set_services(s->sched, services);
 }
 
+void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
     return mj__sched_run(s->sched, budget_us);
@@ -351,12 +355,11 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
         return;
     }
     bool commit = ev->kind == MJ_KIND_COMMIT;
-    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script",
-                   "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, name, len, (const char *)shown.ptr,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
-                   strikes);
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s",
+                   place, name, len, (const char *)shown.ptr, commit ? "at://" : "",
+                   (int)ev->did.len, (const char *)ev->did.ptr, commit ? "/" : "",
+                   (int)ev->collection.len, (const char *)ev->collection.ptr, commit ? "/" : "",
+                   (int)ev->rkey.len, (const char *)ev->rkey.ptr, strikes);
 }
 
 /* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
@@ -404,6 +407,8 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
     int64_t ns;
     vm->script->struck = false;
     vm->doing = n->name;
+    if (MJ_UNLIKELY(vm->strict))
+        mj_fresh_handles(vm);
     vm->ev = ev;
     vm->generation++;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);
