@@ -14,7 +14,8 @@ void mj_held_need(lua_State *L, size_t bytes)
     }
     if (MJ_LIKELY(bytes <= vm->cap && vm->used <= vm->cap - bytes))
         return;
-    mj__vm_relieve(vm, mj_guard_now());
+    mj_guard_check(L);
+    lua_gc(L, LUA_GCCOLLECT, 0);
     if (bytes <= vm->cap && vm->used <= vm->cap - bytes)
         return;
     /* The allocator refuses as much, and LuaJIT raises its own error, which counts as what it is.
