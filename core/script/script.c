@@ -308,7 +308,10 @@ void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
-    return mj__sched_run(s->sched, budget_us);
+    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
+    int64_t next = mj__sched_run(s->sched, budget_us);
+    life = life < 0 ? -1 : life > now ? life - now : 0;
+    return next < 0 || (life >= 0 && life < next) ? life : next;
 }
 
 bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
