@@ -31,11 +31,12 @@ int64_t mj_duration_option(lua_State *L, int index, const char *what, const char
                            int64_t def);
 int64_t mj_integer_option(lua_State *L, int index, const char *what, const char *name,
                           int64_t least, int64_t most, int64_t def);
-/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c: the rest alike. */
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_secret.c: the rest alike. */
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+void mj_bind_secret(lua_State *L);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);

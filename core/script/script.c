@@ -9,13 +9,15 @@
 #include "flow/operator.h"
 #include "script/bind.h"
 #include "script/scripts.h"
+#include "script/secrets.h"
 #include "script/source.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define ERROR_BURST     10 /* logged per second and script; all are counted */
+#define MESSAGE_MAX     1000 /* bytes of an error's text */
+#define ERROR_BURST     10   /* logged per second and script; all are counted */
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
@@ -55,6 +57,7 @@ static int fill_config(lua_State *L)
     const char *table = mj_vm_of(L)->cfg->config_lua;
     const struct mj_strings *config = mj_vm_of(L)->cfg->config;
     mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    int target = lua_gettop(L);
     if (table) {
         lua_pushfstring(L, "return %s", table);
         if (luaL_loadbufferx(L, lua_tostring(L, -1), lua_objlen(L, -1), "=config", "t"))
@@ -65,9 +68,9 @@ static int fill_config(lua_State *L)
         while (lua_next(L, -2)) {
             lua_pushvalue(L, -2);
             lua_insert(L, -2);
-            lua_rawset(L, 1);
+            lua_rawset(L, target);
         }
-        lua_settop(L, 1);
+        lua_settop(L, target);
     }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');
@@ -94,8 +97,9 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     vm->call_ns = 1000 * (cfg->call_us ? cfg->call_us : CALL_DEFAULT);
     vm->slow_ns = 1000 * (cfg->slow_us ? cfg->slow_us : SLOW_DEFAULT);
     vm->cfg = cfg;
+    vm->path = path;
+    vm->doing = "loading";
     int status = lua_cpcall(L, fill_config, NULL);
-    vm->cfg = NULL;
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
@@ -103,12 +107,14 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
+    vm->cfg = NULL;
     if (status) {
         const char *text = error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
-        mj_buf_puts(error, text);
+        struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch);
+        mj_buf_put(error, shown.ptr, shown.len);
         return MJ_EINVAL;
     }
     lua_settop(L, 0);
@@ -150,6 +156,7 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                       "How often a script was left out for a while.", "script=\"%s\"", label),
     };
     vm->script = script;
+    vm->path = script->path;
     return script;
 }
 
@@ -195,9 +202,50 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
     };
 }
 
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    (void)budget_us;
+    int64_t now = mj_mono_us(), due = mj__lives_tick(s, now);
+    return due < 0 ? -1 : due > now ? due - now : 0;
+}
+
 /* ---- strikes ---- */
 
-static void pause_script(struct mj_script *script, bool paused) { script->vm->paused = paused; }
+static void pause_script(struct mj_script *script, bool paused)
+{
+    script->vm->paused = paused;
+    if (script->owner->router)
+        mj_router_pause(script->owner->router, script->vm->graph, paused,
+                        script->on_error == MJ_ON_ERROR_DROP);
+}
+
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
+{
+    struct mj_script *script = s->scripts[i];
+    if (n)
+        mj_life_quarantine(&script->life, n, mj_mono_us());
+    else
+        script->life.state = MJ_LIFE_OUT;
+    mj_metric_add(script->quarantines, 1);
+    mj_metric_set(script->state, script->life.state);
+    pause_script(script, true);
+}
+
+static void on_stuck(void *ctx, lua_State *L)
+{
+    struct mj_scripts *s = ctx;
+    const struct mj_vm *vm = mj_vm_of(L);
+    struct mj_stuck stuck = {vm->path, vm->doing};
+    s->on_stuck(s->stuck_ctx, &stuck);
+}
+
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx)
+{
+    s->on_stuck = fn;
+    s->stuck_ctx = ctx;
+    mj_guard_on_stuck(s->guard, on_stuck, s);
+}
 
 void mj__strike(struct mj_vm *vm)
 {
@@ -263,15 +311,18 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
         snprintf(place, sizeof place, "%s:%u", n->file, n->line);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
     bool commit = ev->kind == MJ_KIND_COMMIT;
     /* Strikes are few: each of them is told. */
     struct mj_log_gate open = {0};
     char strikes[64];
     mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
-                   "script", "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s%s", place, n->name, message,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
+                   "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, n->name,
+                   (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX),
+                   (const char *)shown.ptr, commit ? "at://" : "", (int)ev->did.len,
+                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
+                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
+                   (const char *)ev->rkey.ptr,
                    mj__strike_words(vm->script, strikes, sizeof strikes));
 }
 
@@ -319,6 +370,7 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
 {
     int64_t ns;
     vm->script->struck = false;
+    vm->doing = n->name;
     vm->ev = ev;
     vm->generation++;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);

@@ -62,8 +62,9 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
-    struct mj_script *script; /* borrowed; NULL while loading */
-    bool paused;              /* quarantined: neither its functions nor its tasks run */
+    struct mj_secret *secrets; /* owned: values that log lines must not show */
+    struct mj_script *script;  /* borrowed; NULL while loading */
+    bool paused;               /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
     const struct mj_event *ev; /* borrowed; NULL between calls */
@@ -71,6 +72,9 @@ struct mj_vm {
     uint32_t generation;       /* +1 per call */
     void *event_ud, *record_ud;
     const char *stack; /* where the C stack was when the call began */
+    /* What the watchdog's thread says of a call that is stuck: */
+    const char *path;  /* borrowed: the script's, as it was given */
+    const char *doing; /* borrowed: the node or task */
 
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
