@@ -256,7 +256,9 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
-    return NULL;
+    /* What had no room for its copy does not keep main from going on. */
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    return copies ? ev : NULL;
 }
 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
