@@ -536,6 +536,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t s
     struct mj_event now = *ev;
     now.time_us = next_time(r);
     r->output_count = 0;
+    mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct output){&now, streams, prints};
     if (r->plan.reader_count)
         run_readers(r, &now);
@@ -558,6 +559,8 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
         r->pauses_changed = false;
     }
     r->output_count = 0;
+    /* Another event may have lain at this address. */
+    mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
     if (r->plan.members[0].paused)
         return;
     for (size_t i = 0; i < g->count; i++) {
