@@ -13,6 +13,7 @@ struct mj_script {
     struct mj_vm *vm;         /* owned */
     char *path;               /* owned: as it was given */
     uint64_t cfg_digest;      /* of the configuration it was loaded with */
+    size_t place;             /* reload.c's own */
     int64_t loaded_us;        /* Unix time */
     struct mj_life life;
     enum mj_on_error on_error;
@@ -34,6 +35,9 @@ struct mj_scripts {
 struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                                  const struct mj_script_cfg *cfg, struct mj_buf *error, int *err);
 void mj__script_free(struct mj_script *script);
+
+/* reload.c: tells two configurations of a script apart. */
+uint64_t mj__cfg_digest(const struct mj_script_cfg *cfg);
 
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
  * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens

@@ -18,6 +18,7 @@
 #include "flow/graph.h"
 #include "script/guard.h"
 #include "script/script.h"
+#include "script/source.h"
 
 enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC, MJ_CONTEXT_TASK };
 
@@ -62,6 +63,7 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_sources sources; /* owned: the files it was loaded from */
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
     bool paused;               /* quarantined: neither its functions nor its tasks run */
