@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "flow/operator.h"
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
@@ -326,6 +327,17 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
                    mj__strike_words(vm->script, strikes, sizeof strikes));
 }
 
+/* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
+ * script's cap must not be in the way. */
+static void push_message(lua_State *L, const char *text)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_pushfstring(L, text, luaL_typename(L, -1));
+    vm->cap = cap;
+}
+
 static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
 {
     if (n->type == MJ_NODE_TAP)
@@ -334,8 +346,7 @@ static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
         return lua_toboolean(L, -1) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
     if (mj_is_event(L, -1))
         return MJ_VERDICT_PASS;
-    lua_pushfstring(L, "map returns the event it was given, or nil to drop it, not %s",
-                    luaL_typename(L, -1));
+    push_message(L, "map returns the event it was given, or nil to drop it, not %s");
     return MJ_VERDICT_ERROR;
 }
 
@@ -355,27 +366,44 @@ static enum mj_verdict on_paused(const struct mj_script *script, const struct mj
     return main && script->on_error != MJ_ON_ERROR_DROP ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
 }
 
+/* Calls the node's function on the event: a Lua status, and the result or error at the top. */
+static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event *ev)
+{
+    int64_t ns;
+    vm->script->struck = false;
+    vm->doing = n->name;
+    vm->ev = ev;
+    vm->generation++;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);
+    mj_vm_push_slot(vm->L, MJ_SLOT_EVENT);
+    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    if (MJ_UNLIKELY(ns > vm->slow_ns))
+        mj_metric_add(vm->slow, 1);
+    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
+    return status;
+}
+
+static void end_call(struct mj_vm *vm)
+{
+    vm->ev = NULL;
+    vm->patch = NULL;
+    lua_settop(vm->L, 0);
+}
+
 enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
 {
     struct mj_vm *vm = n->ctx;
     lua_State *L = vm->L;
-    int64_t ns;
     if (MJ_UNLIKELY(vm->paused)) {
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         return on_paused(vm->script, n);
     }
-    vm->script->struck = false;
-    vm->doing = n->name;
-    vm->ev = ev;
-    vm->generation++;
     if (n->type == MJ_NODE_MAP) {
         mj_patch_begin(&n->patch, ev->record);
         vm->patch = &n->patch;
     }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, n->ref);
-    mj_vm_push_slot(L, MJ_SLOT_EVENT);
-    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         report(vm, n, ev);
@@ -383,11 +411,51 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
     }
-    if (MJ_UNLIKELY(ns > vm->slow_ns))
-        mj_metric_add(vm->slow, 1);
-    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
-    vm->ev = NULL;
-    vm->patch = NULL;
-    lua_settop(L, 0);
+    end_call(vm);
+    return verdict;
+}
+
+/* The key that the value at the top stands for. */
+static enum mj_verdict key_of(lua_State *L, uint64_t *hash)
+{
+    int type = lua_type(L, -1);
+    size_t len = 0;
+    lua_Number number;
+    const char *text;
+    switch (type) {
+    case LUA_TNIL:
+        return MJ_VERDICT_DROP;
+    case LUA_TSTRING:
+        text = lua_tolstring(L, -1, &len);
+        *hash = mj_key_hash(mj_span(text, len));
+        return MJ_VERDICT_PASS;
+    case LUA_TNUMBER:
+        number = lua_tonumber(L, -1);
+        *hash = ~mj_key_hash(mj_span(&number, sizeof number));
+        return MJ_VERDICT_PASS;
+    case LUA_TBOOLEAN:
+        *hash = (uint64_t)lua_toboolean(L, -1);
+        return MJ_VERDICT_PASS;
+    default:
+        push_message(L, "'by' returns a text, a number, true or false, or nil to let the event "
+                        "through, not %s");
+        return MJ_VERDICT_ERROR;
+    }
+}
+
+enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev, uint64_t *hash)
+{
+    struct mj_vm *vm = n->ctx;
+    /* An event that is to pass has no key. */
+    if (MJ_UNLIKELY(vm->paused))
+        return on_paused(vm->script, n) == MJ_VERDICT_PASS ? MJ_VERDICT_DROP : MJ_VERDICT_ERROR;
+    int status = call_node(vm, n, ev);
+    enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
+        report(vm, n, ev);
+        if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
+            verdict = MJ_VERDICT_DROP;
+    }
+    end_call(vm);
     return verdict;
 }

@@ -73,6 +73,7 @@ static int setup(lua_State *L)
     lua_newtable(L);
     mj_bind_event(L);
     mj_bind_flow(L);
+    mj_bind_operator(L);
     mj_bind_counter(L);
     mj_bind_secret(L);
     mj_bind_jet(L);

@@ -116,6 +116,8 @@ static inline void mj_vm_push_slot(lua_State *L, enum mj_slot slot)
 
 /* What where, map and tap nodes call: script.c. */
 enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *ev);
+/* What dedupe and limit nodes whose `by` is a function call: a mj_key_fn. */
+enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *ev, uint64_t *hash);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);
