@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "script/scripts.h"
 #include "script/source.h"
+#include "script/task.h"
 
 static void mix(struct mj_buf *b, const void *p, size_t n)
 {
@@ -50,12 +51,6 @@ static struct mj_script *find(const struct mj_scripts *s, const char *path)
     return NULL;
 }
 
-static void retire(struct mj_scripts *s, struct mj_script *script)
-{
-    (void)s;
-    mj__script_free(script);
-}
-
 /* Loads the spec and puts it where `old` (NULL: nowhere) is. The script that runs afterwards: the
  * new one, or on failure the old one. */
 static struct mj_script *replace(struct mj_scripts *s, struct mj_script *old,
@@ -79,7 +74,9 @@ static struct mj_script *replace(struct mj_scripts *s, struct mj_script *old,
     mj_buf_printf(report, "%s: %s, %zu node%s\n", spec->path, old ? "reloaded" : "added",
                   script->vm->graph->count, script->vm->graph->count == 1 ? "" : "s");
     if (old)
-        retire(s, old);
+        mj__retire(s, old);
+    if (s->router)
+        mj__tasks_begin(script->vm);
     return script;
 }
 
@@ -178,7 +175,7 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
             mj_router_swap(s->router, s->scripts[i]->vm->graph, NULL, &error);
         mj_buf_printf(report, "%s: removed\n", s->scripts[i]->path);
         out->removed++;
-        retire(s, s->scripts[i]);
+        mj__retire(s, s->scripts[i]);
     }
     /* As the router has them now: the old ones by their places, the new ones behind. */
     for (size_t place = 0; place < s->count; place++)

@@ -24,8 +24,11 @@ struct mj_script {
 struct mj_scripts {
     struct mj_router *router;   /* borrowed, may be NULL */
     struct mj_guard *guard;     /* owned */
+    struct mj_sched *sched;     /* owned */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
+    struct mj_script **retired; /* owned: replaced, and still ending */
+    size_t retired_count;
     void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);
     void *stuck_ctx; /* borrowed */
 };
@@ -35,10 +38,16 @@ struct mj_scripts {
 struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                                  const struct mj_script_cfg *cfg, struct mj_buf *error, int *err);
 void mj__script_free(struct mj_script *script);
+/* Takes a script that no router has any more: its tasks get some seconds to end, then it is freed.
+ */
+void mj__retire(struct mj_scripts *s, struct mj_script *script);
+/* Frees those that have ended. True when none is left. */
+bool mj__retired_tick(struct mj_scripts *s);
 
 /* reload.c: tells two configurations of a script apart. */
 uint64_t mj__cfg_digest(const struct mj_script_cfg *cfg);
 
+/* strikes.c */
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
  * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens
  * while the script is being loaded. */
