@@ -32,6 +32,30 @@ static void health(void *ctx, struct mj_buf *json)
     run_put_sources(run, json);
 }
 
+/* Something came from another thread, or SIGHUP. */
+static void on_wake(void *ctx)
+{
+    struct run *run = ctx;
+    if (mj_loop_hung_up(run->loop)) {
+        MJ_AUTO_BUF report = {0};
+        run_reload(run, false, NULL, &report);
+    }
+    run_take_calls(run);
+    run_scripts(run);
+}
+
+static void wake(void *ctx) { mj_loop_wake(((struct run *)ctx)->loop); }
+
+/* Where `moonjet ctl` finds us: "none" for nowhere. Appended to `out`; NULL when there is none. */
+static const char *control_path(const struct run_cfg *cfg, struct mj_buf *out)
+{
+    if (cfg->control && *cfg->control)
+        mj_buf_puts(out, strcmp(cfg->control, "none") == 0 ? "" : cfg->control);
+    else if (cfg->data && *cfg->data)
+        mj_buf_printf(out, "%s/control.sock", cfg->data);
+    return out->len ? mj_buf_cstr(out) : NULL;
+}
+
 /* The original server's variables without a counterpart here. */
 static void note_unused_variables(void)
 {
@@ -150,6 +174,7 @@ static int route(const struct run_settings *settings, char **argv)
     struct mj_server *server = NULL;
     struct mj_journal *journal = NULL;
     struct mj_dictionary dictionary = {0};
+    MJ_AUTO_BUF control = {0};
     run.loop = mj_loop_new();
     status = open_journal(&run, cfg, &journal);
     if (!status)
@@ -170,8 +195,13 @@ static int route(const struct run_settings *settings, char **argv)
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
+    run.settings = settings;
+    run.calls = mj_calls_new(wake, &run);
     struct mj_server_cfg server_cfg = {.listen = cfg->listen,
                                        .metrics_listen = cfg->metrics_listen,
+                                       .control = control_path(cfg, &control),
+                                       .request = mj_calls_put,
+                                       .request_ctx = run.calls,
                                        .journal = journal,
                                        .streams = run.streams,
                                        .dictionary = mj_buf_span(&dictionary.bytes),
@@ -186,6 +216,10 @@ static int route(const struct run_settings *settings, char **argv)
         goto out; /* it has said why */
     say_where(cfg, server, run.streams);
     mj_loop_stop_on_signals(run.loop);
+    mj_loop_wake_on_hangup(run.loop);
+    mj_loop_on_wake(run.loop, on_wake, &run);
+    if (cfg->watch && run_watch(&run))
+        goto out;
     mj_loop_every(run.loop, 1000, run_copy_sources, &run);
     run_start_scripts(&run);
     run_restart_armed();
@@ -194,9 +228,12 @@ static int route(const struct run_settings *settings, char **argv)
              : atomic_load(&run.failed) ? MJ_EXIT_FAILED
                                         : MJ_EXIT_OK;
 out:
-    mj_server_stop(server);
     run_stop_sources(&run);
+    run_end_scripts(&run);
+    run_unwatch(&run);
     run_stop_scripts(&run);
+    mj_server_stop(server);
+    mj_calls_free(run.calls);
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
     mj_streams_free(run.streams);

@@ -155,7 +155,7 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
         size_t at = 0;
         while (old && s->scripts[at] != old)
             at++;
-        if (old && !all && !changed(old, spec.cfg))
+        if (old && (spec.keep || (!all && !changed(old, spec.cfg))))
             out->kept++;
         else
             script = replace(s, old, &spec, out, report);

@@ -154,7 +154,7 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
         .vm = vm,
         .path = mj_strdup(path),
         .cfg_digest = mj__cfg_digest(cfg),
-        .loaded_us = mj_now_us(),
+        .loaded_us = mj_mono_us(),
         .on_error = cfg->on_error,
         .state = mj_metric("moonjet_script_state", MJ_GAUGE,
                            "0 running, 1 degraded, 2 quarantined, 3 out until it is reloaded.",
@@ -211,7 +211,7 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
         .left_us = script->life.state == MJ_LIFE_QUARANTINED && left > 0 ? left : 0,
         .heap = script->vm->used,
         .heap_max = script->vm->cap,
-        .loaded_us = script->loaded_us,
+        .age_us = mj_mono_us() - script->loaded_us,
     };
 }
 

@@ -14,7 +14,7 @@ struct mj_script {
     char *path;               /* owned: as it was given */
     uint64_t cfg_digest;      /* of the configuration it was loaded with */
     size_t place;             /* reload.c's own */
-    int64_t loaded_us;        /* Unix time */
+    int64_t loaded_us;        /* monotonic */
     struct mj_life life;
     enum mj_on_error on_error;
     bool struck; /* the call in progress, or the last one, was a strike */
