@@ -139,8 +139,10 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
-    if (vm)
+    if (vm) {
         vm->sched = s->sched;
+        vm->strict = s->strict;
+    }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
         mj_vm_free(vm);
@@ -221,6 +223,8 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 {
     mj__sched_set_services(s->sched, services);
 }
+
+void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
@@ -352,6 +356,8 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
     int64_t ns;
     vm->script->struck = false;
     vm->doing = n->name;
+    if (MJ_UNLIKELY(vm->strict))
+        mj_fresh_handles(vm);
     vm->ev = ev;
     vm->generation++;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);

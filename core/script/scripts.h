@@ -25,6 +25,7 @@ struct mj_scripts {
     struct mj_router *router;   /* borrowed, may be NULL */
     struct mj_guard *guard;     /* owned */
     struct mj_sched *sched;     /* owned */
+    bool strict;                /* mj_scripts_strict() */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
     struct mj_script **retired; /* owned: replaced, and still ending */
