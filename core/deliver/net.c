@@ -163,7 +163,6 @@ void mj_net_stop(struct mj_net *n)
 {
     if (!n)
         return;
-    n->wake = NULL;
     mj_http_stop(n->http);
     mj_resolver_free(n->resolver);
     for (struct letter *l = take_all(n), *next; l; l = next) {

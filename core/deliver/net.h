@@ -16,7 +16,8 @@ struct mj_net_cfg {
     size_t allow_count;
     const char *plc; /* borrowed until stop: resolve.h */
     const char *dns; /* the same */
-    /* Called on the net thread when there are answers and there were none; NULL for none. */
+    /* Called on the net thread, until mj_net_stop() returns, when there are answers and there were
+     * none; NULL for none. */
     void (*wake)(void *ctx);
     void *ctx;
     /* Limits; zeros for the defaults. `reach` is filled in here. */
