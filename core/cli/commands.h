@@ -5,6 +5,7 @@
 
 extern const struct mj_command mj_cmd_simulate;
 extern const struct mj_command mj_cmd_check;
+extern const struct mj_command mj_cmd_backtest;
 extern const struct mj_command mj_cmd_decode;
 extern const struct mj_command mj_cmd_record;
 extern const struct mj_command mj_cmd_replay;
@@ -15,3 +16,4 @@ extern const struct mj_command mj_cmd_bench;
 extern const struct mj_command mj_cmd_journal;
 extern const struct mj_command mj_cmd_dictionary;
 extern const struct mj_command mj_cmd_load;
+extern const struct mj_command mj_cmd_test;

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/options.h"
 #include "script/bind.h"
+#include "script/secrets.h"
 
 #define LOG_BURST 50 /* lines per second and script */
 #define LOG_MAX   4096
@@ -24,8 +25,10 @@ static int host_log(lua_State *L)
     size_t len;
     int level = mj_log_level_parse(luaL_checkstring(L, 1));
     const char *text = luaL_checklstring(L, 2, &len);
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_span(text, len), &vm->scratch);
     mj_log_limited(&vm->log_gate, LOG_BURST, level < 0 ? MJ_LOG_INFO : (enum mj_log_level)level,
-                   vm->graph->script, "%.*s", (int)(len < LOG_MAX ? len : LOG_MAX), text);
+                   vm->graph->script, "%.*s", (int)(shown.len < LOG_MAX ? shown.len : LOG_MAX),
+                   (const char *)shown.ptr);
     return 0;
 }
 

@@ -16,6 +16,8 @@
 #define TICK_IDLE_NS INT64_C(50000000)
 #define COUNT_SLOW   10000 /* instructions between looks at the clock, without hook checks */
 #define GRACE_NS     INT64_C(10000000) /* of CPU, past the deadline */
+#define STUCK_NS     INT64_C(2000000000)
+#define STUCK_CPU_NS INT64_C(1000000000)
 
 struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */
@@ -25,6 +27,12 @@ struct mj_guard {
     int64_t budget;
     int64_t late; /* CPU clock when the call was first seen past its deadline; 0 = not yet */
     bool stopped; /* the hook has raised */
+    struct {
+        void (*fn)(void *ctx, lua_State *L);
+        void *ctx;          /* borrowed */
+        int64_t call;       /* the late one */
+        int64_t since, cpu; /* when it was first seen late, by the clock and by its thread's CPU */
+    } stuck;                /* the watchdog's, once it is set */
     pthread_t watchdog;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -141,6 +149,40 @@ static void send_signal(struct mj_guard *g)
 #endif
 }
 
+/* The CPU time of a thread of this process, by its kernel id: pthread_getcpuclockid()'s answer,
+ * without a pthread_t. */
+static int64_t cpu_of(int tid)
+{
+    struct timespec t;
+    clockid_t clock = (clockid_t)(~(unsigned)tid << 3 | 6);
+    return clock_gettime(clock, &t) ? 0 : (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A call past its deadline that no signal ends is in C. A process that was held up as a whole is
+ * late, too, so the thread must have been computing. */
+static void look_for_stuck(struct mj_guard *g, int64_t call, int64_t now)
+{
+    int tid = atomic_load_explicit(&g->tid, memory_order_relaxed);
+    if (!g->stuck.fn)
+        return;
+    if (g->stuck.call != call) {
+        g->stuck.call = call;
+        g->stuck.since = now;
+        g->stuck.cpu = cpu_of(tid);
+    } else if (now - g->stuck.since >= STUCK_NS && cpu_of(tid) - g->stuck.cpu >= STUCK_CPU_NS) {
+        g->stuck.fn(g->stuck.ctx, atomic_load_explicit(&g->L, memory_order_relaxed));
+        g->stuck.since = now;
+    }
+}
+
+void mj_guard_on_stuck(struct mj_guard *g, void (*fn)(void *ctx, lua_State *L), void *ctx)
+{
+    pthread_mutex_lock(&g->lock);
+    g->stuck.fn = fn;
+    g->stuck.ctx = ctx;
+    pthread_mutex_unlock(&g->lock);
+}
+
 static void *watch(void *arg)
 {
     struct mj_guard *g = arg;
@@ -150,8 +192,11 @@ static void *watch(void *arg)
         int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
-        if (deadline && now >= deadline)
-            send_signal(g);
+        if (deadline && now >= deadline) {
+            if (MOONJET_LUAJIT_CHECKHOOK)
+                send_signal(g);
+            look_for_stuck(g, calls, now);
+        }
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
         seen = calls;
         struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
@@ -164,11 +209,11 @@ static void *watch(void *arg)
 struct mj_guard *mj_guard_new(void)
 {
     struct mj_guard *g = mj_calloc(1, sizeof *g);
-    if (!MOONJET_LUAJIT_CHECKHOOK)
-        return g;
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&sa.sa_mask);
-    sigaction(SIGURG, &sa, NULL);
+    if (MOONJET_LUAJIT_CHECKHOOK) {
+        struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+        sigemptyset(&sa.sa_mask);
+        sigaction(SIGURG, &sa, NULL);
+    }
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -189,15 +234,13 @@ void mj_guard_free(struct mj_guard *g)
 {
     if (!g)
         return;
-    if (MOONJET_LUAJIT_CHECKHOOK) {
-        pthread_mutex_lock(&g->lock);
-        g->quit = true;
-        pthread_cond_signal(&g->wake);
-        pthread_mutex_unlock(&g->lock);
-        pthread_join(g->watchdog, NULL);
-        pthread_cond_destroy(&g->wake);
-        pthread_mutex_destroy(&g->lock);
-    }
+    pthread_mutex_lock(&g->lock);
+    g->quit = true;
+    pthread_cond_signal(&g->wake);
+    pthread_mutex_unlock(&g->lock);
+    pthread_join(g->watchdog, NULL);
+    pthread_cond_destroy(&g->wake);
+    pthread_mutex_destroy(&g->lock);
     if (current == g)
         current = NULL;
     free(g);

@@ -12,6 +12,9 @@
  * Past the deadline a call is stopped once it has spent another 10 ms of CPU: a thread that a busy
  * machine held back is late without having done anything wrong.
  *
+ * A call that is stuck inside a C function of LuaJIT's reaches no hook. The watchdog sees that,
+ * too, and tells whoever asked for it (mj_guard_on_stuck()): only the process can be ended then.
+ *
  * One guard per set of scripts; one call at a time; the thread may differ from call to call. */
 #pragma once
 
@@ -23,10 +26,14 @@
 
 struct mj_guard;
 
-/* Starts the watchdog if this build needs one. Takes SIGURG, process-wide, for good. */
+/* Starts the watchdog. Takes SIGURG, process-wide, for good. */
 struct mj_guard *mj_guard_new(void);
 void mj_guard_free(struct mj_guard *g); /* no call may be running */
 
+/* Calls `fn` on the watchdog's thread when a call is 2 s past its deadline, has been computing for
+ * half of that, and still does not end. Before the first call. What fn reads of the state must be
+ * what does not change during a call. */
+void mj_guard_on_stuck(struct mj_guard *g, void (*fn)(void *ctx, lua_State *L), void *ctx);
 /* Prepares a fresh state: JIT on or off, and the permanent hook where that is the way. */
 void mj_guard_setup(lua_State *L);
 /* A call of at most budget_ns begins at now_ns (mj_guard_now()). */

@@ -25,6 +25,8 @@ struct mj_scripts {
     struct mj_guard *guard;     /* owned */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
+    void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);
+    void *stuck_ctx; /* borrowed */
 };
 
 /* script.c: a fresh script, loaded but in no router and no list. NULL with a sentence in `error`

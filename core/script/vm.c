@@ -5,6 +5,7 @@
 
 #include "script/bind.h"
 #include "script/scripts.h"
+#include "script/secrets.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
 extern const size_t mj_lua_sandbox_lua_len;
@@ -72,7 +73,9 @@ static int setup(lua_State *L)
     lua_newtable(L);
     mj_bind_event(L);
     mj_bind_flow(L);
+    mj_bind_operator(L);
     mj_bind_counter(L);
+    mj_bind_secret(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
@@ -138,6 +141,7 @@ void mj_vm_free(struct mj_vm *vm)
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);
     mj_buf_deinit(&vm->scratch);
+    mj_secrets_free(vm->secrets);
     free(vm->dir);
     free(vm);
 }

@@ -62,8 +62,9 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
-    struct mj_script *script; /* borrowed; NULL while loading */
-    bool paused;              /* quarantined: neither its functions nor its tasks run */
+    struct mj_secret *secrets; /* owned: values that log lines must not show */
+    struct mj_script *script;  /* borrowed; NULL while loading */
+    bool paused;               /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
     const struct mj_event *ev; /* borrowed; NULL between calls */
@@ -71,6 +72,9 @@ struct mj_vm {
     uint32_t generation;       /* +1 per call */
     void *event_ud, *record_ud;
     const char *stack; /* where the C stack was when the call began */
+    /* What the watchdog's thread says of a call that is stuck: */
+    const char *path;  /* borrowed: the script's, as it was given */
+    const char *doing; /* borrowed: the node or task */
 
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
@@ -110,6 +114,8 @@ static inline void mj_vm_push_slot(lua_State *L, enum mj_slot slot)
 
 /* What where, map and tap nodes call: script.c. */
 enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *ev);
+/* What dedupe and limit nodes whose `by` is a function call: a mj_key_fn. */
+enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *ev, uint64_t *hash);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);
