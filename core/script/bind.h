@@ -37,9 +37,15 @@ void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
 void mj_bind_secret(lua_State *L);
+void mj_bind_task(lua_State *L);
+void mj_bind_task_host(lua_State *L); /* adds to `host` */
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);
+/* bind_task.c: the duration at the index, in µs, 0 or more; WHAT wants it [raises]. */
+int64_t mj_check_duration(lua_State *L, int index, const char *what);
+/* Unix µs, as the script's clock has it: a test's may stand still. */
+int64_t mj_vm_now_us(const struct mj_vm *vm);
 /* bind_require.c */
 int mj_lua_require(lua_State *L);
 

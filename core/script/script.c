@@ -11,6 +11,7 @@
 #include "script/scripts.h"
 #include "script/secrets.h"
 #include "script/source.h"
+#include "script/task.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
@@ -24,6 +25,7 @@ struct mj_scripts *mj_scripts_new(struct mj_router *router)
     struct mj_scripts *s = mj_calloc(1, sizeof *s);
     s->router = router;
     s->guard = mj_guard_new();
+    s->sched = mj__sched_new(s->guard);
     return s;
 }
 
@@ -33,6 +35,7 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj__script_free(s->scripts[i]);
+    mj__sched_free(s->sched);
     mj_guard_free(s->guard);
     free(s->scripts);
     free(s);
@@ -131,6 +134,8 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
+    if (vm)
+        vm->sched = s->sched;
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
         mj_vm_free(vm);
@@ -183,6 +188,8 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     mj_metric_set(script->state, MJ_LIFE_RUNNING);
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
+    if (s->router)
+        mj__tasks_begin(script->vm);
     return 0;
 }
 
@@ -202,13 +209,6 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
     };
 }
 
-int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
-{
-    (void)budget_us;
-    int64_t now = mj_mono_us(), due = mj__lives_tick(s, now);
-    return due < 0 ? -1 : due > now ? due - now : 0;
-}
-
 /* ---- strikes ---- */
 
 static void pause_script(struct mj_script *script, bool paused)
@@ -217,6 +217,7 @@ static void pause_script(struct mj_script *script, bool paused)
     if (script->owner->router)
         mj_router_pause(script->owner->router, script->vm->graph, paused,
                         script->on_error == MJ_ON_ERROR_DROP);
+    mj__tasks_poke(script->vm);
 }
 
 void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
@@ -292,11 +293,36 @@ int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
     return next;
 }
 
-/* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
- * error happened before the message; when it did not, the node's own line serves. */
-static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_event *ev)
+/* ---- tasks ---- */
+
+struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
+
+void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services)
 {
-    const char *text = error_text(vm->L);
+    mj__sched_set_services(s->sched, services);
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    return mj__sched_run(s->sched, budget_us);
+}
+
+bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
+{
+    bool done = true;
+    for (size_t i = 0; i < s->count; i++) {
+        mj__tasks_stop(s->scripts[i]->vm, budget_us);
+        done &= mj__tasks_stopped(s->scripts[i]->vm);
+    }
+    return done;
+}
+
+/* Lua puts the line where the error happened before the message; when it did not, the node's own
+ * line serves. */
+void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
+                unsigned at_line, const struct mj_event *ev)
+{
+    const char *text = error_text(L);
     size_t file = 0;
     const char *colon = strchr(text, ':');
     if (colon && colon[1] >= '0' && colon[1] <= '9') {
@@ -307,23 +333,30 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
     char place[300];
     if (file && file < sizeof place)
         snprintf(place, sizeof place, "%.*s", (int)file, text);
+    else if (at_line)
+        snprintf(place, sizeof place, "%s:%u", at_file, at_line);
     else
-        snprintf(place, sizeof place, "%s:%u", n->file, n->line);
+        snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
     struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
-    bool commit = ev->kind == MJ_KIND_COMMIT;
+    int len = (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX);
     /* Strikes are few: each of them is told. */
-    struct mj_log_gate open = {0};
+    struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
-    mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
-                   "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, n->name,
-                   (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX),
-                   (const char *)shown.ptr, commit ? "at://" : "", (int)ev->did.len,
-                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
-                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
-                   (const char *)ev->rkey.ptr,
-                   mj__strike_words(vm->script, strikes, sizeof strikes));
+    mj__strike_words(vm->script, strikes, sizeof strikes);
+    if (!ev) {
+        mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s%s", place, name, len,
+                       (const char *)shown.ptr, strikes);
+        return;
+    }
+    bool commit = ev->kind == MJ_KIND_COMMIT;
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script",
+                   "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, name, len, (const char *)shown.ptr,
+                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
+                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
+                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
+                   strikes);
 }
 
 /* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
@@ -405,7 +438,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
-        report(vm, n, ev);
+        mj__report(vm, L, n->name, n->file, n->line, ev);
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
@@ -451,7 +484,7 @@ enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev,
     int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
-        report(vm, n, ev);
+        mj__report(vm, vm->L, n->name, n->file, n->line, ev);
         if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
             verdict = MJ_VERDICT_DROP;
     }
