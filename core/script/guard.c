@@ -18,7 +18,7 @@
 #define GRACE_NS     INT64_C(10000000) /* of CPU, past the deadline */
 #define STUCK_NS     INT64_C(2000000000)
 #define STUCK_CPU_NS INT64_C(1000000000)
-#define SLICE_TICK   1000000           /* ns between looks at the end of a task's slice */
+#define SLICE_TICK   1000000 /* ns between looks at the end of a task's slice */
 
 struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */
@@ -34,7 +34,7 @@ struct mj_guard {
         int64_t call;       /* the late one */
         int64_t since, cpu; /* when it was first seen late, by the clock and by its thread's CPU */
     } stuck;                /* the watchdog's, once it is set */
-    bool yielded; /* the hook has let the task yield */
+    bool yielded;           /* the hook has let the task yield */
     _Atomic int64_t slice_end; /* of the running task; 0 = not a task, or it has yielded */
     bool (*may_yield)(lua_State *L);
     timer_t timer; /* of the thread `timer_tid`; 0 = none yet */

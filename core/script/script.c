@@ -305,7 +305,10 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
-    return mj__sched_run(s->sched, budget_us);
+    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
+    int64_t next = mj__sched_run(s->sched, budget_us);
+    life = life < 0 ? -1 : life > now ? life - now : 0;
+    return next < 0 || (life >= 0 && life < next) ? life : next;
 }
 
 bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
@@ -352,12 +355,11 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
         return;
     }
     bool commit = ev->kind == MJ_KIND_COMMIT;
-    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script",
-                   "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, name, len, (const char *)shown.ptr,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
-                   strikes);
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s",
+                   place, name, len, (const char *)shown.ptr, commit ? "at://" : "",
+                   (int)ev->did.len, (const char *)ev->did.ptr, commit ? "/" : "",
+                   (int)ev->collection.len, (const char *)ev->collection.ptr, commit ? "/" : "",
+                   (int)ev->rkey.len, (const char *)ev->rkey.ptr, strikes);
 }
 
 /* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
