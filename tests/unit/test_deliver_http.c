@@ -421,6 +421,25 @@ static void turns(void **state)
     stop();
 }
 
+/* What one script may reach, another may not. */
+static void per_script(void **state)
+{
+    (void)state;
+    start((struct mj_http_cfg){0}, NULL);
+    struct mj_reach *mine = mj_reach_new();
+    MJ_AUTO_BUF error = {0};
+    struct mj_fetch f = request("/echo"), other = f;
+    other.script = "other.lua";
+    assert_int_equal(mj_reach_allow(mine, "127.0.0.1", &error), 0);
+    expect(&f, 0, "refused");
+    mj_http_allow(http, "test.lua", mine);
+    expect(&f, 200, "GET 1");
+    expect(&other, 0, "refused");
+    mj_http_allow(http, "test.lua", NULL);
+    expect(&f, 0, "refused");
+    stop();
+}
+
 static int64_t value(const char *series)
 {
     MJ_AUTO_BUF text = {0};
@@ -462,6 +481,7 @@ int main(void)
                                        cmocka_unit_test(private_addresses),
                                        cmocka_unit_test(answers),
                                        cmocka_unit_test(turns),
+                                       cmocka_unit_test(per_script),
                                        cmocka_unit_test(metrics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
