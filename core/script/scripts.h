@@ -48,6 +48,11 @@ bool mj__retired_tick(struct mj_scripts *s);
 /* reload.c: tells two configurations of a script apart. */
 uint64_t mj__cfg_digest(const struct mj_script_cfg *cfg);
 
+/* bind_serve.c: the set of scripts has changed, and with it the routes: tells the services. */
+void mj__serving_publish(struct mj_scripts *s);
+/* In mj_vm_free(), behind the tasks: answers requests that nobody will answer any more. */
+void mj__serving_free(struct mj_vm *vm);
+
 /* strikes.c */
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
  * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens
