@@ -38,6 +38,8 @@ int mj_log_level_parse(const char *name)
     return -1;
 }
 
+const char *mj_log_level_name(enum mj_log_level level) { return names[level]; }
+
 static void emit(enum mj_log_level level, const char *tag, unsigned held, const char *fmt,
                  va_list ap)
 {

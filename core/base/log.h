@@ -27,6 +27,8 @@ void mj_log_capture(void (*fn)(void *ctx, enum mj_log_level level, const char *t
                     void *ctx);
 /* Level by name ("debug", "info", "warn", "error"); -1 when unknown. */
 int mj_log_level_parse(const char *name);
+/* "debug", "info", "warn", "error" */
+const char *mj_log_level_name(enum mj_log_level level);
 void mj_log(enum mj_log_level level, const char *tag, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void mj_log_limited(struct mj_log_gate *gate, unsigned burst, enum mj_log_level level,

@@ -26,14 +26,15 @@ if [ -z "$only_e2e" ]; then
         exit 1
     fi
     grep -h '^SKIP' "$log" | sort -u || true
-    # One cmocka program counts as its cases; any other test, or one that died before cmocka's
-    # closing lines, counts as one. What a passing case left out and said so counts as skipped, too.
+    # One cmocka program counts as its cases, as do specs; any other test, or one that died before
+    # the closing lines, counts as one. What a passing case left out and said so counts as skipped, too.
     counts=$(awk '
         /^[0-9]+\/[0-9]+ Test: / { p = f = s = said = 0 }
         /^SKIP/ { said++ }
         /^\[  PASSED  \] [0-9]+ test/ { p += $4 }
         /^\[  FAILED  \] [0-9]+ test/ { f += $4 }
         /^\[  SKIPPED \] [0-9]+ test/ { s += $4 }
+        /^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5 }
         /^Test (Passed|Failed)\./ && !s { s = said }
         /^Test Passed\./ { passed += p ? p : 1; skipped += s }
         /^Test Failed\./ { passed += p; failed += f ? f : 1; skipped += s }

@@ -1,0 +1,223 @@
+#include "script/bed.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+
+struct mj_bed {
+    struct mj_streams *streams; /* owned, like all of these */
+    struct mj_router *router;
+    struct mj_scripts *scripts;
+    char *name;
+    int64_t now, seq;
+
+    struct mj_output *outputs; /* owned array, from the first one on */
+    size_t count, cap, bytes;
+    size_t taken[MJ_STREAMS_MAX + 1]; /* per bit, and one for prints: outputs looked at */
+    bool full;
+
+    struct mj_logged *logs; /* owned array */
+    size_t logged, logs_cap;
+    size_t logs_taken[2]; /* lines, errors: looked at */
+};
+
+/* The script's functions log what goes wrong under "script", and what they say themselves under
+ * the script's own name. Anything else is the program's, such as a reload that failed. */
+static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->logged == MJ_BED_LOGS_MAX)
+        return;
+    if (bed->logged == bed->logs_cap) {
+        bed->logs_cap = bed->logs_cap ? 2 * bed->logs_cap : 16;
+        bed->logs = mj_realloc(bed->logs, bed->logs_cap * sizeof *bed->logs);
+    }
+    bed->logs[bed->logged++] = (struct mj_logged){
+        .level = level,
+        .error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0,
+        .text = mj_strdup(text),
+    };
+}
+
+static void enter(struct mj_bed *bed)
+{
+    mj_clock_freeze(bed->now);
+    mj_log_capture(on_log, bed);
+}
+
+static void leave(void)
+{
+    mj_clock_freeze(-1);
+    mj_log_capture(NULL, NULL);
+}
+
+static void on_output(void *ctx, const struct mj_event *ev, struct mj_span json, uint64_t streams,
+                      unsigned prints)
+{
+    struct mj_bed *bed = ctx;
+    (void)json;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->count == bed->cap) {
+        bed->cap = bed->cap ? 2 * bed->cap : 64;
+        bed->outputs = mj_realloc(bed->outputs, bed->cap * sizeof *bed->outputs);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->outputs;
+    bed->outputs[bed->count++] = (struct mj_output){event, streams, prints};
+}
+
+/* The label by which metrics of a script are told from those of others. */
+static void script_label(const char *name, char *out, size_t cap)
+{
+    char value[256];
+    mj_metric_label(mj_str(name), value, sizeof value);
+    snprintf(out, cap, "script=\"%s\"", value);
+}
+
+struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
+                          struct mj_buf *error)
+{
+    struct mj_bed *bed = mj_calloc(1, sizeof *bed);
+    char label[300];
+    bed->now = MJ_BED_START_US;
+    script_label(name, label, sizeof label);
+    mj_metrics_zero(label);
+    bed->name = mj_strdup(name);
+    bed->streams = mj_streams_new(NULL);
+    bed->router = mj_router_new(NULL);
+    mj_router_set_streams(bed->router, bed->streams);
+    mj_router_on_output(bed->router, on_output, bed);
+    mj_router_set_stdout(bed->router, false);
+    bed->scripts = mj_scripts_new(bed->router);
+    enter(bed);
+    int err = mj_scripts_load(bed->scripts, path, cfg, error);
+    leave();
+    if (!err)
+        return bed;
+    mj_bed_free(bed);
+    return NULL;
+}
+
+void mj_bed_free(struct mj_bed *bed)
+{
+    if (!bed)
+        return;
+    enter(bed);
+    mj_router_free(bed->router);
+    mj_scripts_free(bed->scripts);
+    leave();
+    mj_streams_free(bed->streams);
+    for (size_t i = 0; i < bed->count; i++)
+        mj_kept_unref(bed->outputs[i].event);
+    for (size_t i = 0; i < bed->logged; i++)
+        free(bed->logs[i].text);
+    free(bed->outputs);
+    free(bed->logs);
+    free(bed->name);
+    free(bed);
+}
+
+int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
+int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
+
+int mj_bed_send(struct mj_bed *bed, struct mj_event *ev)
+{
+    bed->now++;
+    enter(bed);
+    int err = mj_router_event(bed->router, ev);
+    if (!err)
+        err = mj_router_flush(bed->router, -1, 0);
+    leave();
+    return bed->full ? MJ_ELIMIT : err;
+}
+
+static int bit_of(const struct mj_bed *bed, const char *stream)
+{
+    return stream ? mj_streams_find(bed->streams, mj_str(stream)) : MJ_STREAMS_MAX;
+}
+
+bool mj_bed_has_stream(const struct mj_bed *bed, const char *stream)
+{
+    return bit_of(bed, stream) >= 0;
+}
+
+const char *mj_bed_stream(const struct mj_bed *bed, size_t i)
+{
+    return i < mj_streams_count(bed->streams) ? mj_streams_name(bed->streams, i) : NULL;
+}
+
+const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
+{
+    int bit = bit_of(bed, stream);
+    if (bit < 0)
+        return NULL;
+    for (size_t *at = &bed->taken[bit]; *at < bed->count;) {
+        const struct mj_output *o = &bed->outputs[(*at)++];
+        if (stream ? o->streams >> bit & 1 : o->prints)
+            return o;
+    }
+    return NULL;
+}
+
+const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error)
+{
+    for (size_t *at = &bed->logs_taken[error]; *at < bed->logged;) {
+        const struct mj_logged *l = &bed->logs[(*at)++];
+        if (l->error == error)
+            return l;
+    }
+    return NULL;
+}
+
+/* Whether the series' labels hold each of those wanted. Values may hold commas, so this looks for
+ * whole `name="value"` texts, one after the other. */
+static bool has_labels(struct mj_span labels, const char *wanted)
+{
+    while (wanted && *wanted) {
+        const char *end = strstr(wanted, "\",");
+        size_t len = end ? (size_t)(end + 1 - wanted) : strlen(wanted);
+        const uint8_t *at = labels.len ? memmem(labels.ptr, labels.len, wanted, len) : NULL;
+        while (at && at > labels.ptr && at[-1] != ',') {
+            size_t left = labels.len - (size_t)(at + 1 - labels.ptr);
+            at = memmem(at + 1, left, wanted, len);
+        }
+        if (!at)
+            return false;
+        wanted += len + (end != NULL);
+        wanted += strspn(wanted, " ");
+    }
+    return true;
+}
+
+double mj_bed_metric(struct mj_bed *bed, const char *name, const char *labels)
+{
+    MJ_AUTO_BUF text = {0};
+    char mine[300];
+    double sum = 0;
+    size_t len = strlen(name);
+    enter(bed);
+    mj_metrics_render(&text);
+    leave();
+    script_label(bed->name, mine, sizeof mine);
+    for (const char *line = mj_buf_cstr(&text), *next; *line; line = next) {
+        const char *end = strchr(line, '\n');
+        next = end + 1;
+        if (strncmp(line, name, len) != 0 || (line[len] != '{' && line[len] != ' '))
+            continue;
+        /* The value stands behind the last space: labels may hold any text but line ends. */
+        const char *value = memrchr(line, ' ', (size_t)(end - line));
+        struct mj_span own = mj_span(NULL, 0);
+        if (line[len] == '{')
+            own = mj_span(line + len + 1, (size_t)(value - 1 - (line + len + 1)));
+        if (!has_labels(own, labels))
+            continue;
+        if (own.len && memmem(own.ptr, own.len, "script=\"", 8) && !has_labels(own, mine))
+            continue;
+        sum += strtod(value, NULL);
+    }
+    return sum;
+}

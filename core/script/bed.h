@@ -1,0 +1,62 @@
+/* A bed: one script in the real router with the real VM and the real limits, and around it what a
+ * test controls: the clock, what arrives, and who takes what comes out.
+ *
+ *   mj_bed_send ─▶ router ─▶ script's flows ─▶ outputs, kept until they are taken
+ *                    clock: stands still        logs and errors, the same
+ *
+ * The clock and the log are the process's (base/clock.h, base/log.h), so between two calls of these
+ * functions they are what they always are, and a bed may be used from one thread at a time only.
+ *
+ * A bed owns all it is made of. It knows nothing of the VM that a spec itself runs in. */
+#pragma once
+
+#include "base/log.h"
+#include "event/kept.h"
+#include "script/script.h"
+
+#define MJ_BED_START_US   INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
+#define MJ_BED_OUTPUT_MAX ((size_t)256 << 20)       /* bytes that wait to be taken */
+#define MJ_BED_LOGS_MAX   10000                     /* lines that wait to be taken */
+
+struct mj_bed;
+
+/* One version of an event that left the flows. */
+struct mj_output {
+    struct mj_kept *event; /* one reference */
+    uint64_t streams;      /* bit per stream */
+    unsigned prints;       /* print nodes it reached */
+};
+
+struct mj_logged {
+    enum mj_log_level level;
+    bool error; /* an error of one of the script's functions, else a line of its own */
+    char *text; /* owned */
+};
+
+/* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics. cfg NULL: defaults.
+ * NULL with a sentence appended to `error`. */
+struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
+                          struct mj_buf *error);
+void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
+
+/* Routes one event; its time_us is set. The clock goes on by a microsecond, so that no two events
+ * have the same time. 0, or MJ_ELIMIT when more waits to be taken than MJ_BED_OUTPUT_MAX. */
+int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
+int64_t mj_bed_now(const struct mj_bed *bed); /* Unix µs */
+/* The next upstream seq, from 1. */
+int64_t mj_bed_seq(struct mj_bed *bed);
+
+/* The next output in the stream of that name, since the last one asked for; NULL: what was printed.
+ * NULL when there is none; the name of no stream has none. Borrowed until the bed's next call. */
+const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream);
+/* The name of the i-th stream, "main" first; NULL behind the last. */
+const char *mj_bed_stream(const struct mj_bed *bed, size_t i);
+/* True when the script feeds the stream, or it is "main". */
+bool mj_bed_has_stream(const struct mj_bed *bed, const char *stream);
+
+/* The next line the script logged, or (error) the next error of its functions; NULL when there is
+ * none. Borrowed until the bed's next call. */
+const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);
+/* The sum of the metric's series that are this script's, or nobody's, and have all of the labels
+ * (`a="b",c="d"`; NULL: any). 0 when there is none. */
+double mj_bed_metric(struct mj_bed *bed, const char *name, const char *labels);

@@ -1,0 +1,273 @@
+--- Assertions, as busted users know them: assert.same, assert.is_true, assert.are_not.equal,
+--- assert.has_error … A failed one raises a table that says what was expected and what came.
+---
+---   assert.is_not.same(a, b)      words between dots and underscores are the same
+---   assert.is_not_same(a, b)      is, are, has, was … only read well; not and no turn it round
+---   assert(value, message)        as ever
+local host = ...
+local pretty = host.pretty
+
+local error, getmetatable, pcall, rawget = error, getmetatable, pcall, rawget
+local next, rawequal, select, tostring, type = next, rawequal, select, tostring, type
+local abs, format = math.abs, string.format
+
+-- Raises. Besides `message`, the fields are `expected` and `actual` where there are two `sides`, or
+-- `actual` where there are `values` to show.
+local function fail(fields, message)
+  if message ~= nil then
+    fields.note = type(message) == "string" and message or pretty.format(message)
+  end
+  fields.failure = true
+  error(fields, 0)
+end
+
+-- What a userdata stands for; a table that shows it, or itself.
+local function plain(v)
+  if type(v) == "userdata" then
+    local shown = host.plain(v)
+    return type(shown) == "table" and shown or v
+  end
+  return v
+end
+
+-- Whether two values hold the same. `seen` is which tables are being compared with which, so that
+-- tables inside themselves have an end.
+local function same(a, b, seen)
+  a, b = plain(a), plain(b)
+  if rawequal(a, b) or (a ~= a and b ~= b) then
+    return true
+  elseif type(a) ~= "table" or type(b) ~= "table" then
+    return false
+  end
+  seen = seen or {}
+  if seen[a] == b then
+    return true
+  end
+  local outer = seen[a]
+  seen[a] = b
+  for k, v in next, a do
+    local w = rawget(b, k)
+    if w == nil or not same(v, w, seen) then
+      seen[a] = outer
+      return false
+    end
+  end
+  seen[a] = outer
+  for k in next, b do
+    if rawget(a, k) == nil then
+      return false
+    end
+  end
+  return true
+end
+
+-- Runs fn; whether it failed, and with what. The position that Lua puts before a message is not
+-- what a spec wants to compare.
+local function failure_of(fn)
+  if type(fn) ~= "function" and not (type(fn) == "table" and getmetatable(fn)) then
+    error("this assertion wants a function that is expected to fail", 3)
+  end
+  local ok, err = pcall(fn)
+  if not ok and type(err) == "table" and rawget(err, "pending") then
+    error(err, 0)
+  end
+  return not ok, err
+end
+
+local function without_place(err)
+  if type(err) == "string" then
+    return (err:gsub("^[^\n:]*:%d+: ", ""))
+  elseif type(err) == "table" and rawget(err, "failure") then
+    return rawget(err, "message")
+  end
+  return err
+end
+
+-- Each takes the arguments and returns whether it holds, then { message =, expected =, actual = }
+-- for when it does not, and for when it does but should not; then the argument where a message may
+-- be. `n` is how many arguments there are.
+local checks = {}
+
+local function both(what, expected, actual)
+  return { message = what, expected = expected, actual = actual, sides = true }
+end
+
+function checks.same(_, expected, actual)
+  return same(expected, actual), both("these are not the same", expected, actual),
+    { message = "these are the same, but should not be", actual = actual, values = true }, 3
+end
+
+function checks.equal(_, expected, actual)
+  local hint = "these are not equal"
+  if type(expected) == "table" and same(expected, actual) then
+    hint = "these tables hold the same, but are not one; assert.same compares what they hold"
+  end
+  return expected == actual, both(hint, expected, actual),
+    { message = "these are equal, but should not be", actual = actual, values = true }, 3
+end
+checks.equals = checks.equal
+
+function checks.near(_, expected, actual, tolerance)
+  if type(expected) ~= "number" or type(actual) ~= "number" or type(tolerance) ~= "number" then
+    error("near wants three numbers: expected, actual, tolerance", 3)
+  end
+  local what = format("%s is %%s within %s of %s", pretty.format(actual),
+    pretty.format(tolerance), pretty.format(expected))
+  return abs(expected - actual) <= tolerance, { message = what:format "not" },
+    { message = what:format "" }, 4
+end
+
+local function single(name, test)
+  checks[name] = function(_, value)
+    return test(value), { message = "expected " .. name, actual = value, values = true },
+      { message = "expected anything but " .. name, actual = value, values = true }, 2
+  end
+end
+
+single("true", function(v) return v == true end)
+single("false", function(v) return v == false end)
+single("nil", function(v) return v == nil end)
+single("truthy", function(v) return v and true or false end)
+single("falsy", function(v) return not v end)
+for kind in ("boolean number string table function userdata"):gmatch "%a+" do
+  single(kind, function(v) return type(v) == kind end)
+end
+
+function checks.matches(_, pattern, text)
+  if type(pattern) ~= "string" then
+    error("matches wants a pattern, then a text", 3)
+  end
+  local found = type(text) == "string" and text:find(pattern) ~= nil
+  return found, { message = "the pattern " .. pretty.quote(pattern) .. " is not in the text",
+    actual = text, values = true },
+    { message = "the pattern " .. pretty.quote(pattern) .. " is in the text, but should not be",
+      actual = text, values = true }, 3
+end
+checks.match = checks.matches
+
+function checks.error(n, fn, expected)
+  local failed, err = failure_of(fn)
+  local got = without_place(err)
+  if not failed then
+    return false, { message = "no error came" }, nil, 3
+  elseif n < 2 or expected == nil then
+    return true, nil, { message = "an error came", actual = got, values = true }, 3
+  end
+  local fits = same(expected, got) or same(expected, err)
+  return fits, both("another error came", expected, got),
+    { message = "just this error came", actual = got, values = true }, 3
+end
+checks.errors = checks.error
+
+function checks.error_matches(_, fn, pattern)
+  if type(pattern) ~= "string" then
+    error("error_matches wants a function, then a pattern", 3)
+  end
+  local failed, err = failure_of(fn)
+  if not failed then
+    return false, { message = "no error came" }, nil, 3
+  end
+  local text = type(err) == "string" and err or tostring(without_place(err))
+  return text:find(pattern) ~= nil,
+    { message = "the error does not match " .. pretty.quote(pattern), actual = text,
+      values = true },
+    { message = "the error matches " .. pretty.quote(pattern), actual = text, values = true }, 3
+end
+checks.matches_error = checks.error_matches
+
+local names = {}
+for name in next, checks do
+  names[#names + 1] = name
+end
+
+local filler = { is = true, are = true, has = true, have = true, was = true, does = true, be = true,
+  to = true, a = true, an = true }
+local negative = { ["not"] = true, no = true, isnt = true, arent = true, doesnt = true }
+
+-- Takes words off the front of a key: whether an odd number of them says no, and what is left.
+local function read_key(key)
+  key = key:lower() -- assert.is.True, since `true` cannot stand behind a dot
+  local no = false
+  while true do
+    local word, rest = key:match "^(%a+)_?(.*)$"
+    if not word or checks[key] then
+      return no, key
+    elseif negative[word] then
+      no = not no
+    elseif not filler[word] then
+      return no, key
+    end
+    key = rest
+    if key == "" then
+      return no, key
+    end
+  end
+end
+
+local function run(name, no, ...)
+  local n = select("#", ...)
+  local holds, failure, opposite, note = checks[name](n, ...)
+  if holds == no then
+    local message
+    if n >= note then
+      message = select(note, ...)
+    end
+    fail(no and opposite or failure, message)
+  end
+  return ...
+end
+
+-- assert.is, assert.are_not …: what was said so far is whether it is turned round.
+local chain
+function chain(no)
+  local cache = {}
+  return setmetatable({}, {
+    __index = function(_, key)
+      if type(key) ~= "string" then
+        error("assert wants the name of an assertion", 2)
+      end
+      if cache[key] then
+        return cache[key]
+      end
+      local turned, name = read_key(key)
+      if turned then
+        turned = not no
+      else
+        turned = no
+      end
+      local value
+      if name == "" then
+        value = chain(turned)
+      elseif checks[name] then
+        value = function(...)
+          return run(name, turned, ...)
+        end
+      else
+        local near = host.closest(name, names)
+        error(format("assert has no '%s'%s", key,
+          near and format("; did you mean '%s'?", near) or ""), 2)
+      end
+      cache[key] = value
+      return value
+    end,
+    __newindex = function()
+      error("assertions cannot be added; write a function instead", 2)
+    end,
+    __call = function(_, ok, ...)
+      if ok then
+        return ok, ...
+      end
+      if select("#", ...) == 0 then
+        fail { message = "assertion failed!" }
+      end
+      local message = ...
+      if type(message) == "table" then
+        error(message, 0)
+      end
+      fail { message = tostring(message) }
+    end,
+    __metatable = false,
+  })
+end
+
+return chain(false)

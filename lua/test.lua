@@ -1,0 +1,581 @@
+--- The spec runner: collects what a spec file describes, runs it, and prints how it went. C gives
+--- it the means (core/script/spec.c): calls with a time limit, beds for scripts, a place to print.
+local env, host = ...
+local options, pretty = host.options, host.pretty
+
+local error, next, pairs, pcall, rawget, rawset = error, next, pairs, pcall, rawget, rawset
+local select, setmetatable, tostring, type = select, setmetatable, tostring, type
+local concat, format, rep = table.concat, string.format, string.rep
+
+-- # Collecting
+
+local function new_block(name, parent)
+  return { name = name, parent = parent, children = {}, before_each = {}, after_each = {},
+    setup = {}, teardown = {}, finally = {} }
+end
+
+local root = new_block(nil, nil)
+local block = root   -- what describe is filling, or the block of the test that runs
+local running        -- the test that runs
+
+local function need_function(what, fn)
+  if type(fn) ~= "function" then
+    error(format("%s wants a function", what), 3)
+  end
+end
+
+local function need_collecting(what)
+  if running then
+    error(format("%s cannot stand inside an `it`", what), 3)
+  end
+end
+
+local function add(what, name, fn)
+  if type(name) ~= "string" then
+    error(format("%s wants a name, then a function", what), 3)
+  end
+  local test = { name = name, fn = fn, parent = block, place = host.place(2) }
+  block.children[#block.children + 1] = test
+  return test
+end
+
+local function describe(name, fn)
+  need_collecting "describe"
+  need_function("describe", fn)
+  if type(name) ~= "string" then
+    error("describe wants a name, then a function", 2)
+  end
+  local outer = block
+  block = new_block(name, outer)
+  outer.children[#outer.children + 1] = block
+  local inner = block
+  inner.failure = host.protect(fn)
+  block = outer
+end
+
+local api = { describe = describe, context = describe }
+
+function api.it(name, fn)
+  need_collecting "it"
+  if fn ~= nil then
+    need_function("it", fn)
+  end
+  add("it", name, fn)
+end
+
+function api.pending(name)
+  if running then
+    error({ pending = true, message = name or "pending" }, 0)
+  end
+  add("pending", name, nil)
+end
+
+for _, hook in pairs { "before_each", "after_each", "setup", "teardown" } do
+  api[hook] = function(fn)
+    need_collecting(hook)
+    need_function(hook, fn)
+    local list = block[hook]
+    list[#list + 1] = fn
+  end
+end
+
+function api.finally(fn)
+  if not running then
+    error("finally belongs into an `it`", 2)
+  end
+  need_function("finally", fn)
+  running.finally = fn
+end
+
+-- # Printing
+
+local colours = { red = "31", green = "32", yellow = "33", dim = "2", bold = "1" }
+
+local function paint(colour, text)
+  if not options.colour then
+    return text
+  end
+  return format("\27[%sm%s\27[0m", colours[colour], text)
+end
+
+local function say(indent, text)
+  host.write(rep(" ", indent) .. text:gsub("\n", "\n" .. rep(" ", indent)) .. "\n")
+end
+
+local function one_line(text)
+  return (text:gsub("[%c]", " "))
+end
+
+local function message_of(failure)
+  local message = failure.message
+  if failure.stopped then
+    return "stopped: it ran for too long"
+  elseif type(message) == "string" then
+    return message
+  end
+  return "error: " .. pretty.format(message)
+end
+
+-- The place in front of a message is told apart from it already.
+local function without(place, message)
+  if place and message:sub(1, #place + 2) == place .. ": " then
+    return message:sub(#place + 3)
+  end
+  return message
+end
+
+local function both_sides(failure)
+  local lines = {}
+  local want, got = pretty.format(failure.expected), pretty.format(failure.actual)
+  if not (want .. got):find "\n" and #want < 100 and #got < 100 then
+    lines[1] = paint("red", "expected  " .. want)
+    lines[2] = paint("green", "actual    " .. got)
+    return lines
+  end
+  lines[1] = paint("red", "- expected") .. "  " .. paint("green", "+ actual")
+  local wide = { width = 60 }
+  for _, d in next, pretty.diff(pretty.format(failure.expected, wide),
+    pretty.format(failure.actual, wide)) do
+    local colour = d[1] == "-" and "red" or d[1] == "+" and "green" or "dim"
+    lines[#lines + 1] = paint(colour, d[1] .. " " .. d[2])
+  end
+  return lines
+end
+
+-- What went wrong, as lines.
+local function explain(failure)
+  local lines = {}
+  local message = without(failure.at, message_of(failure))
+  lines[1] = (failure.at and paint("bold", failure.at .. ": ") or "") .. message
+  if failure.note then
+    lines[#lines + 1] = failure.note
+  end
+  if failure.sides then
+    for _, line in next, both_sides(failure) do
+      lines[#lines + 1] = line
+    end
+  elseif failure.values then
+    lines[#lines + 1] = "actual    " .. pretty.format(failure.actual)
+  end
+  local trace = failure.trace or {}
+  local callers = {}
+  for i = 2, #trace do
+    if trace[i] ~= trace[i - 1] then
+      callers[#callers + 1] = trace[i]
+    end
+  end
+  if #callers > 0 then
+    lines[#lines + 1] = paint("dim", "called from " .. concat(callers, ", "))
+  end
+  return lines
+end
+
+local reporter = {}
+
+if options.tap then
+  local number = options.told
+  function reporter.enter() end
+  function reporter.test(test, verdict, failure, said)
+    number = number + 1
+    local name = one_line(test.full):gsub("#", "\\#")
+    if verdict == "skipped" then
+      say(0, format("ok %d - %s # SKIP %s", number, name, one_line(failure or "")))
+      return
+    end
+    say(0, format("%s %d - %s", verdict == "passed" and "ok" or "not ok", number, name))
+    if verdict == "failed" then
+      for _, line in next, explain(failure) do
+        say(0, "# " .. line:gsub("\n", "\n# "))
+      end
+      for _, line in next, said do
+        say(0, "# the script said: " .. one_line(line))
+      end
+    end
+  end
+else
+  function reporter.enter(inner, depth)
+    say(2 * depth, inner.name)
+  end
+  function reporter.test(test, verdict, failure, said)
+    local indent = 2 * test.depth
+    if verdict == "passed" then
+      say(indent, paint("green", "✓ ") .. test.name)
+    elseif verdict == "skipped" then
+      say(indent, paint("yellow", "○ ") .. test.name
+        .. (failure and paint("dim", " (" .. failure .. ")") or ""))
+    else
+      say(indent, paint("red", "✗ " .. test.name))
+      for _, line in next, explain(failure) do
+        say(indent + 4, line)
+      end
+      for _, line in next, said do
+        say(indent + 4, paint("dim", "the script said: " .. one_line(line)))
+      end
+    end
+  end
+end
+
+-- # Running
+
+local counts = { passed = 0, failed = 0, skipped = 0 }
+
+local function full_name(test)
+  local names = { test.name }
+  local parent = test.parent
+  while parent and parent.name do
+    table.insert(names, 1, parent.name)
+    parent = parent.parent
+  end
+  return concat(names, " ")
+end
+
+-- Marks what is to be run: tests whose name matches, and blocks that hold one. Returns whether
+-- there is any.
+local function choose(node, depth)
+  node.depth = depth
+  if not node.children then
+    node.full = full_name(node)
+    node.chosen = not options.filter or node.full:find(options.filter) ~= nil
+    return node.chosen
+  end
+  -- What a broken describe would have held is not known, so it is told whatever the filter says.
+  local any = node.failure ~= nil
+  for _, child in next, node.children do
+    any = choose(child, depth + 1) or any
+  end
+  node.chosen = any
+  return any
+end
+
+local function report(test, verdict, failure, said)
+  if verdict == "failed" then
+    failure.at = failure.at or test.place
+  end
+  counts[verdict] = counts[verdict] + 1
+  reporter.test(test, verdict, failure, said or {})
+end
+
+-- Runs hooks in order; the first failure, or nil.
+local function run_hooks(list)
+  for i = 1, #list do
+    local failure = host.protect(list[i])
+    if failure then
+      return failure
+    end
+  end
+end
+
+local function before(parent)
+  if not parent then
+    return nil
+  end
+  return before(parent.parent) or run_hooks(parent.before_each)
+end
+
+-- All of them run, whatever fails; the first failure counts.
+local function after(parent)
+  local first
+  while parent do
+    for i = 1, #parent.after_each do
+      local failure = host.protect(parent.after_each[i])
+      first = first or failure
+    end
+    parent = parent.parent
+  end
+  return first
+end
+
+local function unseen_errors()
+  local errors = host.unseen(true)
+  if #errors > 0 then
+    return { message = "the script had errors that the spec did not ask for with t:errors():\n"
+      .. concat(errors, "\n") }
+  end
+end
+
+local function run_test(test)
+  if not test.fn then
+    report(test, "skipped")
+    return
+  end
+  local open = host.beds()
+  host.unseen(true)
+  host.unseen(false)
+  running = test
+  local failure = before(test.parent)
+  failure = failure or host.protect(test.fn)
+  local errors = unseen_errors()
+  -- These run whatever came before.
+  local closing = test.finally and host.protect(test.finally)
+  local hooks = after(test.parent)
+  failure = failure or closing or hooks
+  running = nil
+  if failure and failure.pending then
+    report(test, "skipped", tostring(failure.message))
+  elseif failure or errors then
+    if failure and errors then
+      failure.note = (failure.note and failure.note .. "\n" or "") .. errors.message
+    end
+    local said = host.unseen(false)
+    for i = 11, #said do
+      said[i] = nil
+    end
+    report(test, "failed", failure or errors, said)
+  else
+    report(test, "passed")
+  end
+  host.close(open)
+end
+
+local function fail_all(node, failure)
+  if not node.chosen then
+    return
+  elseif node.children then
+    for _, child in next, node.children do
+      fail_all(child, failure)
+    end
+  else
+    report(node, "failed", failure)
+  end
+end
+
+local function run_block(inner)
+  if not inner.chosen then
+    return
+  end
+  if inner.name then
+    reporter.enter(inner, inner.depth)
+  end
+  local open = host.beds()
+  if inner.failure then
+    report({ name = "describe", full = (inner.name or "file") .. ": describe",
+      depth = inner.depth + 1 }, "failed", inner.failure)
+  end
+  local failure = run_hooks(inner.setup)
+  if failure then
+    failure.note = "in the setup of " .. (inner.name or "the file")
+    for _, child in next, inner.children do
+      fail_all(child, failure)
+    end
+  else
+    for _, child in next, inner.children do
+      if child.children then
+        run_block(child)
+      elseif child.chosen then
+        run_test(child)
+      end
+    end
+  end
+  failure = run_hooks(inner.teardown)
+  if failure then
+    report({ name = "teardown", full = (inner.name or "file") .. ": teardown",
+      depth = inner.depth + 1 }, "failed", failure)
+  end
+  host.close(open)
+end
+
+local function list(node)
+  if not node.chosen then
+    return
+  elseif node.children then
+    for _, child in next, node.children do
+      list(child)
+    end
+  else
+    say(0, node.full)
+  end
+end
+
+-- # jet.test
+
+local Test = host.Test
+local send, take, streams = Test.send, Test.take, Test.streams
+Test.send, Test.take, Test.streams = nil, nil, nil
+
+-- ev.text and ev.langs of events as tables, which are no fields of theirs.
+local event_meta = {}
+function event_meta.__index(ev, key)
+  local record = rawget(ev, "record")
+  if key == "text" then
+    return record and type(record.text) == "string" and record.text or ""
+  elseif key == "langs" then
+    return record and type(record.langs) == "table" and record.langs or {}
+  end
+end
+
+local function readable(events)
+  for i = 1, #events do
+    setmetatable(events[i], event_meta)
+  end
+  return events
+end
+
+local function copy(t)
+  local to = {}
+  for k, v in next, t do
+    to[k] = v
+  end
+  return setmetatable(to, getmetatable(t))
+end
+
+local event_keys = { "kind", "op", "did", "collection", "rkey", "rev", "cid", "uri", "seq", "time",
+  "time_us", "record", "handle", "active", "status" }
+local known = {}
+for _, key in next, event_keys do
+  known[key] = true
+end
+
+local function check_keys(what, t, keys, is_known)
+  for key in next, t do
+    if not is_known[key] then
+      local near = type(key) == "string" and host.closest(key, keys)
+      error(format("%s has no '%s'%s", what, tostring(key),
+        near and format("; did you mean '%s'?", near) or ""), 3)
+    end
+  end
+end
+
+function Test:event(event)
+  if type(event) ~= "table" then
+    error("t:event wants a table: { collection = …, record = { … } }", 2)
+  end
+  check_keys("an event", event, event_keys, known)
+  event = copy(event)
+  local is_commit = event.kind == nil or event.kind == "commit"
+  if is_commit and event.op ~= "delete" then
+    local record = event.record == nil and {} or event.record
+    if type(record) == "table" then
+      record = copy(record)
+      if record["$type"] == nil then
+        record["$type"] = event.collection
+      end
+    end
+    event.record = record
+  end
+  return setmetatable(send(self, event), event_meta)
+end
+
+function Test:post(record, event)
+  if type(record) ~= "table" then
+    error("t:post wants the fields of a post: { text = \"…\" }", 2)
+  end
+  check_keys("an event", event or {}, event_keys, known)
+  local full = copy(event or {})
+  full.collection = full.collection or "app.bsky.feed.post"
+  if full.op ~= "delete" then
+    full.record = copy(record)
+    full.record.text = full.record.text or ""
+    full.record.createdAt = full.record.createdAt or self:now()
+  elseif next(record) ~= nil then
+    error("a delete has no record: t:post({}, { op = \"delete\", rkey = … })", 2)
+  end
+  return self:event(full)
+end
+
+function Test:out(stream)
+  if type(stream) ~= "string" then
+    error("t:out wants the name of a stream", 2)
+  end
+  local events = take(self, stream)
+  if not events then
+    error(format("the script feeds no stream '%s'; there are: %s", stream,
+      concat(streams(self), ", ")), 2)
+  end
+  return readable(events)
+end
+
+local printed = Test.printed
+function Test:printed()
+  return readable(printed(self))
+end
+
+-- Plain data only: it crosses into the script's VM as source.
+local function config_source(config)
+  if type(config) ~= "table" then
+    error("config of jet.test is a table", 3)
+  end
+  local function check(value, key)
+    local kind = type(value)
+    if kind == "table" then
+      for k, v in next, value do
+        check(v, tostring(k))
+      end
+    elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+      error(format("config: a %s ('%s') cannot be a script's configuration", kind, key), 0)
+    end
+  end
+  local ok, err = pcall(check, config, "config")
+  if not ok then
+    error(err, 3)
+  end
+  return pretty.format(config)
+end
+
+local test_options = { "config" }
+
+local function jet_test(script, opts)
+  if type(script) ~= "string" then
+    error("jet.test wants the name of a script", 2)
+  end
+  opts = opts or {}
+  check_keys("jet.test", opts, test_options, { config = true })
+  return host.bed(script, config_source(opts.config or {}))
+end
+
+-- # What a spec sees
+
+-- Of jet, what makes and reads values. What draws or waits belongs into scripts.
+local given = { test = jet_test }
+for _, name in next, { "null", "array", "object", "json" } do
+  local ok, value = pcall(function()
+    return env.jet[name]
+  end)
+  given[name] = ok and value or nil
+end
+
+local jet = setmetatable({}, {
+  __index = function(_, key)
+    local value = given[key]
+    if value == nil then
+      error(format("jet.%s is for scripts; a spec loads one with jet.test \"name\"",
+        tostring(key)), 2)
+    end
+    return value
+  end,
+  __newindex = function(_, key)
+    error(format("jet.%s cannot be assigned", tostring(key)), 2)
+  end,
+  __metatable = false,
+})
+
+rawset(env, "jet", jet)
+host.loaded.moonjet = jet
+rawset(env, "assert", host.assert)
+for name, fn in next, api do
+  rawset(env, name, fn)
+end
+
+rawset(env, "print", function(...)
+  local words = { ... }
+  for i = 1, select("#", ...) do
+    words[i] = tostring((select(i, ...)))
+  end
+  local text = concat(words, "\t")
+  say(0, options.tap and "# " .. text:gsub("\n", "\n# ") or text)
+end)
+
+--- Runs a spec file's chunk; returns how many passed, failed, and were skipped.
+return function(chunk, path)
+  local failure = host.protect(chunk)
+  root.failure = failure
+  choose(root, -1)
+  if options.list then
+    list(root)
+    return 0, failure and 1 or 0, 0
+  end
+  if root.chosen and not options.tap then
+    say(0, paint("bold", path))
+  end
+  run_block(root)
+  return counts.passed, counts.failed, counts.skipped
+end

@@ -1,0 +1,103 @@
+-- The assertions themselves.
+
+-- The failure of an assertion, as its table.
+local function failure(fn, ...)
+  local ok, err = pcall(fn, ...)
+  assert(not ok, "this assertion should have failed")
+  return err
+end
+
+describe("assert", function()
+  it("is also a function", function()
+    assert.equal(1, (assert(1, "no")))
+    assert.equal("no", failure(assert, false, "no").message)
+    assert.equal("assertion failed!", failure(assert, nil).message)
+    local thrown = {}
+    assert.equal(thrown, failure(assert, false, thrown))
+  end)
+
+  it("compares what tables hold", function()
+    assert.same({ 1, { a = 2 } }, { 1, { a = 2 } })
+    assert.are.same({}, jet.array {})
+    assert.is_not.same({ 1 }, { 1, 2 })
+    assert.are_not.same({ 1, 2 }, { 1 })
+    assert.not_same({ a = 1 }, { a = "1" })
+    assert.same(0 / 0, 0 / 0)
+    assert.is_not_same(jet.null, nil)
+    local a, b = {}, {}
+    a.self, b.self = a, b
+    assert.same(a, b)
+    a.other = 1
+    assert.is_not.same(a, b)
+    local f = failure(assert.same, { 1 }, { 2 }, "look")
+    assert.same({ 1 }, f.expected)
+    assert.same({ 2 }, f.actual)
+    assert.equal("look", f.note)
+  end)
+
+  it("compares values", function()
+    assert.equal(1, 1)
+    assert.equals("a", "a")
+    assert.are.equal(jet.null, jet.null)
+    assert.are_not.equal({}, {})
+    assert.matches("assert.same compares", failure(assert.equal, {}, {}).message)
+  end)
+
+  it("knows types and truth", function()
+    assert.is_true(true)
+    assert.is.True(true)
+    assert.is_false(false)
+    assert.is_nil(nil)
+    assert.is_not_nil(false)
+    assert.is.truthy(0)
+    assert.is_falsy(nil)
+    assert.falsy(false)
+    assert.is_string "x"
+    assert.is.a.number(1)
+    assert.is_table {}
+    assert.is_function(print)
+    assert.is_boolean(false)
+    assert.is_not.a.string(1)
+    failure(assert.is_true, 1)
+    failure(assert.is_false, nil)
+    failure(assert.is_nil, false)
+    failure(assert.is_not_nil, nil)
+    failure(assert.truthy, false)
+    failure(assert.falsy, 0)
+    failure(assert.is_number, "1")
+  end)
+
+  it("compares nearly", function()
+    assert.near(1, 1.05, 0.1)
+    assert.is_not.near(1, 2, 0.1)
+    assert.matches("2 is not within 0.1 of 1", failure(assert.near, 1, 2, 0.1).message)
+  end)
+
+  it("looks into texts", function()
+    assert.matches("^a.c$", "abc")
+    assert.is_not.matches("x", "abc")
+    assert.no.match("x", "abc")
+    failure(assert.matches, "x", "abc")
+    failure(assert.matches, "x", nil)
+  end)
+
+  it("expects errors", function()
+    assert.has_error(function() error "x" end)
+    assert.has.errors(function() error "x" end)
+    assert.has_error(function() error("x", 0) end, "x")
+    assert.has_error(function() error "with a place" end, "with a place")
+    assert.has_error(function() error { code = 1 } end, { code = 1 })
+    assert.has_no.errors(function() end)
+    assert.error_matches(function() error "number 12" end, "number %d+$")
+    assert.is_not.error_matches(function() error "x" end, "y")
+    assert.equal("no error came", failure(assert.has_error, function() end).message)
+    assert.equal("x", failure(assert.has_error, function() error "x" end, "y").actual)
+    assert.equal("no error came", failure(assert.error_matches, function() end, "x").message)
+    failure(assert.has_no.errors, function() error "x" end)
+  end)
+
+  it("says which assertion may have been meant", function()
+    assert.error_matches(function() return assert.is_smae end, "did you mean 'same'")
+    assert.error_matches(function() return assert.are.not_equl end, "did you mean 'equal'")
+  end)
+end)

@@ -1,0 +1,1 @@
+jet.from { colection = "x" }
