@@ -4,12 +4,10 @@
 static const char *const change_names[] = {"newly", "no longer", "changed"};
 static const char *const change_keys[] = {"newly", "no_longer", "changed"};
 
-static uint64_t seen(const struct mj__backtest_report *r) { return r->in->events - r->in->bad; }
-
 /* Events in the outlet, for the main stream those that are left. */
 static uint64_t reached(const struct mj__backtest_report *r, const struct mj__row *row, int side)
 {
-    return row->main ? seen(r) - row->reached[side] : row->reached[side];
+    return row->main ? r->in->events - row->reached[side] : row->reached[side];
 }
 
 static void put_examples(const struct mj__row *row, enum mj__change change, const char *label,
@@ -81,7 +79,7 @@ void mj__backtest_print(const struct mj__backtest_report *r, struct mj_buf *out)
         mj_buf_printf(out, "%-28s %13s %10s\n", "", "events", "share");
     for (size_t i = 0; i < c->row_count; i++) {
         const struct mj__row *row = &c->rows[i];
-        uint64_t in_new = reached(r, row, 0), all = seen(r);
+        uint64_t in_new = reached(r, row, 0), all = r->in->events;
         if (!c->other) {
             mj_buf_printf(out, "%-28s %13s %8.3g %%\n", row->name, mj_text_number(in_new, n),
                           all ? 100.0 * (double)in_new / (double)all : 0);
