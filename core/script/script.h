@@ -35,6 +35,8 @@ struct mj_script_cfg {
     const struct mj_strings *secrets;
     const char *secrets_dir;
     const struct mj_strings *secret_values;
+    bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
+                             that cannot act */
     enum mj_on_error on_error;
 };
 
