@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "cli/commands.h"
+#include "cli/control_path.h"
 #include "cli/run.h"
 
 /* On any thread; the journal has said what happened. */
@@ -41,20 +42,12 @@ static void on_wake(void *ctx)
         run_reload(run, false, NULL, &report);
     }
     run_take_calls(run);
+    if (run->net)
+        mj_net_deliver(run->net, run->scripts);
     run_scripts(run);
 }
 
 static void wake(void *ctx) { mj_loop_wake(((struct run *)ctx)->loop); }
-
-/* Where `moonjet ctl` finds us: "none" for nowhere. Appended to `out`; NULL when there is none. */
-static const char *control_path(const struct run_cfg *cfg, struct mj_buf *out)
-{
-    if (cfg->control && *cfg->control)
-        mj_buf_puts(out, strcmp(cfg->control, "none") == 0 ? "" : cfg->control);
-    else if (cfg->data && *cfg->data)
-        mj_buf_printf(out, "%s/control.sock", cfg->data);
-    return out->len ? mj_buf_cstr(out) : NULL;
-}
 
 /* The original server's variables without a counterpart here. */
 static void note_unused_variables(void)
@@ -175,6 +168,7 @@ static int route(const struct run_settings *settings, char **argv)
     struct mj_journal *journal = NULL;
     struct mj_dictionary dictionary = {0};
     MJ_AUTO_BUF control = {0};
+    MJ_AUTO_BUF error = {0};
     run.loop = mj_loop_new();
     status = open_journal(&run, cfg, &journal);
     if (!status)
@@ -190,16 +184,28 @@ static int route(const struct run_settings *settings, char **argv)
     run_notes_read(&notes, run.data.path);
     run_restart_setup(&run, argv, &notes);
     mj_scripts_on_stuck(run.scripts, run_restart, NULL);
+    run.settings = settings;
+    status = run_start_services(&run);
+    if (status)
+        goto out;
 
     status = MJ_EXIT_FAILED;
+    if (run_allow(run.net, &settings->file, &error)) {
+        fprintf(stderr, "moonjet run: http_allow: %s\n", mj_buf_cstr(&error));
+        goto out;
+    }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
-    run.settings = settings;
     run.calls = mj_calls_new(wake, &run);
+    bool asked = mj_control_path(cfg->control, cfg->data, &control);
+    if (cfg->control && strcmp(cfg->control, "none") == 0)
+        control.len = 0;
     struct mj_server_cfg server_cfg = {.listen = cfg->listen,
                                        .metrics_listen = cfg->metrics_listen,
-                                       .control = control_path(cfg, &control),
+                                       .control = control.len ? mj_buf_cstr(&control) : NULL,
+                                       .control_may_fail = !asked,
+                                       .routes = run.routes,
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,
@@ -232,10 +238,12 @@ out:
     run_end_scripts(&run);
     run_unwatch(&run);
     run_stop_scripts(&run);
+    run_stop_net(&run);
     mj_server_stop(server);
     mj_calls_free(run.calls);
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
+    mj_routes_free(run.routes);
     mj_streams_free(run.streams);
     mj_journal_close(journal);
     mj_dictionary_deinit(&dictionary);

@@ -6,19 +6,21 @@
 #include <stdatomic.h>
 
 #include "cli/data_dir.h"
+#include "deliver/net.h"
 #include "flow/router.h"
 #include "script/config.h"
 #include "script/reload.h"
 #include "script/script.h"
+#include "script/services.h"
 #include "server/server.h"
 #include "source/firehose.h"
 
 #define RUN_DEFAULT_SOURCE "wss://bsky.network"
 
 struct run_cfg {
-    struct mj_strings sources, config, trusted;
+    struct mj_strings sources, config, trusted, http_allow;
     const char *listen, *metrics_listen, *data, *dictionary, *on_future, *log_level, *log_format,
-        *secrets, *control;
+        *secrets, *control, *plc, *dns;
     int64_t max_per_ip, replay_rate, stall_seconds;
     int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
     bool watch, check_config, print_config;
@@ -67,7 +69,10 @@ struct run {
     struct mj_timer *tasks;              /* owned: when scripts have something to do next */
     const struct run_settings *settings; /* borrowed */
     struct mj_calls *calls;              /* owned: from the server's thread */
-    struct run_watcher *watcher;         /* owned; NULL without --watch */
+    struct mj_routes *routes;            /* owned */
+    struct mj_net *net;                  /* owned; NULL when no script can need it */
+    struct mj_services services;
+    struct run_watcher *watcher; /* owned; NULL without --watch */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
     size_t source_count;
@@ -148,6 +153,16 @@ int run_watch(struct run *run);
 void run_unwatch(struct run *run);
 /* The scripts are others now, and so are their files. Nothing without --watch. */
 void run_watch_again(struct run *run);
+
+/* run_services.c: what scripts get; before they are loaded. 0 or an exit status, after saying why.
+ */
+int run_start_services(struct run *run);
+/* A net of its own, with the operator's options; `fn` is its wake function. */
+int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out);
+/* When no script runs any more. */
+void run_stop_net(struct run *run);
+/* What single scripts may reach besides. 0, or MJ_ESYNTAX with a sentence. */
+int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error);
 
 /* run_control.c: answers what the server's thread has handed over. */
 void run_take_calls(struct run *run);

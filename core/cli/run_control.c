@@ -155,11 +155,22 @@ static void command(struct run *run, struct mj_call *call)
                  near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
+static void serve(struct run *run, struct mj_call *call)
+{
+    const struct mj_route_request request = {.method = call->method,
+                                             .path = call->path,
+                                             .query = call->query,
+                                             .headers = call->headers,
+                                             .body = call->body,
+                                             .peer = call->peer};
+    mj_scripts_serve(run->scripts, &request, mj_call_answer, call);
+}
+
 void run_take_calls(struct run *run)
 {
     for (struct mj_call *call; (call = mj_calls_take(run->calls));)
         if (call->kind == MJ_CALL_CONTROL)
             command(run, call);
         else
-            mj_call_fail(call, 404, "no such route");
+            serve(run, call);
 }

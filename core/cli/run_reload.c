@@ -63,6 +63,11 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
         mj_buf_printf(report, "no script '%s'; moonjet ctl scripts lists them\n", unknown);
         return MJ_ENOENT;
     }
+    MJ_AUTO_BUF error = {0};
+    if (run_allow(run->net, config, &error)) {
+        mj_buf_printf(report, "http_allow: %s; everything stays as it was\n", mj_buf_cstr(&error));
+        return MJ_EINVAL;
+    }
     struct mj_script_spec *specs = mj_calloc(config->script_count + 1, sizeof *specs);
     for (size_t i = 0; i < config->script_count; i++) {
         const struct mj_config_script *s = config->scripts[i];

@@ -191,6 +191,7 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
     reorder(s, stayed, stay);
     free(stayed);
     tell_unfed(s, &fed, report);
+    mj__serving_publish(s);
     return out->failed ? MJ_EINVAL : 0;
 }
 

@@ -244,4 +244,41 @@ ${scripts}`
     await m.finish()
     assert.match(m.err, /info bye\.lua: bye/)
   })
+
+  await test('safety: scripts ask HTTP servers that they may, and answer requests', async (t) => {
+    const asked = []
+    const peer = http.createServer((q, a) => {
+      asked.push(q.url)
+      a.end('from the peer')
+    })
+    await new Promise((ok) => peer.listen(0, '127.0.0.1', ok))
+    t.defer(() => new Promise((ok) => peer.close(ok)))
+    const at = `http://127.0.0.1:${peer.address().port}`
+    const dir = t.dir()
+    fs.writeFileSync(path.join(dir, 'ask.lua'), `jet.serve("GET /ask", function(q)
+  local answer, err = jet.http.get(jet.config.at .. "/" .. q.query.what)
+  if not answer then return 502, err end
+  return answer.status, answer.body
+end)`)
+    fs.copyFileSync(path.join(dir, 'ask.lua'), path.join(dir, 'shut.lua'))
+    const r = await relay(t, [await post(1)])
+    const config = path.join(dir, 'moonjet.lua')
+    const text = (name) => `source "${r.url}"
+listen { stream = "127.0.0.1:0", metrics = "" , control = "none" }
+scripting { watch = true }
+script "${name}.lua" { config = { at = "${at}" }${name === 'ask' ? ', http_allow = { "127.0.0.1" }' : ''} }`
+    fs.writeFileSync(config, text('ask'))
+    const m = await Moonjet.start(t, ['run', '--config', config])
+    const a = await fetch(`${m.http}/ask?what=this`)
+    assert.deepEqual([a.status, await a.text()], [200, 'from the peer'])
+    assert.deepEqual(asked, ['/this'])
+    assert.equal((await fetch(`${m.http}/else`)).status, 404)
+    fs.writeFileSync(config, text('shut'))
+    await m.until(() => /ask\.lua: removed/.test(m.err), 'word of the reload')
+    const b = await fetch(`${m.http}/ask?what=that`)
+    assert.equal(b.status, 502)
+    assert.match(await b.text(), /127\.0\.0\.1/)
+    assert.deepEqual(asked, ['/this'], 'the script that may not did not')
+    await m.finish()
+  })
 }
