@@ -231,7 +231,7 @@ static int run(const struct cfg *cfg, const struct mj_strings *scripts,
                                                .side = p.side,
                                                .old_errors = old_errors,
                                                .seconds = (double)(real_ns() - p.start_ns) / 1e9});
-    status = in->events && in->bad >= in->events ? MJ_EXIT_FAILED : MJ_EXIT_OK;
+    status = in->bad && !in->events ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 out:
     mj__comparison_deinit(&comparison);
     mj__other_free(other);
