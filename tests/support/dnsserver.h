@@ -16,7 +16,7 @@ struct dnsserver {
     pthread_t thread;
     /* Texts of the name, "|" between records, "~" between pieces of one; "" for none; NULL for "no
      * such name"; "!" for no answer at all. */
-    const char *(*txt)(const char *name);
+    const char *(*_Atomic txt)(const char *name);
     _Atomic int questions;
 };
 
@@ -88,7 +88,8 @@ static inline void dns_start(struct dnsserver *s, const char *(*txt)(const char 
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
-    *s = (struct dnsserver){.txt = txt};
+    *s = (struct dnsserver){0};
+    s->txt = txt;
     s->fd = socket(AF_INET, SOCK_DGRAM, 0);
     if (bind(s->fd, (struct sockaddr *)&at, sizeof at) ||
         getsockname(s->fd, (struct sockaddr *)&at, &len) ||

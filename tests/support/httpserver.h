@@ -35,7 +35,8 @@ struct httpserver {
     _Atomic int connections, requests, open, most_open;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool released; /* what /hold waits for */
+    bool released; /* what http_hold() waits for */
+    int alive;     /* connections' threads */
 };
 
 static inline void http_write(struct httprequest *r, const void *p, size_t n)
@@ -123,6 +124,10 @@ static inline void *http_connection(void *arg)
     close(r->fd);
     mj_buf_deinit(&r->in);
     free(r);
+    pthread_mutex_lock(&s->lock);
+    s->alive--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
@@ -139,6 +144,9 @@ static inline void *http_serve(void *arg)
             SSL_set_fd(r->tls, fd);
         }
         r->connection = atomic_fetch_add(&s->connections, 1) + 1;
+        pthread_mutex_lock(&s->lock);
+        s->alive++;
+        pthread_mutex_unlock(&s->lock);
         if (pthread_create(&t, NULL, http_connection, r))
             abort();
         pthread_detach(t);
@@ -160,11 +168,17 @@ static inline void http_start(struct httpserver *s, bool (*answer)(struct httpre
         abort();
 }
 
-/* The connections' threads end when their peers close; those hold on to `s`, which so is static. */
+/* After all clients have closed their connections. */
 static inline void http_stop(struct httpserver *s)
 {
     http_release(s);
     shutdown(s->fd, SHUT_RDWR);
     pthread_join(s->thread, NULL);
+    pthread_mutex_lock(&s->lock);
+    while (s->alive)
+        pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
     close(s->fd);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->changed);
 }
