@@ -42,6 +42,12 @@ struct mj_script_cfg {
 struct mj_scripts *mj_scripts_new(struct mj_router *router);
 void mj_scripts_free(struct mj_scripts *s);
 
+/* What scripts remember (state/store.h); before the first script is loaded. Borrowed; free the
+ * scripts first. Without it they have a store of their own, in memory, with the services' clock. */
+struct mj_store;
+void mj_scripts_set_store(struct mj_scripts *s, struct mj_store *store);
+struct mj_store *mj_scripts_store(const struct mj_scripts *s);
+
 /* Loads one file. cfg NULL for the defaults. 0; MJ_EIO when it cannot be read; MJ_EINVAL when it
  * does not load; MJ_ELIMIT for too many streams. The reason is appended to `error`, with file and
  * line where there is one; nothing of the script remains then. */
@@ -84,6 +90,9 @@ struct mj_fetched;
 struct mj_identity;
 /* Before the first script is loaded. Borrowed. */
 void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services);
+/* For tests of scripts: every call gets handles of its own, so that an event which is used after
+ * its call is an error, always. Before the first script is loaded. */
+void mj_scripts_strict(struct mj_scripts *s);
 /* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
  * call it again; negative: not before something happens. */
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);

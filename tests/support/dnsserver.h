@@ -34,7 +34,8 @@ static inline void dns_answer(struct dnsserver *s, const uint8_t *in, size_t n,
     }
     name[len ? len - 1 : 0] = 0;
     at += 5;
-    const char *texts = s->txt(name);
+    const char *(*txt)(const char *name) = atomic_load(&s->txt);
+    const char *texts = txt(name);
     if (texts && *texts == '!')
         return;
     memcpy(out, in, at);
