@@ -121,6 +121,7 @@ void mj_bed_free(struct mj_bed *bed)
     free(bed);
 }
 
+struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 

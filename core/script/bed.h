@@ -33,8 +33,8 @@ struct mj_logged {
     char *text; /* owned */
 };
 
-/* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics. cfg NULL: defaults.
- * NULL with a sentence appended to `error`. */
+/* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
+ * cfg NULL: defaults. NULL with a sentence appended to `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
@@ -42,6 +42,8 @@ void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 /* Routes one event; its time_us is set. The clock goes on by a microsecond, so that no two events
  * have the same time. 0, or MJ_ELIMIT when more waits to be taken than MJ_BED_OUTPUT_MAX. */
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
+/* The bed's scripts, of which there is one. Borrowed. */
+struct mj_scripts *mj_bed_scripts(struct mj_bed *bed);
 int64_t mj_bed_now(const struct mj_bed *bed); /* Unix µs */
 /* The next upstream seq, from 1. */
 int64_t mj_bed_seq(struct mj_bed *bed);

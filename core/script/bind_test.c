@@ -60,54 +60,10 @@ static int host_bed(lua_State *L)
     return 1;
 }
 
-/* Events as tables. */
-
-static void set_span(lua_State *L, const char *key, struct mj_span s)
+static void set_text(lua_State *L, const char *key, const char *text)
 {
-    if (!s.ptr)
-        return;
-    lua_pushlstring(L, (const char *)s.ptr, s.len);
+    lua_pushstring(L, text);
     lua_setfield(L, -2, key);
-}
-
-void mj__push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev)
-{
-    char cid[2 * MJ_CID_MAX];
-    lua_createtable(L, 0, 12);
-    set_span(L, "kind", mj_str(mj_kind_name(ev->kind)));
-    set_span(L, "did", ev->did);
-    set_span(L, "time", ev->time);
-    lua_pushnumber(L, (lua_Number)ev->seq);
-    lua_setfield(L, -2, "seq");
-    lua_pushnumber(L, (lua_Number)ev->time_us);
-    lua_setfield(L, -2, "time_us");
-    if (ev->kind == MJ_KIND_IDENTITY)
-        set_span(L, "handle", ev->handle);
-    if (ev->kind == MJ_KIND_ACCOUNT) {
-        lua_pushboolean(L, ev->active);
-        lua_setfield(L, -2, "active");
-        set_span(L, "status", ev->status);
-    }
-    if (ev->kind != MJ_KIND_COMMIT)
-        return;
-    set_span(L, "op", mj_str(mj_op_name(ev->op)));
-    set_span(L, "collection", ev->collection);
-    set_span(L, "rkey", ev->rkey);
-    set_span(L, "rev", ev->rev);
-    if (ev->cid.len)
-        set_span(L, "cid", mj_span(cid, mj_cid_text(ev->cid, cid)));
-    lua_pushliteral(L, "at://");
-    lua_pushlstring(L, (const char *)ev->did.ptr, ev->did.len);
-    lua_pushliteral(L, "/");
-    lua_pushlstring(L, (const char *)ev->collection.ptr, ev->collection.len);
-    lua_pushliteral(L, "/");
-    lua_pushlstring(L, (const char *)ev->rkey.ptr, ev->rkey.len);
-    lua_concat(L, 6);
-    lua_setfield(L, -2, "uri");
-    if (ev->record.len) {
-        mj_push_table(L, vm, ev->record);
-        lua_setfield(L, -2, "record");
-    }
 }
 
 /* The text under the key of the event's table at 2, which holds it; else the default. Raises when
@@ -227,7 +183,7 @@ static int test_send(lua_State *L)
         need(L, false, "kind", kind, "commit, identity or account");
     }
     send(L, spec, bed, &ev);
-    mj__push_event(L, spec->vm, &ev);
+    mj_push_event(L, spec->vm, &ev);
     return 1;
 }
 
@@ -284,7 +240,7 @@ static int push_outputs(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, 
     lua_newtable(L);
     while ((o = mj_bed_take(bed, stream)))
         for (unsigned i = 0; i < (stream ? 1 : o->prints); i++) {
-            mj__push_event(L, spec->vm, &o->event->ev);
+            mj_push_event(L, spec->vm, &o->event->ev);
             lua_rawseti(L, -2, ++n);
         }
     return 1;
@@ -329,8 +285,8 @@ static int test_logs(lua_State *L)
     lua_newtable(L);
     for (int n = 1; (l = mj_bed_log(bed, false)); n++) {
         lua_createtable(L, 0, 2);
-        set_span(L, "level", mj_str(mj_log_level_name(l->level)));
-        set_span(L, "text", mj_str(l->text));
+        set_text(L, "level", mj_log_level_name(l->level));
+        set_text(L, "text", l->text);
         lua_rawseti(L, -2, n);
     }
     return 1;
