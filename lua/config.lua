@@ -1,7 +1,7 @@
---- What a configuration file (moonjet.lua) may call. Runs once, before the file; `base` is the safe
---- part of the standard library, `groups` says which options there are: groups[group][key] = { name =
---- option, type = …, shape = what a value looks like }. Everything is handed to `host` at once, with
---- the line of the file it stands on.
+--- What a configuration file (moonjet.lua) may call. Runs once, before the file. `base` is the safe
+--- part of the standard library; `groups` says which options there are: groups[group][key] =
+--- { name = option, type = …, shape = what a value looks like }. Everything is handed to `host` at
+--- once, with the line of the file it stands on.
 local base, host, groups = ...
 
 local error, pairs, type, tostring = error, pairs, type, tostring

@@ -50,11 +50,30 @@ string.gmatch = host.gmatch
 string.gsub = host.gsub
 
 -- Each coroutine inside a coroutine takes some of the C stack, and LuaJIT does not look at its end.
-local create, resume = stock.coroutine.create, stock.coroutine.resume
-function env.coroutine.resume(co, ...)
-  host.check_stack()
-  return resume(co, ...)
+-- In a task, what waits in an inner coroutine yields through all those around it, up to the
+-- scheduler, and so does what has used up its slice.
+local create, resume, yield = stock.coroutine.create, stock.coroutine.resume, stock.coroutine.yield
+local enter, left = host.enter, host.left
+local again
+
+local function pass(co, entered, ...)
+  if left(co, entered) then
+    return again(co, yield())
+  end
+  return ...
 end
+
+function again(co, ...)
+  return pass(co, enter(), resume(co, ...))
+end
+
+function env.coroutine.resume(co, ...)
+  if type(co) ~= "thread" then
+    error("coroutine.resume wants a coroutine, not " .. type(co), 2)
+  end
+  return again(co, ...)
+end
+env.coroutine.running = host.running
 
 local function unwrap(ok, ...)
   if ok then
@@ -69,8 +88,7 @@ function env.coroutine.wrap(f)
   end
   local co = create(f)
   return function(...)
-    host.check_stack()
-    return unwrap(resume(co, ...))
+    return unwrap(again(co, ...))
   end
 end
 

@@ -69,3 +69,23 @@ int mj_duration_us(struct mj_span text, int64_t *out)
     *out = sum;
     return 0;
 }
+
+int mj_rate_parse(struct mj_span text, int64_t *count, int64_t *period_us)
+{
+    const uint8_t *slash = text.len ? memchr(text.ptr, '/', text.len) : NULL;
+    if (!slash)
+        return MJ_ESYNTAX;
+    int err = mj_span_i64(mj_span(text.ptr, (size_t)(slash - text.ptr)), count);
+    if (err)
+        return err;
+    const uint8_t *p = slash + 1, *end = text.ptr + text.len;
+    *period_us = unit_us(&p, end);
+    if (!*period_us || p != end) {
+        err = mj_duration_us(mj_span(slash + 1, (size_t)(end - slash - 1)), period_us);
+        if (err)
+            return err;
+    }
+    return *count < 1                                                         ? MJ_ESYNTAX
+           : *period_us < 1000 || *period_us > INT64_C(366) * 86400 * 1000000 ? MJ_ELIMIT
+                                                                              : 0;
+}

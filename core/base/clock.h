@@ -13,3 +13,6 @@ void mj_clock_freeze(int64_t us);
 /* A duration as people write it: a number with ms, s, m, h or d, or several of them (1h30m); a bare
  * 0 is zero. Microseconds; 0, MJ_ESYNTAX, or MJ_ELIMIT above a thousand years. */
 int mj_duration_us(struct mj_span text, int64_t *out);
+/* A rate as people write it: a whole number, a slash, and a unit or a duration (6/m, 100/h, 5/10s).
+ * 0 with *count above 0 and *period_us from 1 ms to a year, MJ_ESYNTAX or MJ_ELIMIT. */
+int mj_rate_parse(struct mj_span text, int64_t *count, int64_t *period_us);

@@ -1,5 +1,7 @@
 #include "flow/graph.h"
 
+#include "flow/operator.h"
+
 struct mj_graph *mj_graph_new(const char *script)
 {
     struct mj_graph *g = mj_calloc(1, sizeof *g);
@@ -14,6 +16,7 @@ void mj_graph_free(struct mj_graph *g)
     for (size_t i = 0; i < g->count; i++) {
         struct mj_node *n = g->nodes[i];
         mj_match_free(n->match);
+        mj_operator_free(n->op);
         mj_patch_deinit(&n->patch);
         free(n->match_text);
         free(n->stream);
@@ -80,7 +83,7 @@ void mj_graph_read(struct mj_node *n, const char *stream)
 
 bool mj_node_reads_record(const struct mj_node *n)
 {
-    if (n->fn)
+    if (n->fn || (n->op && mj_operator_reads_record(n->op)))
         return true;
     for (size_t i = 0; i < n->child_count; i++)
         if (mj_node_reads_record(n->children[i]))
@@ -111,7 +114,9 @@ void mj_graph_ready(struct mj_graph *g)
             {&n->passed, "moonjet_node_events_out_total", "Events a node let through."},
             {&n->dropped, "moonjet_node_events_dropped_total", "Events a node dropped."},
             {&n->errors, "moonjet_node_errors_total", "Errors in a node's function."},
-            {&n->ns, "moonjet_node_nanoseconds_total", "Time spent in a node's function."},
+            {&n->ns, "moonjet_node_nanoseconds_total",
+             "Time spent in a node's function; of nodes that run in C every 64th event is timed "
+             "and counts for 64."},
         };
         for (size_t s = 0; s < MJ_COUNT(series); s++)
             *series[s].metric = mj_metric(series[s].family, MJ_COUNTER, series[s].help,
@@ -124,6 +129,10 @@ static void describe(const struct mj_node *n, struct mj_buf *out)
     mj_buf_puts(out, n->name);
     if (n->match_text)
         mj_buf_printf(out, " %s", n->match_text);
+    if (n->op)
+        mj_buf_printf(out, " %s", mj_operator_text(n->op));
+    for (size_t i = 0; i < n->source_count; i++)
+        mj_buf_printf(out, "%s stream %s", i ? "," : "", n->sources[i]);
     if (n->stream)
         mj_buf_printf(out, " → /stream/%s/subscribe", n->stream);
     if (n->type == MJ_NODE_PRINT)
@@ -176,6 +185,15 @@ void mj_graph_print_json(const struct mj_graph *g, struct mj_buf *out)
         if (n->match_text) {
             mj_buf_puts(out, ",\"match\":");
             mj_buf_put_json(out, mj_str(n->match_text));
+        }
+        if (n->op) {
+            mj_buf_puts(out, ",\"options\":");
+            mj_buf_put_json(out, mj_str(mj_operator_text(n->op)));
+        }
+        for (size_t k = 0; k < n->source_count; k++) {
+            mj_buf_puts(out, k ? "," : ",\"sources\":[");
+            mj_buf_put_json(out, mj_str(n->sources[k]));
+            mj_buf_puts(out, k + 1 == n->source_count ? "]" : "");
         }
         if (n->stream) {
             mj_buf_puts(out, ",\"stream\":");

@@ -44,6 +44,13 @@ struct mj_node;
  * is theirs to keep a copy of; DROP says that there was no room. */
 typedef enum mj_verdict (*mj_node_fn)(struct mj_node *node, const struct mj_event *ev);
 
+/* Finds the key of a dedupe or limit node whose `by` is the user's function: PASS with *hash, DROP
+ * when the event has none, ERROR. */
+typedef enum mj_verdict (*mj_key_fn)(struct mj_node *node, const struct mj_event *ev,
+                                     uint64_t *hash);
+
+struct mj_operator; /* flow/operator.h */
+
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
@@ -52,8 +59,10 @@ struct mj_node {
     struct mj_match *match; /* owned; from and where, else NULL */
     char *match_text;       /* owned: the match as people wrote it, else NULL */
     mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
-    void *ctx;              /* borrowed: fn's own */
-    int ref;                /* fn's own */
+    mj_key_fn key;          /* dedupe, limit by a function, else NULL */
+    void *ctx;              /* borrowed: fn's or key's own */
+    int ref;                /* fn's or key's own */
+    struct mj_operator *op; /* owned; strip … limit, else NULL */
     char *stream;           /* owned: name of the stream it feeds, else NULL */
     int bit;                /* of that stream, once added to a router */
     char **sources;         /* owned: names of the streams a from node reads; it then has no

@@ -1,14 +1,17 @@
 #include "flow/router.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "event/jetstream.h"
 #include "event/kept.h"
+#include "flow/operator.h"
 #include "flow/plan.h"
 
+#define TIMED_ONE_IN    64  /* events of a node that runs in C */
 #define OPS_COLLECTIONS 500 /* the first so many have series of their own, the rest shares one */
 
 /* One version of the event on its way out. */
@@ -121,6 +124,15 @@ static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
     return i;
 }
 
+/* What nodes of the same name have seen goes over to the new graph. */
+static void adopt(struct mj_graph *graph, const struct mj_graph *old)
+{
+    for (size_t i = 0; i < graph->count; i++)
+        for (size_t k = 0; graph->nodes[i]->op && k < old->count; k++)
+            if (old->nodes[k]->op && !strcmp(old->nodes[k]->name, graph->nodes[i]->name))
+                mj__operator_adopt(graph->nodes[i]->op, old->nodes[k]->op);
+}
+
 int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
                    struct mj_buf *error)
 {
@@ -145,6 +157,8 @@ int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *g
     r->plan = plan;
     if (graph)
         mj_graph_ready(graph);
+    if (graph && old)
+        adopt(graph, old);
     return 0;
 }
 
@@ -177,38 +191,56 @@ static struct output *output_of(struct mj_router *r, const struct mj_event *ev)
     return &r->outputs[r->output_count++];
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static enum mj_verdict decide(struct mj_node *n, const struct mj_event *ev)
+{
+    if (n->op)
+        return mj__operator_run(n, ev);
+    return mj_match_eval(n->match, ev) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+}
+
+/* A node that runs in C is often done sooner than a clock is read, so only one event in so many is
+ * timed. */
+static enum mj_verdict decide_timed(struct mj_node *n, const struct mj_event *ev)
+{
+    if (MJ_LIKELY(mj_metric_get(n->in) % TIMED_ONE_IN || n->key))
+        return decide(n, ev);
+    int64_t start = now_ns();
+    enum mj_verdict verdict = decide(n, ev);
+    bump(n->ns, (now_ns() - start) * TIMED_ONE_IN);
+    return verdict;
+}
+
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     enum mj_verdict verdict = MJ_VERDICT_PASS;
     bump(n->in, 1);
     switch (n->type) {
+    case MJ_NODE_MAIN:
+    case MJ_NODE_FROM:
+        break;
     case MJ_NODE_STREAM:
         output_of(r, ev)->streams |= UINT64_C(1) << n->bit;
         break;
     case MJ_NODE_PRINT:
         output_of(r, ev)->prints++;
         break;
-    case MJ_NODE_WHERE:
-        verdict = n->fn                         ? n->fn(n, ev)
-                  : mj_match_eval(n->match, ev) ? MJ_VERDICT_PASS
-                                                : MJ_VERDICT_DROP;
+    default:
+        verdict = n->fn ? n->fn(n, ev) : decide_timed(n, ev);
         break;
-    case MJ_NODE_TAP:
-    case MJ_NODE_BATCH:
-    case MJ_NODE_EACH:
-    case MJ_NODE_SINK:
-        verdict = n->fn(n, ev);
-        break;
-    case MJ_NODE_MAP:
-        verdict = n->fn(n, ev);
-        if (verdict == MJ_VERDICT_PASS && mj_patch_changed(&n->patch)) {
-            mj_patch_event(&n->patch, ev, &n->out);
-            ev = &n->out;
-        }
-        break;
-    default: /* roots */
-        break;
+    }
+    bool edits = n->type == MJ_NODE_MAP || n->type == MJ_NODE_STRIP || n->type == MJ_NODE_KEEP ||
+                 n->type == MJ_NODE_REDACT;
+    if (edits && verdict == MJ_VERDICT_PASS && mj_patch_changed(&n->patch)) {
+        mj_patch_event(&n->patch, ev, &n->out);
+        ev = &n->out;
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);

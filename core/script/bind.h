@@ -11,14 +11,41 @@ void mj_bind_host(lua_State *L);
 /* bind_flow.c: metatables of flows and sinks; adds from, main, stream, print to the table at the
  * top. */
 void mj_bind_flow(lua_State *L);
-/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c: the rest alike. */
+/* An operator adds a node in two steps. The first checks that there is a flow at 1 (behind a batch
+ * only if the operator takes lists), that the script is loading and the graph has room, and pushes
+ * the flow that goes on behind the node [raises, with the operator's name]. */
+void mj_flow_begin(lua_State *L, const char *what, bool lists);
+/* The second adds the node, with the VM as its ctx; that flow is at the top. Raises nothing: what
+ * it needs (a reference, an operator) was made before, and is set now. */
+struct mj_node *mj_flow_end(lua_State *L, enum mj_node_type type);
+/* Gives flows further methods. */
+void mj_flow_methods(lua_State *L, const luaL_Reg *methods);
+/* bind_operator.c: strip, keep, redact, sample, dedupe, limit, as methods of flows. */
+void mj_bind_operator(lua_State *L);
+/* Raises unless the value at the index is a table that has none but these keys; a misspelt one is
+ * told the nearest. `names` ends with NULL. */
+void mj_check_options(lua_State *L, int index, const char *what, const char *const *names);
+/* The option of the table at the index, `def` when it is not there: a duration in µs; a whole
+ * number from least to most [raise]. */
+int64_t mj_duration_option(lua_State *L, int index, const char *what, const char *name,
+                           int64_t def);
+int64_t mj_integer_option(lua_State *L, int index, const char *what, const char *name,
+                          int64_t least, int64_t most, int64_t def);
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_secret.c: the rest alike. */
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+void mj_bind_secret(lua_State *L);
+void mj_bind_task(lua_State *L);
+void mj_bind_task_host(lua_State *L); /* adds to `host` */
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);
+/* bind_task.c: the duration at the index, in µs, 0 or more; WHAT wants it [raises]. */
+int64_t mj_check_duration(lua_State *L, int index, const char *what);
+/* Unix µs, as the script's clock has it: a test's may stand still. */
+int64_t mj_vm_now_us(const struct mj_vm *vm);
 /* bind_require.c */
 int mj_lua_require(lua_State *L);
 

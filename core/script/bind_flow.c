@@ -25,13 +25,16 @@ static void *check_class(lua_State *L, int index, enum mj_slot slot)
     return NULL;
 }
 
-static struct flow *check_flow(lua_State *L, const char *what)
+static struct flow *check_flow(lua_State *L, const char *what, bool lists)
 {
     struct flow *f = check_class(L, 1, MJ_SLOT_FLOW);
     if (!f)
         luaL_error(L, "%s is an operator of a flow; call it with a colon: jet.from(…):%s(…)", what,
                    what);
     mj_need_declare(L, what);
+    if (f->at->type == MJ_NODE_BATCH && !lists)
+        luaL_error(L, "%s looks at one event, but behind batch there are lists: put it before",
+                   what);
     return f;
 }
 
@@ -63,10 +66,36 @@ static void push_flow(lua_State *L, struct mj_node *at, struct mj_node *last)
     lua_setmetatable(L, -2);
 }
 
-/* Main is one line: whatever flow value an operator is called on, it goes to the line's end. */
-static void push_after(lua_State *L, const struct flow *f, struct mj_node *added)
+/* Main is one line: whatever flow value an operator is called on, it goes to the line's end. What
+ * is behind a batch is no part of the line. Behind an each things go on as before it. */
+static struct flow flow_after(const struct flow *f, struct mj_node *added)
 {
-    push_flow(L, f->at->type == MJ_NODE_MAIN ? f->at : added, added);
+    bool stays = added->type == MJ_NODE_EACH ||
+                 (f->at->type == MJ_NODE_MAIN && added->type != MJ_NODE_BATCH);
+    return (struct flow){stays ? f->at : added, added};
+}
+
+void mj_flow_begin(lua_State *L, const char *what, bool lists)
+{
+    check_flow(L, what, lists);
+    need_room(L);
+    push_flow(L, NULL, NULL);
+}
+
+struct mj_node *mj_flow_end(lua_State *L, enum mj_node_type type)
+{
+    const struct flow *f = lua_touserdata(L, 1);
+    struct mj_node *n = add_node(L, type, f->at);
+    *(struct flow *)lua_touserdata(L, -1) = flow_after(f, n);
+    return n;
+}
+
+void mj_flow_methods(lua_State *L, const luaL_Reg *methods)
+{
+    mj_vm_push_slot(L, MJ_SLOT_FLOW);
+    lua_getfield(L, -1, "__index");
+    luaL_register(L, NULL, methods);
+    lua_pop(L, 2);
 }
 
 /* Compiles the match at the index [raises]. */
@@ -86,6 +115,52 @@ static void take_match(lua_State *L, int index, struct mj_match **match, char **
     *text = (char *)shown.ptr;
 }
 
+/* The stream at the index, or NULL. */
+static const char *stream_at(lua_State *L, int index)
+{
+    const struct sink *s = check_class(L, index, MJ_SLOT_SINK);
+    return s && s->type == MJ_NODE_STREAM ? s->name : NULL;
+}
+
+/* Lets the flow at the top begin at the root: made before the root, which nothing that raises may
+ * follow. */
+static void fill_flow(lua_State *L, struct mj_node *root)
+{
+    *(struct flow *)lua_touserdata(L, -1) = (struct flow){root, root};
+}
+
+/* A flow from the stream, or the list of streams, at 1; false when that is something else. */
+static bool from_streams(lua_State *L)
+{
+    struct mj_node *n;
+    size_t count = lua_istable(L, 1) ? lua_objlen(L, 1) : 0, streams = 0;
+    if (check_class(L, 1, MJ_SLOT_SINK)) {
+        if (!stream_at(L, 1))
+            luaL_error(L, "jet.from wants a match or a stream: nothing comes out of another sink");
+        n = add_node(L, MJ_NODE_FROM, NULL);
+        mj_graph_read(n, stream_at(L, 1));
+        fill_flow(L, n);
+        return true;
+    }
+    for (size_t i = 1; i <= count; i++) {
+        lua_rawgeti(L, 1, (int)i);
+        streams += stream_at(L, -1) != NULL;
+        lua_pop(L, 1);
+    }
+    if (!streams)
+        return false;
+    if (streams != count)
+        luaL_error(L, "a list for jet.from holds either matches or streams, not both");
+    n = add_node(L, MJ_NODE_FROM, NULL);
+    for (size_t i = 1; i <= count; i++) {
+        lua_rawgeti(L, 1, (int)i);
+        mj_graph_read(n, stream_at(L, -1));
+        lua_pop(L, 1);
+    }
+    fill_flow(L, n);
+    return true;
+}
+
 /* jet.from(match) */
 static int jet_from(lua_State *L)
 {
@@ -94,11 +169,14 @@ static int jet_from(lua_State *L)
     mj_need_declare(L, "jet.from");
     luaL_checkany(L, 1);
     need_room(L);
+    push_flow(L, NULL, NULL);
+    if (from_streams(L))
+        return 1;
     take_match(L, 1, &match, &text);
     struct mj_node *n = add_node(L, MJ_NODE_FROM, NULL);
     n->match = match;
     n->match_text = text;
-    push_flow(L, n, n);
+    fill_flow(L, n);
     return 1;
 }
 
@@ -117,36 +195,35 @@ static int jet_main(lua_State *L)
 
 static int add_function(lua_State *L, const char *what, enum mj_node_type type)
 {
-    struct flow *f = check_flow(L, what);
+    check_flow(L, what, false);
     if (lua_type(L, 2) != LUA_TFUNCTION)
         return luaL_error(L, "%s wants a function", what);
     /* The reference first: taking it may run out of memory, which the script may catch, and a node
      * without its function must not stay behind. */
     lua_pushvalue(L, 2);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    struct mj_node *n = add_node(L, type, f->at);
+    mj_flow_begin(L, what, false);
+    struct mj_node *n = mj_flow_end(L, type);
     n->ref = ref;
     n->fn = mj_script_run_node;
-    push_after(L, f, n);
     return 1;
 }
 
 /* flow:where(function or match) */
 static int flow_where(lua_State *L)
 {
-    struct flow *f = check_flow(L, "where");
+    check_flow(L, "where", false);
     if (lua_type(L, 2) == LUA_TFUNCTION)
         return add_function(L, "where", MJ_NODE_WHERE);
     if (lua_type(L, 2) != LUA_TSTRING && lua_type(L, 2) != LUA_TTABLE)
         return luaL_error(L, "where wants a function or a match");
     struct mj_match *match;
     char *text;
-    need_room(L);
+    mj_flow_begin(L, "where", false);
     take_match(L, 2, &match, &text);
-    struct mj_node *n = add_node(L, MJ_NODE_WHERE, f->at);
+    struct mj_node *n = mj_flow_end(L, MJ_NODE_WHERE);
     n->match = match;
     n->match_text = text;
-    push_after(L, f, n);
     return 1;
 }
 
@@ -156,7 +233,7 @@ static int flow_tap(lua_State *L) { return add_function(L, "tap", MJ_NODE_TAP); 
 /* flow:as(name) */
 static int flow_as(lua_State *L)
 {
-    struct flow *f = check_flow(L, "as");
+    struct flow *f = check_flow(L, "as", true);
     struct mj_vm *vm = mj_vm_of(L);
     size_t len;
     const char *name = luaL_checklstring(L, 2, &len);
@@ -176,7 +253,7 @@ static int flow_as(lua_State *L)
 /* flow:to(sink, …) */
 static int flow_to(lua_State *L)
 {
-    struct flow *f = check_flow(L, "to");
+    struct flow *f = check_flow(L, "to", true);
     int top = lua_gettop(L);
     if (top < 2)
         return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print()");
@@ -188,6 +265,9 @@ static int flow_to(lua_State *L)
         if (!s)
             return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print(), not %s",
                               luaL_typename(L, i));
+        if (f->at->type == MJ_NODE_BATCH && s->type != MJ_NODE_SINK)
+            return luaL_error(L, "behind batch there are lists, which %s cannot take",
+                              s->type == MJ_NODE_STREAM ? "a stream" : "jet.print");
         f->last = add_node(L, s->type, f->at);
         if (s->type == MJ_NODE_STREAM)
             f->last->stream = mj_strdup(s->name);

@@ -1,8 +1,8 @@
 /* The rest of `jet`, and `host`: the C functions lua/sandbox.lua builds the environment from. */
 #include "atproto/syntax.h"
-#include "base/clock.h"
 #include "base/options.h"
 #include "script/bind.h"
+#include "script/secrets.h"
 
 #define LOG_BURST 50 /* lines per second and script */
 #define LOG_MAX   4096
@@ -12,7 +12,7 @@
 static int jet_now(lua_State *L)
 {
     char text[28];
-    mj_datetime_make(mj_now_us(), text);
+    mj_datetime_make(mj_vm_now_us(mj_vm_of(L)), text);
     lua_pushstring(L, text);
     return 1;
 }
@@ -24,8 +24,10 @@ static int host_log(lua_State *L)
     size_t len;
     int level = mj_log_level_parse(luaL_checkstring(L, 1));
     const char *text = luaL_checklstring(L, 2, &len);
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_span(text, len), &vm->scratch);
     mj_log_limited(&vm->log_gate, LOG_BURST, level < 0 ? MJ_LOG_INFO : (enum mj_log_level)level,
-                   vm->graph->script, "%.*s", (int)(len < LOG_MAX ? len : LOG_MAX), text);
+                   vm->graph->script, "%.*s", (int)(shown.len < LOG_MAX ? shown.len : LOG_MAX),
+                   (const char *)shown.ptr);
     return 0;
 }
 
@@ -60,12 +62,6 @@ void mj_check_stack(lua_State *L)
         luaL_error(L, "functions nested too deeply");
 }
 
-static int host_check_stack(lua_State *L)
-{
-    mj_check_stack(L);
-    return 0;
-}
-
 static int null_tostring(lua_State *L)
 {
     lua_pushliteral(L, "null");
@@ -74,15 +70,18 @@ static int null_tostring(lua_State *L)
 
 void mj_bind_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {
-        {"log", host_log},           {"closest", host_closest},         {"memory", host_memory},
-        {"require", mj_lua_require}, {"check_stack", host_check_stack}, {NULL, NULL}};
+    static const luaL_Reg host[] = {{"log", host_log},
+                                    {"closest", host_closest},
+                                    {"memory", host_memory},
+                                    {"require", mj_lua_require},
+                                    {NULL, NULL}};
     static const struct {
         const char *name;
         enum mj_slot slot;
     } tables[] = {{"no", MJ_SLOT_NO},       {"any", MJ_SLOT_ANY},       {"prefix", MJ_SLOT_PREFIX},
                   {"array", MJ_SLOT_ARRAY}, {"object", MJ_SLOT_OBJECT}, {"loaded", MJ_SLOT_LOADED}};
     luaL_register(L, NULL, host);
+    mj_bind_task_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {
         mj_vm_push_slot(L, tables[i].slot);
         if (tables[i].slot != MJ_SLOT_LOADED) {

@@ -6,21 +6,26 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "flow/operator.h"
 #include "script/bind.h"
 #include "script/scripts.h"
+#include "script/secrets.h"
 #include "script/source.h"
+#include "script/task.h"
 
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define ERROR_BURST     10 /* logged per second and script; all are counted */
+#define MESSAGE_MAX     1000 /* bytes of an error's text */
+#define ERROR_BURST     10   /* logged per second and script; all are counted */
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
     struct mj_scripts *s = mj_calloc(1, sizeof *s);
     s->router = router;
     s->guard = mj_guard_new();
+    s->sched = mj__sched_new(s->guard);
     return s;
 }
 
@@ -30,6 +35,7 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj__script_free(s->scripts[i]);
+    mj__sched_free(s->sched);
     mj_guard_free(s->guard);
     free(s->scripts);
     free(s);
@@ -54,6 +60,7 @@ static int fill_config(lua_State *L)
     const char *table = mj_vm_of(L)->cfg->config_lua;
     const struct mj_strings *config = mj_vm_of(L)->cfg->config;
     mj_vm_push_slot(L, MJ_SLOT_CONFIG);
+    int target = lua_gettop(L);
     if (table) {
         lua_pushfstring(L, "return %s", table);
         if (luaL_loadbufferx(L, lua_tostring(L, -1), lua_objlen(L, -1), "=config", "t"))
@@ -64,9 +71,9 @@ static int fill_config(lua_State *L)
         while (lua_next(L, -2)) {
             lua_pushvalue(L, -2);
             lua_insert(L, -2);
-            lua_rawset(L, 2);
+            lua_rawset(L, target);
         }
-        lua_settop(L, 2);
+        lua_settop(L, target);
     }
     for (size_t i = 0; config && i < config->n; i++) {
         const char *eq = strchr(config->v[i], '=');
@@ -93,8 +100,9 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     vm->call_ns = 1000 * (cfg->call_us ? cfg->call_us : CALL_DEFAULT);
     vm->slow_ns = 1000 * (cfg->slow_us ? cfg->slow_us : SLOW_DEFAULT);
     vm->cfg = cfg;
+    vm->path = path;
+    vm->doing = "loading";
     int status = lua_cpcall(L, fill_config, NULL);
-    vm->cfg = NULL;
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
@@ -102,12 +110,14 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
+    vm->cfg = NULL;
     if (status) {
         const char *text = error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
-        mj_buf_puts(error, text);
+        struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch);
+        mj_buf_put(error, shown.ptr, shown.len);
         return MJ_EINVAL;
     }
     lua_settop(L, 0);
@@ -124,6 +134,8 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
+    if (vm)
+        vm->sched = s->sched;
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
         mj_vm_free(vm);
@@ -149,6 +161,7 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                       "How often a script was left out for a while.", "script=\"%s\"", label),
     };
     vm->script = script;
+    vm->path = script->path;
     return script;
 }
 
@@ -175,6 +188,8 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     mj_metric_set(script->state, MJ_LIFE_RUNNING);
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
+    if (s->router)
+        mj__tasks_begin(script->vm);
     return 0;
 }
 
@@ -196,7 +211,42 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
 
 /* ---- strikes ---- */
 
-static void pause_script(struct mj_script *script, bool paused) { script->vm->paused = paused; }
+static void pause_script(struct mj_script *script, bool paused)
+{
+    script->vm->paused = paused;
+    if (script->owner->router)
+        mj_router_pause(script->owner->router, script->vm->graph, paused,
+                        script->on_error == MJ_ON_ERROR_DROP);
+    mj__tasks_poke(script->vm);
+}
+
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
+{
+    struct mj_script *script = s->scripts[i];
+    if (n)
+        mj_life_quarantine(&script->life, n, mj_mono_us());
+    else
+        script->life.state = MJ_LIFE_OUT;
+    mj_metric_add(script->quarantines, 1);
+    mj_metric_set(script->state, script->life.state);
+    pause_script(script, true);
+}
+
+static void on_stuck(void *ctx, lua_State *L)
+{
+    struct mj_scripts *s = ctx;
+    const struct mj_vm *vm = mj_vm_of(L);
+    struct mj_stuck stuck = {vm->path, vm->doing};
+    s->on_stuck(s->stuck_ctx, &stuck);
+}
+
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx)
+{
+    s->on_stuck = fn;
+    s->stuck_ctx = ctx;
+    mj_guard_on_stuck(s->guard, on_stuck, s);
+}
 
 void mj__strike(struct mj_vm *vm)
 {
@@ -243,11 +293,39 @@ int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
     return next;
 }
 
-/* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
- * error happened before the message; when it did not, the node's own line serves. */
-static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_event *ev)
+/* ---- tasks ---- */
+
+struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
+
+void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services)
 {
-    const char *text = error_text(vm->L);
+    mj__sched_set_services(s->sched, services);
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
+    int64_t next = mj__sched_run(s->sched, budget_us);
+    life = life < 0 ? -1 : life > now ? life - now : 0;
+    return next < 0 || (life >= 0 && life < next) ? life : next;
+}
+
+bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
+{
+    bool done = true;
+    for (size_t i = 0; i < s->count; i++) {
+        mj__tasks_stop(s->scripts[i]->vm, budget_us);
+        done &= mj__tasks_stopped(s->scripts[i]->vm);
+    }
+    return done;
+}
+
+/* Lua puts the line where the error happened before the message; when it did not, the node's own
+ * line serves. */
+void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
+                unsigned at_line, const struct mj_event *ev)
+{
+    const char *text = error_text(L);
     size_t file = 0;
     const char *colon = strchr(text, ':');
     if (colon && colon[1] >= '0' && colon[1] <= '9') {
@@ -258,20 +336,40 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
     char place[300];
     if (file && file < sizeof place)
         snprintf(place, sizeof place, "%.*s", (int)file, text);
+    else if (at_line)
+        snprintf(place, sizeof place, "%s:%u", at_file, at_line);
     else
-        snprintf(place, sizeof place, "%s:%u", n->file, n->line);
+        snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
-    bool commit = ev->kind == MJ_KIND_COMMIT;
+    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
+    int len = (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX);
     /* Strikes are few: each of them is told. */
-    struct mj_log_gate open = {0};
+    struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
-    mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
-                   "script", "%s %s: %.1000s; %s%.*s%s%.*s%s%.*s%s", place, n->name, message,
-                   commit ? "at://" : "", (int)ev->did.len, (const char *)ev->did.ptr,
-                   commit ? "/" : "", (int)ev->collection.len, (const char *)ev->collection.ptr,
-                   commit ? "/" : "", (int)ev->rkey.len, (const char *)ev->rkey.ptr,
-                   mj__strike_words(vm->script, strikes, sizeof strikes));
+    mj__strike_words(vm->script, strikes, sizeof strikes);
+    if (!ev) {
+        mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s%s", place, name, len,
+                       (const char *)shown.ptr, strikes);
+        return;
+    }
+    bool commit = ev->kind == MJ_KIND_COMMIT;
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s",
+                   place, name, len, (const char *)shown.ptr, commit ? "at://" : "",
+                   (int)ev->did.len, (const char *)ev->did.ptr, commit ? "/" : "",
+                   (int)ev->collection.len, (const char *)ev->collection.ptr, commit ? "/" : "",
+                   (int)ev->rkey.len, (const char *)ev->rkey.ptr, strikes);
+}
+
+/* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
+ * script's cap must not be in the way. */
+static void push_message(lua_State *L, const char *text)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_pushfstring(L, text, luaL_typename(L, -1));
+    vm->cap = cap;
 }
 
 static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
@@ -282,8 +380,7 @@ static enum mj_verdict verdict_of(lua_State *L, const struct mj_node *n)
         return lua_toboolean(L, -1) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
     if (mj_is_event(L, -1))
         return MJ_VERDICT_PASS;
-    lua_pushfstring(L, "map returns the event it was given, or nil to drop it, not %s",
-                    luaL_typename(L, -1));
+    push_message(L, "map returns the event it was given, or nil to drop it, not %s");
     return MJ_VERDICT_ERROR;
 }
 
@@ -303,38 +400,96 @@ static enum mj_verdict on_paused(const struct mj_script *script, const struct mj
     return main && script->on_error != MJ_ON_ERROR_DROP ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
 }
 
+/* Calls the node's function on the event: a Lua status, and the result or error at the top. */
+static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event *ev)
+{
+    int64_t ns;
+    vm->script->struck = false;
+    vm->doing = n->name;
+    vm->ev = ev;
+    vm->generation++;
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);
+    mj_vm_push_slot(vm->L, MJ_SLOT_EVENT);
+    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    if (MJ_UNLIKELY(ns > vm->slow_ns))
+        mj_metric_add(vm->slow, 1);
+    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
+    return status;
+}
+
+static void end_call(struct mj_vm *vm)
+{
+    vm->ev = NULL;
+    vm->patch = NULL;
+    lua_settop(vm->L, 0);
+}
+
 enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
 {
     struct mj_vm *vm = n->ctx;
     lua_State *L = vm->L;
-    int64_t ns;
     if (MJ_UNLIKELY(vm->paused)) {
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         return on_paused(vm->script, n);
     }
-    vm->script->struck = false;
-    vm->ev = ev;
-    vm->generation++;
     if (n->type == MJ_NODE_MAP) {
         mj_patch_begin(&n->patch, ev->record);
         vm->patch = &n->patch;
     }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, n->ref);
-    mj_vm_push_slot(L, MJ_SLOT_EVENT);
-    int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, vm->call_ns, &ns);
+    int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
-        report(vm, n, ev);
+        mj__report(vm, L, n->name, n->file, n->line, ev);
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
     }
-    if (MJ_UNLIKELY(ns > vm->slow_ns))
-        mj_metric_add(vm->slow, 1);
-    mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
-    vm->ev = NULL;
-    vm->patch = NULL;
-    lua_settop(L, 0);
+    end_call(vm);
+    return verdict;
+}
+
+/* The key that the value at the top stands for. */
+static enum mj_verdict key_of(lua_State *L, uint64_t *hash)
+{
+    int type = lua_type(L, -1);
+    size_t len = 0;
+    lua_Number number;
+    const char *text;
+    switch (type) {
+    case LUA_TNIL:
+        return MJ_VERDICT_DROP;
+    case LUA_TSTRING:
+        text = lua_tolstring(L, -1, &len);
+        *hash = mj_key_hash(mj_span(text, len));
+        return MJ_VERDICT_PASS;
+    case LUA_TNUMBER:
+        number = lua_tonumber(L, -1);
+        *hash = ~mj_key_hash(mj_span(&number, sizeof number));
+        return MJ_VERDICT_PASS;
+    case LUA_TBOOLEAN:
+        *hash = (uint64_t)lua_toboolean(L, -1);
+        return MJ_VERDICT_PASS;
+    default:
+        push_message(L, "'by' returns a text, a number, true or false, or nil to let the event "
+                        "through, not %s");
+        return MJ_VERDICT_ERROR;
+    }
+}
+
+enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev, uint64_t *hash)
+{
+    struct mj_vm *vm = n->ctx;
+    /* An event that is to pass has no key. */
+    if (MJ_UNLIKELY(vm->paused))
+        return on_paused(vm->script, n) == MJ_VERDICT_PASS ? MJ_VERDICT_DROP : MJ_VERDICT_ERROR;
+    int status = call_node(vm, n, ev);
+    enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
+    if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
+        mj__report(vm, vm->L, n->name, n->file, n->line, ev);
+        if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
+            verdict = MJ_VERDICT_DROP;
+    }
+    end_call(vm);
     return verdict;
 }

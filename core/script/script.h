@@ -30,6 +30,11 @@ struct mj_script_cfg {
     /* Borrowed while loading, each may be NULL: */
     const char *config_lua;          /* jet.config as a Lua table, "{ did = 'did:…', n = 5 }" */
     const struct mj_strings *config; /* "key=value" each, over those */
+    /* Names that jet.secret may ask for (NULL: any), the directory of their files, and for tests
+     * "NAME=value" instead of anything else. */
+    const struct mj_strings *secrets;
+    const char *secrets_dir;
+    const struct mj_strings *secret_values;
     enum mj_on_error on_error;
 };
 
@@ -57,6 +62,20 @@ struct mj_script_state {
 };
 /* Of script i, in load order. On the scripts' thread. */
 void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);
+
+/* A script as quarantined for the n-th time (n from 1) or, n 0, out until it is reloaded: for those
+ * that made a process before this one restart. */
+void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n);
+
+/* A call that is stuck inside C, where nothing but the process can be ended. */
+struct mj_stuck {
+    const char *path;  /* of the script, as it was given */
+    const char *doing; /* the node's or task's name, or "loading" */
+};
+/* Called on a thread of its own while the scripts' thread is stuck; must not touch the scripts.
+ * Before the first script is loaded. */
+void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
+                         void *ctx);
 
 /* ---- tasks and services; on the thread that routes ---- */
 

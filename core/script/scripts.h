@@ -23,8 +23,11 @@ struct mj_script {
 struct mj_scripts {
     struct mj_router *router;   /* borrowed, may be NULL */
     struct mj_guard *guard;     /* owned */
+    struct mj_sched *sched;     /* owned */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
+    void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);
+    void *stuck_ctx; /* borrowed */
 };
 
 /* script.c: a fresh script, loaded but in no router and no list. NULL with a sentence in `error`

@@ -26,7 +26,7 @@ find core -name '*.[ch]' | sort | xargs awk '
         # Headers of libraries that belong to certain rooms.
         owner["lua.h"] = owner["lauxlib.h"] = owner["lualib.h"] = owner["luajit.h"] = "script"
         owner["libwebsockets.h"] = "source server"
-        owner["curl/curl.h"] = "deliver"
+        owner["curl/curl.h"] = owner["ares.h"] = "deliver"
         owner["lmdb.h"] = "state"
     }
     function breach(rule) {

@@ -1,0 +1,134 @@
+/* moonjet run, in rooms: options and configuration (run_options.c), sources (run_sources.c),
+ * scripts and their reload (run_scripts.c), and the life of it all (cmd_run.c). Internal to
+ * core/cli. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "cli/data_dir.h"
+#include "flow/router.h"
+#include "script/config.h"
+#include "script/script.h"
+#include "server/server.h"
+#include "source/firehose.h"
+
+#define RUN_DEFAULT_SOURCE "wss://bsky.network"
+
+struct run_cfg {
+    struct mj_strings sources, config, trusted;
+    const char *listen, *metrics_listen, *data, *dictionary, *on_future, *log_level, *log_format,
+        *secrets;
+    int64_t max_per_ip, replay_rate, stall_seconds;
+    int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
+    bool watch, check_config, print_config;
+};
+
+extern const struct mj_option mj_run_options[];
+
+/* What is in force: the command line over the environment over the file over defaults. */
+struct run_settings {
+    struct run_cfg cfg; /* texts borrowed from argv, the environment and `file` */
+    enum mj_opt_from from[MJ_OPTIONS_MAX];
+    struct mj_strings scripts; /* those the command line names; borrowed from argv */
+    struct mj_strings pairs;   /* KEY=VALUE of the command line or the environment; borrowed */
+    const char *path;          /* of the file; borrowed; NULL for none */
+    struct mj_config file;
+};
+
+/* Reads it all. 0, MJ_EXIT_HELP, MJ_EXIT_USAGE or MJ_EXIT_FAILED, after saying why on stderr. */
+int run_read_settings(const struct mj_command *cmd, int argc, char **argv, struct run_settings *s);
+/* Reads the file once more, with the same command line: *out gets the scripts and sets that are in
+ * force now, and `notes` a line for each option that would take a restart. 0, or MJ_E… with why in
+ * `error`. */
+int run_read_again(const struct run_settings *s, struct mj_config *out, struct mj_buf *notes,
+                   struct mj_buf *error);
+void run_settings_deinit(struct run_settings *s);
+/* --print-config */
+void run_print_settings(const struct run_settings *s, struct mj_buf *out);
+
+struct run;
+
+struct source {
+    struct run *run;          /* borrowed */
+    char *url;                /* owned, as given: the key of its cursor */
+    struct mj_firehose *hose; /* owned */
+    int number;               /* the journal's */
+    struct mj_metric *emitted, *persisted;
+    _Atomic int64_t seq; /* copies for other threads */
+    _Atomic bool connected;
+};
+
+struct run {
+    struct mj_loop *loop;
+    struct mj_router *router;
+    struct mj_streams *streams;
+    struct mj_scripts *scripts;
+    struct mj_timer *tasks; /* owned: when scripts have something to do next */
+    struct mj_data_dir data;
+    struct source sources[MJ_SOURCES_MAX];
+    size_t source_count;
+    _Atomic int64_t last_frame_us; /* wall clock; 0 before the first */
+    bool future;                   /* a source gave up */
+    _Atomic bool failed;           /* the journal takes nothing more */
+    struct mj_metric *published;   /* the journal's: events of all sources */
+    bool on_disk;                  /* … which is kept under --data */
+};
+
+/* run_restart.c: a script that is stuck inside C can only be ended with the process. So the process
+ * starts itself again, in place, with a note of whose fault it was:
+ *
+ *   watchdog: stuck ─▶ note in DATA/restarts and in the environment ─▶ exec of ourselves
+ *   start: read the notes ─▶ that script is quarantined, longer each time; after the third within a
+ *          minute it stays out until it is reloaded
+ *
+ * A note is a line "TIME<TAB>WHAT<TAB>PATH": Unix µs, the node or task or "loading", the script.
+ * Without a journal on disk, lines "cursor<TAB>SEQ<TAB>URL" say how far each source was read; these
+ * are in the environment only. */
+#define RUN_NOTES_MAX 32
+struct run_note {
+    int64_t us;
+    char what[80];
+    char path[1024];
+};
+struct run_notes {
+    struct run_note
+        notes[RUN_NOTES_MAX]; /* the oldest first; those older than 10 minutes left out */
+    size_t count;
+    struct {
+        int64_t seq;
+        char url[1024];
+    } cursors[MJ_SOURCES_MAX];
+    size_t cursor_count;
+};
+/* Reads lines; what is no note is skipped. */
+void run_notes_parse(struct run_notes *n, struct mj_span text, int64_t now_us);
+/* Reads what the environment and the directory (NULL: none) hold. */
+void run_notes_read(struct run_notes *n, const char *data);
+/* How often the script was noted: the n of mj_scripts_quarantine(). *out: three times within a
+ * minute. *loading: while it was loaded. */
+unsigned run_notes_count(const struct run_notes *n, const char *path, bool *out, bool *loading);
+/* Starts the process again when a script is stuck, with these arguments (borrowed). `run` is looked
+ * at for its sources only. Once. */
+void run_restart_setup(struct run *run, char **argv, const struct run_notes *notes);
+/* From now on a stuck script is worth a restart: before, a script that does not load ends us. */
+void run_restart_armed(void);
+/* mj_scripts_on_stuck()'s. */
+void run_restart(void *ctx, const struct mj_stuck *stuck);
+
+/* run_sources.c: connects them. 0 or an exit status, after saying why. */
+int run_start_sources(struct run *run, const struct run_cfg *cfg, struct mj_journal *journal,
+                      const struct run_notes *notes);
+void run_stop_sources(struct run *run);
+/* Copies what other threads may ask for; on the router's thread, every second. */
+void run_copy_sources(void *ctx);
+/* `,"sources":[…]`, on the server's thread. */
+void run_put_sources(struct run *run, struct mj_buf *json);
+
+/* run_scripts.c: loads what the configuration names. 0 or an exit status, after saying why. */
+int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
+                     const struct run_notes *notes /* or NULL */);
+/* Lets their timers and tasks run from now on, on the router's thread. */
+void run_start_scripts(struct run *run);
+void run_stop_scripts(struct run *run);
+/* Something may be due: after each batch of frames. */
+void run_scripts(struct run *run);

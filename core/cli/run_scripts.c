@@ -1,0 +1,68 @@
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cli/run.h"
+
+#define SLICE_US 2000 /* of tasks between two batches of frames */
+
+/* A script that was stuck before this start waits; returns false when it must not even load. */
+static bool was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out)
+{
+    bool loading;
+    *n = notes ? run_notes_count(notes, path, out, &loading) : 0;
+    if (*n && loading)
+        mj_log(MJ_LOG_ERROR, "run",
+               "%s was stuck while it was loaded and made us start again; it is left out until "
+               "it is reloaded",
+               path);
+    return !*n || !loading;
+}
+
+int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
+                     const struct run_notes *notes)
+{
+    for (size_t i = 0; i < config->script_count; i++) {
+        const struct mj_config_script *s = config->scripts[i];
+        MJ_AUTO_BUF error = {0};
+        unsigned n;
+        bool out = false;
+        if (!was_harmless(notes, s->path, &n, &out))
+            continue;
+        if (mj_scripts_load(scripts, s->path, &s->cfg, &error)) {
+            fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+            return MJ_EXIT_FAILED;
+        }
+        if (!n)
+            continue;
+        mj_scripts_quarantine(scripts, mj_scripts_count(scripts) - 1, out ? 0 : n);
+        mj_log(MJ_LOG_ERROR, "run", "%s was stuck and made us start again (%u time%s lately); %s",
+               s->path, n, n == 1 ? "" : "s",
+               out ? "it is left out until it is reloaded" : "it is quarantined");
+    }
+    return 0;
+}
+
+static void on_due(void *ctx)
+{
+    struct run *run = ctx;
+    mj_timer_set(run->tasks, mj_scripts_run(run->scripts, SLICE_US));
+    mj_router_flush(run->router, -1, 0);
+}
+
+void run_scripts(struct run *run)
+{
+    mj_timer_set(run->tasks, mj_scripts_run(run->scripts, SLICE_US));
+}
+
+void run_start_scripts(struct run *run)
+{
+    run->tasks = mj_timer_new(run->loop, on_due, run);
+    mj_timer_set(run->tasks, 0);
+}
+
+void run_stop_scripts(struct run *run)
+{
+    mj_timer_free(run->tasks);
+    run->tasks = NULL;
+}

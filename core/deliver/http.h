@@ -1,0 +1,58 @@
+/* Outgoing HTTP: one thread, libcurl, and limits.
+ *
+ *   any thread                      net thread
+ *   mj_http_send() ── list ──▶ wait for a turn ──▶ libcurl ──▶ done(ctx, answer)
+ *
+ * What a request may not do: reach what is not the public internet (reach.h), follow a redirect,
+ * use anything but http and https, take cookies, netrc or a proxy from the surroundings, go
+ * unverified over TLS, last longer or bring more bytes than it said, or crowd out the requests of
+ * other scripts and to other hosts. Time spent waiting for a turn counts.
+ *
+ * Messages about failures name the host only: addresses carry tokens in their paths. */
+#pragma once
+
+#include "deliver/reach.h"
+#include "script/services.h"
+
+struct mj_http_cfg {
+    const struct mj_reach *reach; /* borrowed until mj_http_stop(); NULL: public internet only */
+    size_t max_active;            /* at a time; 0: 256 */
+    size_t max_per_host;          /* 0: 16 */
+    size_t max_per_script;        /* 0: 64 */
+    size_t max_waiting;           /* requests not answered yet; 0: 10,000 */
+    size_t max_bytes;             /* of all requests and answers held; 0: 256 MiB */
+    int64_t connect_us;           /* for a connection to stand; 0: 5 s */
+    const char *ca_file;          /* borrowed: certificates to trust; NULL: the system's */
+    const char *const *names;     /* borrowed: "HOST:PORT:ADDRESS" each, instead of asking DNS; ends
+                                     with NULL; NULL for none */
+};
+
+struct mj_http;
+typedef void (*mj_http_done_fn)(void *ctx, const struct mj_fetched *answer);
+
+/* Starts the thread. 0, or MJ_EIO after a log line. */
+int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out);
+/* Ends the thread and every request, with an error. NULL is fine. */
+void mj_http_stop(struct mj_http *h);
+
+/* Starts a request; everything is copied. `trusted`: the operator named the address, so it may be
+ * anywhere. `done` is called once, on the net thread (or, at the end, on the one that stops it),
+ * and never before this returns. The answer is borrowed during the call. Any thread. */
+void mj_http_send(struct mj_http *h, const struct mj_fetch *request, bool trusted,
+                  mj_http_done_fn done, void *ctx);
+
+/* For others who live on the net thread. */
+
+/* Runs fn there, soon (or, at the end, on the thread that stops it). Any thread. */
+void mj_http_run(struct mj_http *h, void (*fn)(void *ctx), void *ctx);
+
+struct pollfd;
+/* Descriptors to watch beside libcurl's: `prepare` fills in up to `max` of them, and lowers
+ * *timeout_us to the time after which it must be called at the latest; `ready` gets them back. */
+struct mj_http_poller {
+    size_t (*prepare)(void *ctx, struct pollfd *fds, size_t max, int64_t *timeout_us);
+    void (*ready)(void *ctx, const struct pollfd *fds, size_t n);
+    void *ctx;
+};
+/* On the net thread; one at a time. */
+void mj_http_set_poller(struct mj_http *h, const struct mj_http_poller *p);

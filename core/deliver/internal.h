@@ -1,0 +1,94 @@
+/* What the files of the net thread share. Everything here belongs to that thread, unless it says
+ * otherwise. */
+#pragma once
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/metrics.h"
+#include "deliver/http.h"
+
+#define MJ_URL_MAX      8192
+#define MJ_ANSWER_HEADS (64u << 10) /* bytes of an answer's headers */
+
+/* Who is counted together: the requests of a script, or to a host. */
+struct mj_party {
+    struct mj_party *next; /* in its chain */
+    size_t jobs, active;
+    char *name; /* owned */
+};
+
+enum mj_outcome {
+    MJ_OUTCOME_2XX,
+    MJ_OUTCOME_3XX,
+    MJ_OUTCOME_4XX,
+    MJ_OUTCOME_5XX,
+    MJ_OUTCOME_ERROR,
+    MJ_OUTCOME_REFUSED, /* by us, before anything was sent */
+    MJ_OUTCOMES
+};
+
+struct mj_client { /* a script */
+    struct mj_party party;
+    struct mj_metric *outcomes[MJ_OUTCOMES];
+};
+
+/* One request, from mj_http_send() to its `done`. */
+struct mj_job {
+    struct mj_job *next;
+    struct mj_http *http; /* borrowed */
+    mj_http_done_fn done;
+    void *ctx;
+    char *script, *method, *url; /* owned */
+    struct mj_buf request_headers, request_body;
+    size_t max_bytes;
+    size_t counted; /* in http->bytes */
+    int64_t start_us, deadline_us, timeout_us;
+    bool trusted; /* the operator named the address */
+
+    char *origin; /* owned: "https://host:port", for messages, which must not show tokens */
+    char *host;   /* owned: as in the URL, without brackets */
+    int port;
+    struct mj_client *client;       /* counted */
+    struct mj_party *to;            /* counted */
+    CURL *easy;                     /* owned; NULL while it waits */
+    struct curl_slist *header_list; /* owned */
+    char curl_error[CURL_ERROR_SIZE];
+    bool head, refused, too_large, too_many_headers, out_of_memory;
+    struct mj_buf headers, body, error;
+};
+
+struct mj_http {
+    struct mj_http_cfg cfg;
+    pthread_t thread;
+    CURLM *multi; /* owned */
+    struct mj_metric *in_flight, *queued;
+    struct mj_histogram *seconds;
+
+    /* Handed over by other threads. */
+    pthread_mutex_t lock;
+    struct mj_job *incoming, **incoming_last;
+    struct mj_http_task *tasks, **tasks_last;
+    bool stopping;
+    _Atomic size_t bytes; /* of all requests and answers held */
+    _Atomic size_t jobs;  /* not answered yet */
+
+    struct mj_job *waiting, **waiting_last; /* for a turn, in order */
+    struct mj_job *running;                 /* owned list */
+    size_t active;
+    int64_t next_expiry_us; /* no waiting job ends before; INT64_MAX for none */
+    struct mj_party *hosts[256];
+    struct mj_party *clients; /* struct mj_client; never freed before the end */
+
+    struct mj_http_poller poller;
+};
+
+/* http_job.c: reads URL, method and headers of a new job, and finds out whom it goes to. 0, or
+ * MJ_EINVAL with the sentence in job->error. */
+int mj__job_prepare(struct mj_job *job);
+/* Makes the easy handle. 0, MJ_ENOMEM, or MJ_EINVAL with the sentence in job->error. */
+int mj__job_start(struct mj_job *job);
+/* What the result of a transfer means, as a sentence; NULL: there is an answer. */
+const char *mj__job_result(struct mj_job *job, CURLcode code);
+void mj__job_free(struct mj_job *job);

@@ -1,0 +1,176 @@
+#include "deliver/net.h"
+
+#include <pthread.h>
+
+#include "base/err.h"
+
+/* A ticket on its way. */
+struct letter {
+    struct letter *next;
+    struct mj_net *net; /* borrowed */
+    uint64_t ticket;
+    bool is_identity;
+    int status;
+    char *error;                    /* owned, NULL when all is well */
+    struct mj_buf headers, body;    /* of a fetch */
+    char *did, *handle, *pds, *key; /* owned; of an identity */
+};
+
+struct mj_net {
+    struct mj_reach *reach;       /* owned */
+    struct mj_http *http;         /* owned */
+    struct mj_resolver *resolver; /* owned */
+    void (*wake)(void *ctx);
+    void *ctx; /* borrowed */
+    pthread_mutex_t lock;
+    struct letter *first, **last; /* answers */
+};
+
+static struct letter *letter_new(struct mj_net *n, uint64_t ticket)
+{
+    struct letter *l = mj_calloc(1, sizeof *l);
+    l->net = n;
+    l->ticket = ticket;
+    return l;
+}
+
+static void letter_free(struct letter *l)
+{
+    free(l->error);
+    free(l->did);
+    free(l->handle);
+    free(l->pds);
+    free(l->key);
+    mj_buf_deinit(&l->headers);
+    mj_buf_deinit(&l->body);
+    free(l);
+}
+
+static void post(struct letter *l)
+{
+    struct mj_net *n = l->net;
+    l->next = NULL;
+    pthread_mutex_lock(&n->lock);
+    bool empty = !n->first;
+    *n->last = l;
+    n->last = &l->next;
+    pthread_mutex_unlock(&n->lock);
+    if (empty && n->wake)
+        n->wake(n->ctx);
+}
+
+static char *copy(const char *s) { return s ? mj_strdup(s) : NULL; }
+
+static void on_fetched(void *ctx, const struct mj_fetched *a)
+{
+    struct letter *l = ctx;
+    l->error = copy(a->error);
+    l->status = a->status;
+    if (!a->error && (mj_buf_try_reserve(&l->body, a->body.len) ||
+                      mj_buf_try_reserve(&l->headers, a->headers.len))) {
+        l->error = mj_strdup("out of memory");
+    } else if (!a->error) {
+        mj_buf_put(&l->body, a->body.ptr, a->body.len);
+        mj_buf_put(&l->headers, a->headers.ptr, a->headers.len);
+    }
+    post(l);
+}
+
+static void on_resolved(void *ctx, const struct mj_identity *id)
+{
+    struct letter *l = ctx;
+    l->is_identity = true;
+    l->error = copy(id->error);
+    l->did = copy(id->did);
+    l->handle = copy(id->handle);
+    l->pds = copy(id->pds);
+    l->key = copy(id->key);
+    post(l);
+}
+
+void mj_net_fetch(struct mj_net *n, uint64_t ticket, const struct mj_fetch *request)
+{
+    mj_http_send(n->http, request, false, on_fetched, letter_new(n, ticket));
+}
+
+void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who)
+{
+    mj_resolver_ask(n->resolver, who, on_resolved, letter_new(n, ticket));
+}
+
+static struct letter *take_all(struct mj_net *n)
+{
+    pthread_mutex_lock(&n->lock);
+    struct letter *list = n->first;
+    n->first = NULL;
+    n->last = &n->first;
+    pthread_mutex_unlock(&n->lock);
+    return list;
+}
+
+void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts)
+{
+    for (struct letter *l = take_all(n), *next; l; l = next) {
+        next = l->next;
+        if (l->is_identity) {
+            struct mj_identity id = {l->error, l->did, l->handle, l->pds, l->key};
+            mj_scripts_resolved(scripts, l->ticket, &id);
+        } else {
+            struct mj_fetched a = {l->error, l->status, mj_buf_span(&l->headers),
+                                   mj_buf_span(&l->body)};
+            mj_scripts_fetched(scripts, l->ticket, &a);
+        }
+        letter_free(l);
+    }
+}
+
+struct mj_http *mj_net_http(struct mj_net *n) { return n->http; }
+
+int mj_net_start(const struct mj_net_cfg *cfg, struct mj_net **out, struct mj_buf *error)
+{
+    struct mj_net *n = mj_calloc(1, sizeof *n);
+    pthread_mutex_init(&n->lock, NULL);
+    n->last = &n->first;
+    n->wake = cfg->wake;
+    n->ctx = cfg->ctx;
+    n->reach = mj_reach_new();
+    int err = 0;
+    for (size_t i = 0; !err && i < cfg->allow_count; i++)
+        err = mj_reach_allow(n->reach, cfg->allow[i], error);
+    if (!err) {
+        struct mj_http_cfg http = cfg->http;
+        http.reach = n->reach;
+        err = mj_http_start(&http, &n->http);
+        if (err)
+            mj_buf_puts(error, "cannot start the net thread");
+    }
+    if (!err) {
+        struct mj_resolver_cfg resolver = cfg->resolver;
+        resolver.plc = cfg->plc;
+        resolver.dns = cfg->dns;
+        err = mj_resolver_new(n->http, &resolver, &n->resolver);
+        if (err)
+            mj_buf_puts(error, "cannot look up names; the log says why");
+    }
+    if (err)
+        mj_net_stop(n);
+    else
+        *out = n;
+    return err;
+}
+
+void mj_net_stop(struct mj_net *n)
+{
+    if (!n)
+        return;
+    n->wake = NULL;
+    mj_http_stop(n->http);
+    mj_resolver_free(n->resolver);
+    for (struct letter *l = take_all(n), *next; l; l = next) {
+        next = l->next;
+        letter_free(l);
+    }
+    mj_reach_free(n->reach);
+    pthread_mutex_destroy(&n->lock);
+    free(n);
+}
