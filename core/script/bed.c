@@ -4,12 +4,19 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "script/guard.h"
+#include "script/services.h"
+
+#define SLICE_US INT64_C(20000) /* real time of the script's tasks between two looks at the clock  \
+                                 */
+#define STOP_US INT64_C(5000000)
 
 struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
     struct mj_scripts *scripts;
     char *name;
+    struct mj_services services;
     int64_t now, seq;
 
     struct mj_output *outputs; /* owned array, from the first one on */
@@ -78,6 +85,8 @@ static void script_label(const char *name, char *out, size_t cap)
     snprintf(out, cap, "script=\"%s\"", value);
 }
 
+static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
+
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error)
 {
@@ -92,7 +101,10 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_streams(bed->router, bed->streams);
     mj_router_on_output(bed->router, on_output, bed);
     mj_router_set_stdout(bed->router, false);
+    mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
+    bed->services = (struct mj_services){.ctx = bed, .now_us = bed_now};
+    mj_scripts_set_services(bed->scripts, &bed->services);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, cfg, error);
     leave();
@@ -125,9 +137,34 @@ struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 
+int mj_bed_run(struct mj_bed *bed, int64_t until)
+{
+    int64_t patience = mj_guard_now() + MJ_BED_PATIENCE_NS;
+    for (;;) {
+        enter(bed);
+        int64_t next = mj_scripts_run(bed->scripts, SLICE_US);
+        leave();
+        if (next != 0 && (next < 0 || bed->now + next > until))
+            break;
+        if (mj_guard_now() > patience)
+            return MJ_ELIMIT;
+        bed->now += next;
+    }
+    if (bed->now < until)
+        bed->now = until;
+    return 0;
+}
+
+bool mj_bed_stop(struct mj_bed *bed)
+{
+    enter(bed);
+    bool done = mj_scripts_stop(bed->scripts, STOP_US);
+    leave();
+    return done;
+}
+
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev)
 {
-    bed->now++;
     enter(bed);
     int err = mj_router_event(bed->router, ev);
     if (!err)

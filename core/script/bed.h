@@ -14,9 +14,10 @@
 #include "event/kept.h"
 #include "script/script.h"
 
-#define MJ_BED_START_US   INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
-#define MJ_BED_OUTPUT_MAX ((size_t)256 << 20)       /* bytes that wait to be taken */
-#define MJ_BED_LOGS_MAX   10000                     /* lines that wait to be taken */
+#define MJ_BED_START_US    INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
+#define MJ_BED_OUTPUT_MAX  ((size_t)256 << 20)       /* bytes that wait to be taken */
+#define MJ_BED_PATIENCE_NS INT64_C(20000000000)
+#define MJ_BED_LOGS_MAX    10000 /* lines that wait to be taken */
 
 struct mj_bed;
 
@@ -39,8 +40,17 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
                           struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 
-/* Routes one event; its time_us is set. The clock goes on by a microsecond, so that no two events
- * have the same time. 0, or MJ_ELIMIT when more waits to be taken than MJ_BED_OUTPUT_MAX. */
+/* Runs what is due until the script's clock is `until`, or now when that has passed; the clock
+ * stops at each thing that is due. 0; 1 when the script has asked for something (mj_bed_ask()),
+ * which is to be answered before the call is made again; MJ_ELIMIT when it never came to rest in
+ * MJ_BED_PATIENCE_NS of real time. */
+int mj_bed_run(struct mj_bed *bed, int64_t until);
+/* Begins the end, of which mj_bed_run() is the rest: what the script has given jet.on_stop is due,
+ * and its every-functions are over. True when all of it is done. */
+bool mj_bed_stop(struct mj_bed *bed);
+
+/* Routes one event; its time_us is set. 0, or MJ_ELIMIT when more waits to be taken than
+ * MJ_BED_OUTPUT_MAX. */
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
 /* The bed's scripts, of which there is one. Borrowed. */
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed);

@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include "atproto/syntax.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "event/decode.h"
 #include "script/spec_vm.h"
 
-#define DEFAULT_DID "did:plc:testtesttesttesttesttest"
+#define STOP_STEP_US INT64_C(100000) /* of the script's time between two looks at how far it is */
+#define DEFAULT_DID  "did:plc:testtesttesttesttesttest"
 
 struct handle {
     size_t slot;
@@ -126,7 +128,19 @@ static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev,
     ev->cid = mj_span(cid->bytes, sizeof cid->bytes);
 }
 
-/* The same as `send` below, for both ways to say what is sent. */
+/* Runs what is due until the script's clock is at `until`. */
+static void run_until(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, int64_t until)
+{
+    mj__spec_out(spec, L);
+    int err = mj_bed_run(bed, until);
+    mj__spec_in(spec, L);
+    if (err < 0)
+        luaL_error(L,
+                   "the script's tasks do not come to rest: after %d s of real time something "
+                   "is still due",
+                   (int)(MJ_BED_PATIENCE_NS / 1000000000));
+}
+
 static void send(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, struct mj_event *ev)
 {
     mj__spec_out(spec, L);
@@ -184,6 +198,7 @@ static int test_send(lua_State *L)
     }
     send(L, spec, bed, &ev);
     mj_push_event(L, spec->vm, &ev);
+    run_until(L, spec, bed, 0);
     return 1;
 }
 
@@ -194,6 +209,35 @@ static int test_now(lua_State *L)
     mj_datetime_make(mj_bed_now(check_bed(L, mj__spec_of(L))), time);
     lua_pushstring(L, time);
     return 1;
+}
+
+/* test:advance(duration) */
+static int test_advance(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    struct mj_span text;
+    int64_t us;
+    text.ptr = (const uint8_t *)luaL_checklstring(L, 2, &text.len);
+    if (mj_duration_us(text, &us))
+        return luaL_error(L, "'%s' is no duration; write \"500ms\", \"90s\", \"1h30m\"",
+                          lua_tostring(L, 2));
+    run_until(L, spec, bed, mj_bed_now(bed) + us);
+    return 0;
+}
+
+/* test:stop() */
+static int test_stop(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    for (bool done = false; !done;) {
+        mj__spec_out(spec, L);
+        done = mj_bed_stop(bed);
+        mj__spec_in(spec, L);
+        run_until(L, spec, bed, mj_bed_now(bed) + (done ? 0 : STOP_STEP_US));
+    }
+    return 0;
 }
 
 struct replay {
@@ -228,6 +272,7 @@ static int test_replay(lua_State *L)
                           (int)(MJ_BED_OUTPUT_MAX >> 20), name);
     if (err)
         return luaL_error(L, "%s", mj_buf_cstr(&spec->error));
+    run_until(L, spec, r.bed, 0);
     lua_pushnumber(L, (lua_Number)r.n);
     return 1;
 }
@@ -334,11 +379,11 @@ static int host_unseen(lua_State *L)
 void mj_bind_test(lua_State *L, struct mj_spec *spec)
 {
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", test_send},       {"now", test_now},
-                                       {"replay", test_replay},   {"take", test_take},
-                                       {"printed", test_printed}, {"streams", test_streams},
-                                       {"logs", test_logs},       {"errors", test_errors},
-                                       {"metric", test_metric},   {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"send", test_send},       {"now", test_now},         {"advance", test_advance},
+        {"stop", test_stop},       {"replay", test_replay},   {"take", test_take},
+        {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
+        {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);
