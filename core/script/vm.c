@@ -166,12 +166,16 @@ static int collect_some(lua_State *L)
     return 0;
 }
 
-/* Collecting may shrink the string table, which takes memory before it gives some back; so it is
- * done where it may raise. */
+/* Collecting takes a little memory before it gives some back (this call does, and so does a string
+ * table that shrinks); it is needed most when there is none left under the cap. And it is done where
+ * it may raise. */
 static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
 {
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
     if (lua_cpcall(vm->L, fn, vm))
         lua_pop(vm->L, 1);
+    vm->cap = cap;
 }
 
 static void relieve(struct mj_vm *vm, int64_t now)
