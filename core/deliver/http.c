@@ -74,6 +74,31 @@ void mj_http_run(struct mj_http *h, void (*fn)(void *ctx), void *ctx)
         curl_multi_wakeup(h->multi);
 }
 
+struct allow {
+    struct mj_http *h;
+    struct mj_reach *reach;
+    char *script;
+};
+
+static struct mj_client *find_client(struct mj_http *h, const char *script);
+
+static void set_allow(void *ctx)
+{
+    struct allow *a = ctx;
+    struct mj_client *c = find_client(a->h, a->script);
+    mj_reach_free(c->reach);
+    c->reach = a->reach;
+    free(a->script);
+    free(a);
+}
+
+void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach)
+{
+    struct allow *a = mj_calloc(1, sizeof *a);
+    *a = (struct allow){h, reach, mj_strdup(script)};
+    mj_http_run(h, set_allow, a);
+}
+
 /* ---- the net thread ---- */
 
 static struct mj_client *find_client(struct mj_http *h, const char *script)
@@ -272,16 +297,16 @@ static bool take_over(struct mj_http *h)
     h->tasks = NULL;
     h->tasks_last = &h->tasks;
     pthread_mutex_unlock(&h->lock);
-    while (jobs) {
-        struct mj_job *next = jobs->next;
-        admit(h, jobs);
-        jobs = next;
-    }
     while (tasks) {
         struct mj_http_task *next = tasks->next;
         tasks->fn(tasks->ctx);
         free(tasks);
         tasks = next;
+    }
+    while (jobs) {
+        struct mj_job *next = jobs->next;
+        admit(h, jobs);
+        jobs = next;
     }
     return stopping;
 }
@@ -363,6 +388,7 @@ static void destroy(struct mj_http *h)
         curl_multi_cleanup(h->multi);
     for (struct mj_party *p = h->clients, *next; p; p = next) {
         next = p->next;
+        mj_reach_free(((struct mj_client *)p)->reach);
         free(p->name);
         free(p);
     }

@@ -41,6 +41,10 @@ void mj_http_stop(struct mj_http *h);
 void mj_http_send(struct mj_http *h, const struct mj_fetch *request, bool trusted,
                   mj_http_done_fn done, void *ctx);
 
+/* What the requests of one script may reach beyond cfg.reach; taken, NULL for nothing more. Counts
+ * for requests that are sent from now on. Any thread. */
+void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach);
+
 /* For others who live on the net thread. */
 
 /* Runs fn there, soon (or, at the end, on the thread that stops it). Any thread. */

@@ -155,7 +155,8 @@ int mj__job_prepare(struct mj_job *job)
 /* Judges an address, and says what is wrong with it. */
 static bool may_reach(struct mj_job *job, const struct mj_address *a, int port)
 {
-    if (job->trusted || mj_reach_may(job->http->cfg.reach, job->host, a, port))
+    if (job->trusted || mj_reach_may(job->http->cfg.reach, job->host, a, port) ||
+        mj_reach_may(job->client->reach, job->host, a, port))
         return true;
     char text[MJ_ADDRESS_TEXT];
     mj_address_print(a, text);

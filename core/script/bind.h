@@ -39,6 +39,12 @@ void mj_bind_pattern(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
+/* bind_http.c, bind_serve.c */
+void mj_bind_http(lua_State *L);
+void mj_bind_http_host(lua_State *L);
+void mj_bind_serve_host(lua_State *L);
+/* Pushes "name: value\r\n"… as a table [raises]. */
+void mj_push_headers(lua_State *L, struct mj_span lines);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);

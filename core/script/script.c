@@ -188,6 +188,7 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     mj_metric_set(script->state, MJ_LIFE_RUNNING);
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
+    mj__serving_publish(s);
     if (s->router)
         mj__tasks_begin(script->vm);
     return 0;

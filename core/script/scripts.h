@@ -36,6 +36,11 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                                  const struct mj_script_cfg *cfg, struct mj_buf *error, int *err);
 void mj__script_free(struct mj_script *script);
 
+/* bind_serve.c: the set of scripts has changed, and with it the routes: tells the services. */
+void mj__serving_publish(struct mj_scripts *s);
+/* In mj_vm_free(), behind the tasks: answers requests that nobody will answer any more. */
+void mj__serving_free(struct mj_vm *vm);
+
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
  * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens
  * while the script is being loaded. */

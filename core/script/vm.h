@@ -81,6 +81,7 @@ struct mj_vm {
     struct mj_tasks *tasks;          /* owned */
     struct mj_task *task;            /* borrowed: the running one */
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
+    struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */
     lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
     bool gc_running;    /* a collection has begun between calls */
