@@ -8,9 +8,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "event/decode.h"
+#include "script/services.h"
 #include "script/spec_vm.h"
 
-#define STOP_STEP_US INT64_C(100000) /* of the script's time between two looks at how far it is */
+#define STOP_STEP_US INT64_C(100000)   /* of the script's time between two looks at how far it is */
+#define SERVE_US     INT64_C(60000000) /* of the script's time, for a route */
 #define DEFAULT_DID  "did:plc:testtesttesttesttesttest"
 
 struct handle {
@@ -43,6 +45,8 @@ static int host_bed(lua_State *L)
     if (spec->bed_count == MJ_SPEC_BEDS_MAX)
         return luaL_error(L, "more than %d scripts at once", MJ_SPEC_BEDS_MAX);
     struct handle *h = lua_newuserdata(L, sizeof *h);
+    lua_newtable(L); /* who answers requests */
+    lua_setfenv(L, -2);
     luaL_getmetatable(L, "moonjet.test");
     lua_setmetatable(L, -2);
     const char *slash = strrchr(path, '/');
@@ -60,6 +64,12 @@ static int host_bed(lua_State *L)
     spec->beds[h->slot] = bed;
     spec->serials[h->slot] = h->serial;
     return 1;
+}
+
+static void set_bytes(lua_State *L, const char *key, struct mj_span s)
+{
+    lua_pushlstring(L, s.len ? (const char *)s.ptr : "", s.len);
+    lua_setfield(L, -2, key);
 }
 
 static void set_text(lua_State *L, const char *key, const char *text)
@@ -128,17 +138,98 @@ static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev,
     ev->cid = mj_span(cid->bytes, sizeof cid->bytes);
 }
 
-/* Runs what is due until the script's clock is at `until`. */
+static struct mj_span top_span(lua_State *L, int index)
+{
+    struct mj_span s;
+    s.ptr = (const uint8_t *)lua_tolstring(L, index, &s.len);
+    return s;
+}
+
+/* Pushes the function that the spec gave t:http or t:resolve; false when it gave none. */
+static bool push_answerer(lua_State *L, const char *name)
+{
+    lua_getfenv(L, 1);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    bool is_there = !lua_isnil(L, -1);
+    if (!is_there)
+        lua_pop(L, 1);
+    return is_there;
+}
+
+static void push_request(lua_State *L, const struct mj_ask *ask)
+{
+    lua_createtable(L, 0, 4);
+    set_bytes(L, "method", mj_buf_span(&ask->method));
+    set_bytes(L, "url", mj_buf_span(&ask->what));
+    if (ask->body.len)
+        set_bytes(L, "body", mj_buf_span(&ask->body));
+    mj_push_headers(L, mj_buf_span(&ask->headers));
+    lua_setfield(L, -2, "headers");
+}
+
+/* Has the spec's function answer a request; lua/test.lua has made it return status, body and header
+ * lines, or nil and a message. */
+static void answer_fetch(lua_State *L, struct mj_bed *bed, const struct mj_ask *ask)
+{
+    struct mj_fetched answer = {.error = "nobody answers: the spec has no t:http"};
+    int top = lua_gettop(L);
+    if (push_answerer(L, "http")) {
+        push_request(L, ask);
+        lua_call(L, 1, 3);
+        answer.error = NULL;
+        answer.status = (int)lua_tointeger(L, -3);
+        answer.body = top_span(L, -2);
+        answer.headers = top_span(L, -1);
+        if (lua_isnil(L, -3))
+            answer.error = lua_tostring(L, -2);
+        else if (answer.body.len > ask->max_bytes)
+            answer.error = "the answer is larger than max_bytes";
+    }
+    mj_bed_fetched(bed, &answer);
+    lua_settop(L, top);
+}
+
+/* The same for t:resolve: DID, handle, PDS and key, or nil and a message. */
+static void answer_resolve(lua_State *L, struct mj_bed *bed, const struct mj_ask *ask)
+{
+    struct mj_identity answer = {.error = "nobody knows it: the spec has no t:resolve"};
+    int top = lua_gettop(L);
+    if (push_answerer(L, "resolve")) {
+        lua_pushlstring(L, (const char *)ask->what.ptr, ask->what.len);
+        lua_call(L, 1, 4);
+        answer = (struct mj_identity){.did = lua_tostring(L, -4),
+                                      .handle = lua_tostring(L, -3),
+                                      .pds = lua_tostring(L, -2),
+                                      .key = lua_tostring(L, -1)};
+        if (!answer.did)
+            answer = (struct mj_identity){.error = lua_tostring(L, -3)};
+    }
+    mj_bed_resolved(bed, &answer);
+    lua_settop(L, top);
+}
+
+/* Runs what is due until the script's clock is at `until`, answering what it asks for on the way.
+ * The test is at index 1. */
 static void run_until(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, int64_t until)
 {
-    mj__spec_out(spec, L);
-    int err = mj_bed_run(bed, until);
-    mj__spec_in(spec, L);
-    if (err < 0)
-        luaL_error(L,
-                   "the script's tasks do not come to rest: after %d s of real time something "
-                   "is still due",
-                   (int)(MJ_BED_PATIENCE_NS / 1000000000));
+    for (;;) {
+        mj__spec_out(spec, L);
+        int result = mj_bed_run(bed, until);
+        mj__spec_in(spec, L);
+        if (result < 0)
+            luaL_error(L,
+                       "the script's tasks do not come to rest: after %d s of real time "
+                       "something is still due",
+                       (int)(MJ_BED_PATIENCE_NS / 1000000000));
+        if (!result)
+            return;
+        const struct mj_ask *ask = mj_bed_ask(bed);
+        if (ask->resolve)
+            answer_resolve(L, bed, ask);
+        else
+            answer_fetch(L, bed, ask);
+    }
 }
 
 static void send(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, struct mj_event *ev)
@@ -238,6 +329,59 @@ static int test_stop(lua_State *L)
         run_until(L, spec, bed, mj_bed_now(bed) + (done ? 0 : STOP_STEP_US));
     }
     return 0;
+}
+
+/* test:answer(name, function): who answers "http" or "resolve" */
+static int test_answer(lua_State *L)
+{
+    check_bed(L, mj__spec_of(L));
+    lua_settop(L, 3);
+    lua_getfenv(L, 1);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
+    lua_rawset(L, -3);
+    return 0;
+}
+
+/* test:requests() */
+static int test_requests(lua_State *L)
+{
+    struct mj_bed *bed = check_bed(L, mj__spec_of(L));
+    const struct mj_ask *ask;
+    lua_newtable(L);
+    for (int n = 1; (ask = mj_bed_request(bed)); n++) {
+        push_request(L, ask);
+        lua_rawseti(L, -2, n);
+    }
+    return 1;
+}
+
+/* test:serve(method, path, query, body, headers): status, body, headers */
+static int test_serve(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    struct mj_route_request request = {.peer = MJ_SPAN("127.0.0.1")};
+    struct mj_span *const fields[] = {&request.method, &request.path, &request.query, &request.body,
+                                      &request.headers};
+    for (int i = 0; i < (int)MJ_COUNT(fields); i++)
+        fields[i]->ptr = (const uint8_t *)luaL_checklstring(L, i + 2, &fields[i]->len);
+    mj__spec_out(spec, L);
+    const struct mj_answer *answer = mj_bed_serve(bed, &request);
+    mj__spec_in(spec, L);
+    run_until(L, spec, bed, mj_bed_now(bed));
+    if (!answer->done)
+        run_until(L, spec, bed, mj_bed_now(bed) + SERVE_US);
+    if (!answer->done)
+        return luaL_error(L, "the route has not answered within %d s of its time",
+                          (int)(SERVE_US / 1000000));
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, answer->status);
+    lua_setfield(L, -2, "status");
+    set_bytes(L, "body", mj_buf_span(&answer->body));
+    mj_push_headers(L, mj_buf_span(&answer->headers));
+    lua_setfield(L, -2, "headers");
+    return 1;
 }
 
 struct replay {
@@ -381,7 +525,8 @@ void mj_bind_test(lua_State *L, struct mj_spec *spec)
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"send", test_send},       {"now", test_now},         {"advance", test_advance},
-        {"stop", test_stop},       {"replay", test_replay},   {"take", test_take},
+        {"stop", test_stop},       {"answer", test_answer},   {"requests", test_requests},
+        {"serve", test_serve},     {"replay", test_replay},   {"take", test_take},
         {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
         {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
