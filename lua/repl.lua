@@ -9,11 +9,12 @@ local concat, sort = table.concat, table.sort
 
 local locals = host.locals()
 local variables, commands = {}, {}
+local declared = {} -- names that were assigned, perhaps nil
 
 local session = setmetatable({}, {
   __index = function(_, name)
     local value = variables[name]
-    if value ~= nil then
+    if value ~= nil or declared[name] then
       return value
     elseif locals[name] then
       return host.get_local(locals[name])
@@ -25,10 +26,10 @@ local session = setmetatable({}, {
     return env[name]
   end,
   __newindex = function(_, name, value)
-    if locals[name] and variables[name] == nil then
+    if locals[name] then
       host.set_local(locals[name], value)
     else
-      variables[name] = value
+      variables[name], declared[name] = value, true
     end
   end,
 })
@@ -131,15 +132,17 @@ local function lasting(code)
   return (code:gsub("^%s*local%s+([%a_][%w_, ]-%s*=)", "%1"))
 end
 
+local AT_END = "near '?<eof>'?$"
+
 local function compile(code)
   code = code:gsub("^%s*=", "return ")
-  local chunk = load("return " .. code, "=repl", "t", session)
+  local chunk, first = load("return " .. code, "=repl", "t", session)
   if chunk then
     return chunk
   end
   local err
   chunk, err = load(lasting(code), "=repl", "t", session)
-  if not chunk and err:find "near '?<eof>'?$" then
+  if not chunk and (err:find(AT_END) or first:find(AT_END)) then
     return nil, "more"
   end
   return chunk, err

@@ -450,7 +450,10 @@ static int run_line(lua_State *L)
     vm->script = script;
     vm->ev = NULL;
     s->out = NULL;
-    if (status) {
+    if (status && line->repl && line->repl->interrupted) {
+        mj_buf_puts(line->out, "stopped\n");
+        line->result = MJ_EINVAL;
+    } else if (status) {
         const char *text = lua_tostring(L, -1);
         mj_buf_printf(line->out, "%s\n", text ? text : "an error that is no text");
         line->result = MJ_EINVAL;
@@ -580,7 +583,11 @@ int mj_repl_eval(struct mj_repl *r, struct mj_span code, struct mj_buf *out)
     return result;
 }
 
-void mj_repl_interrupt(struct mj_repl *r) { atomic_store(&r->interrupted, true); }
+void mj_repl_interrupt(struct mj_repl *r)
+{
+    atomic_store(&r->interrupted, true);
+    mj_guard_cancel(r->vm->guard);
+}
 
 void mj_repl_complete(struct mj_repl *r, const char *text, void (*fn)(void *ctx, const char *word),
                       void *ctx)
