@@ -122,7 +122,7 @@ static void errors(void **state)
     fails(d, "1 2", "repl:1: ");
     fails(d, "do error 'x' end", "repl:1: x\n");
     fails(d, "error { code = 1 }", "{ code = 1 }\n");
-    fails(d, "local x = nil\nreturn x.y", "repl:2: attempt to index local 'x'");
+    fails(d, "local x = nil\nreturn x.y", "repl:2: attempt to index global 'x'");
     fails(d, "jet.from '*'", "draws the graph");
     fails(d, "jet.sleep '1s'", "jet.sleep");
     fails(d, "next(1)", "bad argument");
