@@ -483,6 +483,21 @@ static int event_tags(lua_State *L)
     return push_features(L, MJ_SPAN("app.bsky.richtext.facet#tag"), MJ_SPAN("tag"), true);
 }
 
+/* ev:contains(words) */
+static int event_contains(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_span value, text = {NULL, 0};
+    struct mj_cbor_head head;
+    check_event(L, vm);
+    if (top_level(vm, MJ_SPAN("text"), &value)) {
+        struct mj_cbor c = mj_cbor(value);
+        if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT)
+            text = head.s;
+    }
+    return mj_push_contained(L, 2, text);
+}
+
 static void need_draft(lua_State *L, const char *what)
 {
     struct mj_vm *vm = mj_vm_of(L);
@@ -540,19 +555,13 @@ static int event_tostring(lua_State *L)
 
 void mj_bind_event(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"get", event_get},
-                                       {"has", event_has},
-                                       {"each", event_each},
-                                       {"table", event_table},
-                                       {"int64", event_int64},
-                                       {"json", event_json},
-                                       {"mentions", event_mentions},
-                                       {"links", event_links},
-                                       {"tags", event_tags},
-                                       {"set", event_set},
-                                       {"unset", event_unset},
-                                       {"keep_cid", event_keep_cid},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"get", event_get},           {"has", event_has},
+                                       {"each", event_each},         {"table", event_table},
+                                       {"int64", event_int64},       {"json", event_json},
+                                       {"mentions", event_mentions}, {"links", event_links},
+                                       {"tags", event_tags},         {"contains", event_contains},
+                                       {"set", event_set},           {"unset", event_unset},
+                                       {"keep_cid", event_keep_cid}, {NULL, NULL}};
     struct mj_vm *vm = mj_vm_of(L);
     vm->event_ud = lua_newuserdata(L, 1);
     lua_newtable(L); /* the metatable */

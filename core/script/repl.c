@@ -21,6 +21,7 @@ struct mj_repl {
     /* Without a script; else borrowed from the bed. */
     struct mj_guard *guard;
     struct mj_vm *vm;
+    struct mj_facts *facts;  /* owned: of the event in hand, for matches */
     struct mj_kept **events; /* owned */
     size_t count, at;
     unsigned sends; /* events to send when the line is done */
@@ -202,6 +203,7 @@ static void set_event(struct mj_repl *r, size_t at)
     r->at = at;
     r->vm->ev = &r->events[at]->ev;
     r->vm->generation++;
+    mj_facts_begin(r->facts, r->vm->ev);
 }
 
 static int host_position(lua_State *L)
@@ -288,7 +290,7 @@ static int host_find(lua_State *L)
     const struct mj_match *match = lua_isfunction(L, 1) ? NULL : take_match(L, 1);
     for (size_t i = before + 1; i < r->count && !r->interrupted; i++) {
         set_event(r, i);
-        int yes = match ? mj_match_eval(match, r->vm->ev) : ask(L, r, 1);
+        int yes = match ? mj_match_eval(match, r->facts) : ask(L, r, 1);
         if (yes < 0) /* at the event that it failed on */
             return lua_error(L);
         if (yes) {
@@ -316,7 +318,7 @@ static int host_try(lua_State *L)
     lua_pushnil(L); /* 4: the first error */
     for (; i < r->count && !r->interrupted; i++) {
         set_event(r, i);
-        if (match && !mj_match_eval(match, r->vm->ev))
+        if (match && !mj_match_eval(match, r->facts))
             continue;
         int yes = lua_isnil(L, 2) ? 1 : ask(L, r, 2);
         if (yes < 0) {
@@ -506,6 +508,7 @@ struct mj_repl *mj_repl_new(const char *path, const struct mj_script_cfg *cfg,
                             struct mj_kept **events, size_t count, struct mj_buf *error)
 {
     struct mj_repl *r = mj_calloc(1, sizeof *r);
+    r->facts = mj_facts_new();
     r->events = events;
     r->count = count;
     if (path) {
@@ -533,6 +536,7 @@ void mj_repl_free(struct mj_repl *r)
     else
         mj_vm_free(r->vm);
     mj_guard_free(r->guard);
+    mj_facts_free(r->facts);
     for (size_t i = 0; i < r->count; i++)
         mj_kept_unref(r->events[i]);
     free(r->events);
