@@ -127,7 +127,7 @@ static void errors(void **state)
     fails(d, "jet.sleep '1s'", "jet.sleep");
     fails(d, "next(1)", "bad argument");
     fails(d, "setmetatable({}, nil).x.y", "attempt to index");
-    fails(d, "\033Lua", "repl:1: ");
+    fails(d, "\033Lua", "wrong mode");
     fails(d, "local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end",
           "not enough memory");
     fails(d, "local function f() return 1 + f() end f()", "stack overflow");
