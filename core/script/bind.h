@@ -35,6 +35,7 @@ int64_t mj_integer_option(lua_State *L, int index, const char *what, const char 
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
+void mj_bind_state(lua_State *L);
 void mj_bind_pattern(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
@@ -53,6 +54,10 @@ int mj_lua_require(lua_State *L);
  * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */
 int mj_match_from_lua(lua_State *L, int index, struct mj_match **out, struct mj_buf *shown,
                       struct mj_buf *error);
+
+/* bind_set.c: the set at the index, borrowed as long as the value; NULL when it is none. Take a
+ * reference to keep it (state/set.h). */
+struct mj_set *mj_set_from_lua(lua_State *L, int index);
 
 /* bind_event.c: true when the value is the VM's event. */
 bool mj_is_event(lua_State *L, int index);
