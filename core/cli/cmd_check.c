@@ -72,15 +72,17 @@ static void compare_names(struct check *c)
         }
 }
 
-static void load(struct check *c, const char *path, const struct mj_script_cfg *given,
+static void load(struct check *c, const struct mj_config_script *script,
                  const struct mj_strings *pairs)
 {
-    struct mj_script_cfg cfg = given ? *given : (struct mj_script_cfg){0};
+    struct mj_script_cfg cfg = script->cfg;
     MJ_AUTO_BUF error = {0};
+    cfg.config_lua = script->config_lua;
+    cfg.secrets = script->has_secrets ? &script->secrets : NULL;
     cfg.lint = cfg.made_up_secrets = true;
     if (pairs->n)
         cfg.config = pairs;
-    if (mj_scripts_load(c->scripts, path, &cfg, &error))
+    if (mj_scripts_load(c->scripts, script->path, &cfg, &error))
         add_line(&c->errors, mj_buf_span(&error));
     else
         mj_scripts_unused(c->scripts, mj_scripts_count(c->scripts) - 1, &c->warnings);
@@ -104,7 +106,7 @@ static void check_all(struct check *c, const struct mj_strings *paths,
         if (!is_config(paths->v[i]))
             mj_config_script(&c->file, paths->v[i]);
     for (size_t i = 0; i < c->file.script_count; i++)
-        load(c, c->file.scripts[i]->path, &c->file.scripts[i]->cfg, &pairs);
+        load(c, c->file.scripts[i], &pairs);
     size_t n = mj_scripts_count(c->scripts);
     const struct mj_graph **graphs = mj_calloc(n + 1, sizeof *graphs);
     for (size_t i = 0; i < n; i++)

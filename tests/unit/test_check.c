@@ -88,8 +88,13 @@ static void test_unused(void **state)
     (void)state;
     ONE("local n = jet.counter 'n'\njet.from '*':tap(print)",
         "s1.lua:1: jet.counter \"n\" is used by nothing that runs on events or later\n");
-    ONE("local function f() return jet.counter 'n' end\nlocal n = f()\njet.from '*':tap(print)",
-        "s1.lua:1: jet.counter \"n\" is used by nothing that runs on events or later\n");
+    ONE("local function f() local n = jet.map 'seen' return n end\nlocal n = f()\n"
+        "jet.from '*':tap(print)",
+        "s1.lua:1: jet.map \"seen\" is used by nothing that runs on events or later\n");
+    ONE("local a, b, c = jet.zset 'z', jet.top 't', jet.gauge 'g'\n"
+        "jet.from '*':tap(function() b:add('x') end)",
+        "s1.lua:1: jet.zset \"z\" is used by nothing that runs on events or later\n"
+        "s1.lua:1: jet.gauge \"g\" is used by nothing that runs on events or later\n");
 }
 
 int main(void)
