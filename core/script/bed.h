@@ -33,8 +33,8 @@ struct mj_logged {
     char *text; /* owned */
 };
 
-/* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics. cfg NULL: defaults.
- * NULL with a sentence appended to `error`. */
+/* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
+ * cfg NULL: defaults. NULL with a sentence appended to `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
