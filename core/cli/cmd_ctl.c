@@ -198,7 +198,8 @@ static int top(const struct cfg *cfg, const char *socket)
         if (live)
             mj_buf_puts(&out, "\033[H\033[2J"); /* home, and all clear */
         mj__ctl_top(&before, &now, live ? terminal_lines() : SIZE_MAX, &out);
-        fwrite(out.ptr, 1, out.len, stdout);
+        if (out.len)
+            fwrite(out.ptr, 1, out.len, stdout);
         if (fflush(stdout) || !live)
             break;
         mj__ctl_sample_deinit(&before);
@@ -223,7 +224,8 @@ static int show_answer(const struct cfg *cfg, const struct mj__ctl_answer *answe
     } else if (!out.len) {
         mj_buf_puts(&out, "done\n");
     }
-    fwrite(out.ptr, 1, out.len, stdout);
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
     return fflush(stdout) ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 }
 
