@@ -18,7 +18,8 @@ struct cfg {
 
 static const struct mj_option options[] = {
     {"socket", MJ_OPT_STR, offsetof(struct cfg, socket), "PATH",
-     "the control socket, as --control of moonjet run (default: control.sock in --data)",
+     "the control socket, as --control of moonjet run (default: that of --data, or of a moonjet "
+     "run by you without)",
      .env = "MOONJET_CONTROL"},
     {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
      .env = "JETSTREAM_DATA_DIR"},
@@ -86,10 +87,13 @@ static const struct command *find(const char *name)
 /* The path of the socket; false after a message. */
 static bool find_socket(const struct cfg *cfg, struct mj_buf *path)
 {
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
     if (cfg->socket && *cfg->socket) {
         mj_buf_puts(path, cfg->socket);
     } else if (cfg->data && *cfg->data) {
         mj_buf_printf(path, "%s/control.sock", cfg->data);
+    } else if (runtime && *runtime) {
+        mj_buf_printf(path, "%s/moonjet.sock", runtime);
     } else {
         usage("which one? Give --socket PATH, or --data DIR as moonjet run has it");
         return false;

@@ -77,7 +77,7 @@ static void collect(struct chain *c, const struct mj_node *n)
 static bool holds(const struct chain *c, const struct mj_event *like)
 {
     for (size_t i = 0; i < c->count; i++)
-        if (mj_match_without_did(c->matches[i], like) == MJ_NO)
+        if (!mj_match_may(c->matches[i], like))
             return false;
     return true;
 }
