@@ -222,6 +222,7 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
     for (size_t i = 0; i < count; i++)
         p.has_lanes |= members[i].lane != NULL;
     spread_sound(&p);
+    mj_decision_ready(p.decision);
     mj__plan_apply_pauses(&p);
     *out = p;
     return 0;

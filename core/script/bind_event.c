@@ -511,6 +511,20 @@ static int event_tags(lua_State *L)
     return push_features(L, MJ_SPAN("app.bsky.richtext.facet#tag"), MJ_SPAN("tag"), true);
 }
 
+/* ev:contains(words) */
+static int event_contains(lua_State *L)
+{
+    struct mj_subject of = mj_check_event(L, mj_vm_of(L));
+    struct mj_span value, text = {NULL, 0};
+    struct mj_cbor_head head;
+    if (top_level(&of, MJ_SPAN("text"), &value)) {
+        struct mj_cbor c = mj_cbor(value);
+        if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT)
+            text = head.s;
+    }
+    return mj_push_contained(L, 2, text);
+}
+
 static struct mj_subject need_draft(lua_State *L, const char *what)
 {
     struct mj_subject of = mj_check_event(L, mj_vm_of(L));
@@ -642,13 +656,12 @@ void mj_fresh_handles(struct mj_vm *vm)
 
 void mj_bind_event(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"get", event_get},           {"has", event_has},
-                                       {"each", event_each},         {"table", event_table},
-                                       {"int64", event_int64},       {"json", event_json},
-                                       {"mentions", event_mentions}, {"links", event_links},
-                                       {"tags", event_tags},         {"set", event_set},
-                                       {"unset", event_unset},       {"keep_cid", event_keep_cid},
-                                       {"keep", event_keep},         {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"get", event_get},           {"has", event_has},     {"each", event_each},
+        {"table", event_table},       {"int64", event_int64}, {"json", event_json},
+        {"mentions", event_mentions}, {"links", event_links}, {"tags", event_tags},
+        {"contains", event_contains}, {"set", event_set},     {"unset", event_unset},
+        {"keep_cid", event_keep_cid}, {"keep", event_keep},   {NULL, NULL}};
     mj_vm_push_slot(L, MJ_SLOT_KEPT); /* the metatable */
     lua_newtable(L);
     luaL_register(L, NULL, methods);

@@ -8,6 +8,7 @@
 #include "script/scripts.h"
 #include "script/source.h"
 #include "script/task.h"
+#include "state/store.h"
 
 static void mix(struct mj_buf *b, const void *p, size_t n)
 {
@@ -75,8 +76,10 @@ static struct mj_script *replace(struct mj_scripts *s, struct mj_script *old,
                   script->vm->graph->count, script->vm->graph->count == 1 ? "" : "s");
     if (old)
         mj__retire(s, old);
-    if (s->router)
+    if (s->router) {
+        mj_plan_commit(script->vm->plan);
         mj__tasks_begin(script->vm);
+    }
     return script;
 }
 

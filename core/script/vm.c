@@ -5,6 +5,7 @@
 
 #include "script/bind.h"
 #include "script/scripts.h"
+#include "state/store.h"
 #include "script/secrets.h"
 #include "script/task.h"
 
@@ -77,6 +78,8 @@ static int setup(lua_State *L)
     mj_bind_flow(L);
     mj_bind_operator(L);
     mj_bind_counter(L);
+    mj_bind_words(L);
+    mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
     mj_bind_http(L);
@@ -144,6 +147,7 @@ void mj_vm_free(struct mj_vm *vm)
             lua_setallocf(vm->L, vm->alloc, vm->alloc_ud);
         lua_close(vm->L);
     }
+    mj_plan_free(vm->plan);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);

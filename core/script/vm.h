@@ -67,6 +67,8 @@ struct mj_vm {
     struct mj_sources sources; /* owned: the files it was loaded from */
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
+    struct mj_shelf *shelf;    /* borrowed: what the script remembers; NULL for other VMs */
+    struct mj_plan *plan;      /* owned: what it declares of that, carried out when it takes over */
     bool paused;               /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
