@@ -305,7 +305,9 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
-    return NULL;
+    /* What had no room for its copy does not keep main from going on. */
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    return copies ? ev : NULL;
 }
 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
@@ -536,6 +538,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t s
     struct mj_event now = *ev;
     now.time_us = next_time(r);
     r->output_count = 0;
+    mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct output){&now, streams, prints};
     if (r->plan.reader_count)
         run_readers(r, &now);
@@ -558,6 +561,8 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
         r->pauses_changed = false;
     }
     r->output_count = 0;
+    /* Another event may have lain at this address. */
+    mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
     if (r->plan.members[0].paused)
         return;
     for (size_t i = 0; i < g->count; i++) {

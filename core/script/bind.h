@@ -19,6 +19,8 @@ void mj_flow_begin(lua_State *L, const char *what, bool lists);
 /* The second adds the node, with the VM as its ctx; that flow is at the top. Raises nothing: what
  * it needs (a reference, an operator) was made before, and is set now. */
 struct mj_node *mj_flow_end(lua_State *L, enum mj_node_type type);
+/* The batch node whose lists the flow at 1 gives, or NULL [raises as mj_flow_begin()]. */
+const struct mj_node *mj_flow_batch(lua_State *L, const char *what);
 /* Gives flows further methods. */
 void mj_flow_methods(lua_State *L, const luaL_Reg *methods);
 /* bind_operator.c: strip, keep, redact, sample, dedupe, limit, as methods of flows. */
@@ -42,6 +44,7 @@ void mj_bind_pattern(lua_State *L);
 void mj_bind_words(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
+void mj_bind_each(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
 /* bind_http.c, bind_serve.c */
 void mj_bind_http(lua_State *L);

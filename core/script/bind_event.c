@@ -657,11 +657,11 @@ void mj_fresh_handles(struct mj_vm *vm)
 void mj_bind_event(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"get", event_get},           {"has", event_has},     {"each", event_each},
-        {"table", event_table},       {"int64", event_int64}, {"json", event_json},
-        {"mentions", event_mentions}, {"links", event_links}, {"tags", event_tags},
-        {"contains", event_contains}, {"set", event_set},     {"unset", event_unset},
-        {"keep_cid", event_keep_cid}, {"keep", event_keep},   {NULL, NULL}};
+        {"get", event_get},           {"has", event_has},           {"each", event_each},
+        {"table", event_table},       {"int64", event_int64},       {"json", event_json},
+        {"mentions", event_mentions}, {"links", event_links},       {"tags", event_tags},
+        {"set", event_set},           {"unset", event_unset},       {"keep_cid", event_keep_cid},
+        {"keep", event_keep},         {"contains", event_contains}, {NULL, NULL}};
     mj_vm_push_slot(L, MJ_SLOT_KEPT); /* the metatable */
     lua_newtable(L);
     luaL_register(L, NULL, methods);

@@ -83,9 +83,11 @@ struct mj_vm {
     const char *doing; /* borrowed: the node or task */
 
     /* Tasks: task.c. */
-    struct mj_sched *sched;          /* borrowed; set before the script is loaded */
-    struct mj_tasks *tasks;          /* owned */
-    struct mj_task *task;            /* borrowed: the running one */
+    struct mj_sched *sched; /* borrowed; set before the script is loaded */
+    struct mj_tasks *tasks; /* owned */
+    struct mj_task *task;   /* borrowed: the running one */
+    struct mj_each *eaches; /* owned lists: bind_each.c */
+    struct mj_batch *batches;
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
     struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */

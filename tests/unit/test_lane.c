@@ -492,6 +492,32 @@ static void a_script_runs_in_a_lane(void **state)
     sem_destroy(&news);
 }
 
+/* Matches behind the first node look at what lies where the last event lay. */
+static void matches_in_a_lane_see_each_event(void **state)
+{
+    struct fixture *f = *state;
+    struct mj_lane *lane = mj_lane_new(&(struct mj_lane_cfg){.script = "s1.lua", .events = 100000});
+    mj_router_set_streams(mj_lane_router(lane), f->streams);
+    struct mj_scripts *zero = f->scripts, *own = mj_scripts_new(mj_lane_router(lane));
+    f->scripts = own;
+    fixture_load(f, "local all = jet.from '*'\n"
+                    "all:where { text = 'moon' }:to(jet.stream 'moon')\n"
+                    "all:to(jet.stream 'all')\n");
+    f->scripts = zero;
+    fixture_load(f, "jet.from(jet.stream 'all'):where { text = 'moon' }:to(jet.stream 'zero')\n");
+    assert_int_equal(mj_lane_swap(f->router, NULL, lane, &f->error), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        fixture_post(f, i % 3 ? "the sun." : "the moon");
+        if (i % 7 == 0)
+            mj_router_flush(f->router, -1, 0);
+    }
+    mj_lane_free(lane, 10000000);
+    assert_int_equal(fixture_count(f, "all"), 300);
+    assert_int_equal(fixture_count(f, "moon"), 100);
+    assert_int_equal(fixture_count(f, "zero"), 100);
+    mj_scripts_free(own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -505,6 +531,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lane_runs_tasks_when_they_are_due, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_that_does_not_end_is_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(a_script_runs_in_a_lane, setup, teardown),
+        cmocka_unit_test_setup_teardown(matches_in_a_lane_see_each_event, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
