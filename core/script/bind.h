@@ -42,6 +42,8 @@ void mj_bind_pattern(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
 void mj_bind_each(lua_State *L);
+void mj_bind_queue(lua_State *L);
+void mj_bind_json(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
@@ -126,5 +128,17 @@ void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item);
 struct mj_span mj_to_cbor(lua_State *L, struct mj_vm *vm, int index);
 /* True when the value has the metatable that jet.array, jet.object, jet.no … give. */
 bool mj_made_by(lua_State *L, int index, enum mj_slot slot);
+/* bind_json.c: the Lua value at the index as JSON, appended to `out`, which must be one of the VM's
+ * own [raises]. */
+void mj_json_from_lua(lua_State *L, struct mj_vm *vm, int index, struct mj_buf *out);
+/* What is wrong, and at which byte, from 1. */
+struct mj_json_error {
+    const char *text;
+    size_t at;
+};
+/* Pushes the JSON as a Lua value, null as jet.null; when it is none, pushes nothing and fills
+ * *error [raises for lack of memory]. */
+bool mj_json_to_lua(lua_State *L, struct mj_vm *vm, struct mj_span json,
+                    struct mj_json_error *error);
 /* Pushes an integer's exact decimal text. */
 void mj_push_int64(lua_State *L, int64_t v);
