@@ -208,7 +208,7 @@ local NO, ANY, PREFIX = host.no, host.any, host.prefix
 
 local function match_value(what, value)
   local kind = type(value)
-  if kind ~= "string" and kind ~= "table" then
+  if kind ~= "string" and kind ~= "table" and kind ~= "userdata" then
     error(format("%s wants a string or a table, not %s", what, kind), 3)
   end
   return value

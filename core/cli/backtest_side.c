@@ -216,7 +216,7 @@ bool mj__side_wants(void *side, const struct mj_event *like)
         return true;
     for (size_t i = 0; i < s->node_count; i++)
         if (s->nodes[i]->type == MJ_NODE_FROM && s->nodes[i]->match &&
-            mj_match_without_did(s->nodes[i]->match, like) != MJ_NO)
+            mj_match_may(s->nodes[i]->match, like))
             return true;
     return false;
 }

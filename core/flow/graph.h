@@ -103,7 +103,8 @@ struct mj_node *mj_graph_add(struct mj_graph *g, enum mj_node_type type, struct 
 void mj_graph_read(struct mj_node *n, const char *stream);
 /* "main", "from", "where", "map", "tap", "stream", "print", … */
 const char *mj_node_type_name(enum mj_node_type type);
-/* True when this node or one behind it looks into the record, which must then be sound. */
+/* True when this node or one behind it looks into the record, which must then be sound. What the
+ * match of a from node asks is not counted. */
 bool mj_node_reads_record(const struct mj_node *n);
 /* The streams that the nodes behind this one feed: a bit for each. */
 uint64_t mj_node_feeds(const struct mj_node *n);

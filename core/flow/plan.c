@@ -179,6 +179,7 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
     p.live = mj_calloc(p.words + 1, sizeof *p.live);
     p.sound = mj_calloc(p.words + 1, sizeof *p.sound);
     spread_sound(&p);
+    mj_decision_ready(p.decision);
     mj__plan_apply_pauses(&p);
     *out = p;
     return 0;

@@ -198,21 +198,26 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static enum mj_verdict decide(struct mj_node *n, const struct mj_event *ev)
+static enum mj_verdict decide(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     if (n->op)
         return mj__operator_run(n, ev);
-    return mj_match_eval(n->match, ev) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
+    /* Facts are about one event at a time: the one as it came, unless a flow has edited it. */
+    struct mj_facts *facts = mj_decision_facts(r->plan.decision);
+    if (mj_facts_event(facts) != ev)
+        mj_facts_begin(facts, ev);
+    return mj_match_eval(n->match, facts) ? MJ_VERDICT_PASS : MJ_VERDICT_DROP;
 }
 
 /* A node that runs in C is often done sooner than a clock is read, so only one event in so many is
  * timed. */
-static enum mj_verdict decide_timed(struct mj_node *n, const struct mj_event *ev)
+static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
+                                    const struct mj_event *ev)
 {
     if (MJ_LIKELY(mj_metric_get(n->in) % TIMED_ONE_IN || n->key))
-        return decide(n, ev);
+        return decide(r, n, ev);
     int64_t start = now_ns();
-    enum mj_verdict verdict = decide(n, ev);
+    enum mj_verdict verdict = decide(r, n, ev);
     bump(n->ns, (now_ns() - start) * TIMED_ONE_IN);
     return verdict;
 }
@@ -233,7 +238,7 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         output_of(r, ev)->prints++;
         break;
     default:
-        verdict = n->fn ? n->fn(n, ev) : decide_timed(n, ev);
+        verdict = n->fn ? n->fn(n, ev) : decide_timed(r, n, ev);
         break;
     }
     bool edits = n->type == MJ_NODE_MAP || n->type == MJ_NODE_STRIP || n->type == MJ_NODE_KEEP ||
@@ -241,6 +246,10 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     if (edits && verdict == MJ_VERDICT_PASS && mj_patch_changed(&n->patch)) {
         mj_patch_event(&n->patch, ev, &n->out);
         ev = &n->out;
+        /* A node may run twice on one event; what was known about its first result is void. */
+        struct mj_facts *facts = mj_decision_facts(r->plan.decision);
+        if (mj_facts_event(facts) == ev)
+            mj_facts_begin(facts, ev);
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
@@ -398,17 +407,16 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
 static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
 {
     const struct mj__plan *plan = &r->plan;
-    const uint64_t *hits = NULL;
     bool sound = plan->main_sound;
     if (MJ_UNLIKELY(r->pauses_changed)) {
         mj__plan_apply_pauses(&r->plan);
         r->pauses_changed = false;
     }
-    if (plan->words) {
-        hits = mj_decision_eval(plan->decision, ev, collection);
-        for (size_t w = 0; w < plan->words; w++)
-            sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
-    }
+    if (mj_decision_reads(plan->decision, ev, collection) && !check_record(r, ev))
+        return 0;
+    const uint64_t *hits = mj_decision_eval(plan->decision, ev, collection);
+    for (size_t w = 0; w < plan->words; w++)
+        sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
     if (sound && !check_record(r, ev))
         return 0;
     r->output_count = 0;

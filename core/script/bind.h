@@ -34,11 +34,14 @@ int64_t mj_duration_option(lua_State *L, int index, const char *what, const char
                            int64_t def);
 int64_t mj_integer_option(lua_State *L, int index, const char *what, const char *name,
                           int64_t least, int64_t most, int64_t def);
-/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_secret.c: the rest alike. */
+/* bind_event.c, bind_record.c, bind_counter.c, bind_pattern.c, bind_secret.c, bind_words.c: the
+ * rest alike. */
 void mj_bind_event(lua_State *L);
 void mj_bind_record(lua_State *L);
 void mj_bind_counter(lua_State *L);
+void mj_bind_state(lua_State *L);
 void mj_bind_pattern(lua_State *L);
+void mj_bind_words(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
 void mj_bind_each(lua_State *L);
@@ -59,6 +62,18 @@ int mj_lua_require(lua_State *L);
  * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */
 int mj_match_from_lua(lua_State *L, int index, struct mj_match **out, struct mj_buf *shown,
                       struct mj_buf *error);
+
+/* bind_words.c: the words at a stack index (borrowed), or NULL for anything else. Never raises. */
+struct mj_words *mj_lua_words(lua_State *L, int index);
+/* Appends those words as people read them, `max` of them and how many there are more. Never raises.
+ */
+void mj_show_words(lua_State *L, int index, size_t max, struct mj_buf *out);
+/* Pushes which of the words at the index (jet.words, or a text) the text holds, as it was written,
+ * or false [raises]. */
+int mj_push_contained(lua_State *L, int index, struct mj_span text);
+/* bind_set.c: the set at the index, borrowed as long as the value; NULL when it is none. Take a
+ * reference to keep it (state/set.h). */
+struct mj_set *mj_set_from_lua(lua_State *L, int index);
 
 /* An event as a handle, or a part of its record, leads to it. */
 struct mj_subject {

@@ -278,7 +278,7 @@ static void put_utf8(struct mj_buf *b, uint32_t c)
         return;
     }
     int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    mj_buf_putc(b, (char)((0xf00u >> more & 0xff) | c >> (6 * more)));
+    mj_buf_putc(b, (char)((0xf0u << (3 - more) & 0xff) | c >> (6 * more)));
     while (more--)
         mj_buf_putc(b, (char)(0x80 | (c >> (6 * more) & 0x3f)));
 }

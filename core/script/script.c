@@ -10,9 +10,12 @@
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
+#include "script/services.h"
 #include "script/source.h"
 #include "script/task.h"
+#include "state/store.h"
 
+#define STATE_STEP      1000 /* µs for what is due in one script's state */
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
@@ -20,14 +23,28 @@
 #define MESSAGE_MAX     1000 /* bytes of an error's text */
 #define ERROR_BURST     10   /* logged per second and script; all are counted */
 
+static int64_t now_of_services(void *ctx)
+{
+    const struct mj_services *v = mj__sched_services(((struct mj_scripts *)ctx)->sched);
+    return v && v->now_us ? v->now_us(v->ctx) : mj_now_us();
+}
+
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
     struct mj_scripts *s = mj_calloc(1, sizeof *s);
     s->router = router;
     s->guard = mj_guard_new();
     s->sched = mj__sched_new(s->guard);
+    MJ_AUTO_BUF error = {0};
+    struct mj_store_cfg cfg = {.now_us = now_of_services, .ctx = s};
+    mj_store_open(&cfg, &s->own_store, &error); /* in memory nothing can fail */
+    s->store = s->own_store;
     return s;
 }
+
+void mj_scripts_set_store(struct mj_scripts *s, struct mj_store *store) { s->store = store; }
+
+struct mj_store *mj_scripts_store(const struct mj_scripts *s) { return s->store; }
 
 void mj_scripts_free(struct mj_scripts *s)
 {
@@ -35,6 +52,7 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj__script_free(s->scripts[i]);
+    mj_store_close(s->own_store);
     mj__sched_free(s->sched);
     mj_guard_free(s->guard);
     free(s->scripts);
@@ -137,6 +155,8 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (vm) {
         vm->sched = s->sched;
         vm->strict = s->strict;
+        vm->shelf = mj_store_shelf(s->store, name);
+        vm->plan = mj_plan_new(vm->shelf);
     }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
@@ -190,8 +210,10 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     mj_metric_set(script->state, MJ_LIFE_RUNNING);
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
-    if (s->router)
+    if (s->router) {
+        mj_plan_commit(script->vm->plan);
         mj__tasks_begin(script->vm);
+    }
     return 0;
 }
 
@@ -306,12 +328,17 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 
+/* The earlier of two waits; negative ones are none. */
+static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
     int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
     int64_t next = mj__sched_run(s->sched, budget_us);
-    life = life < 0 ? -1 : life > now ? life - now : 0;
-    return next < 0 || (life >= 0 && life < next) ? life : next;
+    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    for (size_t i = 0; i < s->count; i++)
+        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
+    return sooner(next, mj_store_step(s->store, STATE_STEP));
 }
 
 bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)

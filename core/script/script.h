@@ -42,6 +42,12 @@ struct mj_script_cfg {
 struct mj_scripts *mj_scripts_new(struct mj_router *router);
 void mj_scripts_free(struct mj_scripts *s);
 
+/* What scripts remember (state/store.h); before the first script is loaded. Borrowed; free the
+ * scripts first. Without it they have a store of their own, in memory, with the services' clock. */
+struct mj_store;
+void mj_scripts_set_store(struct mj_scripts *s, struct mj_store *store);
+struct mj_store *mj_scripts_store(const struct mj_scripts *s);
+
 /* Loads one file. cfg NULL for the defaults. 0; MJ_EIO when it cannot be read; MJ_EINVAL when it
  * does not load; MJ_ELIMIT for too many streams. The reason is appended to `error`, with file and
  * line where there is one; nothing of the script remains then. */

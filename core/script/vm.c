@@ -7,6 +7,7 @@
 #include "script/scripts.h"
 #include "script/secrets.h"
 #include "script/task.h"
+#include "state/store.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
 extern const size_t mj_lua_sandbox_lua_len;
@@ -77,6 +78,8 @@ static int setup(lua_State *L)
     mj_bind_flow(L);
     mj_bind_operator(L);
     mj_bind_counter(L);
+    mj_bind_words(L);
+    mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
     mj_bind_each(L);
@@ -145,6 +148,7 @@ void mj_vm_free(struct mj_vm *vm)
             lua_setallocf(vm->L, vm->alloc, vm->alloc_ud);
         lua_close(vm->L);
     }
+    mj_plan_free(vm->plan);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);
@@ -169,12 +173,25 @@ static int collect_some(lua_State *L)
     return 0;
 }
 
-/* Collecting may shrink the string table, which takes memory before it gives some back; so it is
- * done where it may raise. */
+/* Collecting takes a little memory before it gives some back (this call does, and so does a string
+ * table that shrinks); it is needed most when there is none left under the cap. And it is done
+ * where it may raise. */
 static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
 {
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
     if (lua_cpcall(vm->L, fn, vm))
         lua_pop(vm->L, 1);
+    vm->cap = cap;
+}
+
+void mj__vm_gc(lua_State *L, int what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_gc(L, what, 0);
+    vm->cap = cap;
 }
 
 static void relieve(struct mj_vm *vm, int64_t now)

@@ -65,6 +65,8 @@ struct mj_vm {
     enum mj_context context;
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
+    struct mj_shelf *shelf;    /* borrowed: what the script remembers; NULL for other VMs */
+    struct mj_plan *plan;      /* owned: what it declares of that, carried out when it takes over */
     bool paused;               /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
@@ -116,6 +118,8 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
 
 /* Before a call: collects all garbage when the heap is near its cap, but only so often. */
 void mj__vm_relieve(struct mj_vm *vm, int64_t now_ns);
+/* Within a call: lua_gc(L, what, 0), which is not held to the cap it makes room under. */
+void mj__vm_gc(lua_State *L, int what);
 /* Between calls: goes on with a collection for about that long, so that less of it falls into
  * calls. Does nothing when little was allocated. */
 void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns);
