@@ -19,11 +19,10 @@ void mj_held_need(lua_State *L, size_t bytes)
         return;
     mj_guard_check(L);
     mj__vm_gc(L, LUA_GCCOLLECT);
-    if (bytes <= vm->cap && vm->used <= vm->cap - bytes)
+    if (bytes <= most && vm->used <= most - bytes)
         return;
-    /* The allocator refuses as much, and LuaJIT raises its own error, which counts as what it is.
-     */
-    lua_newuserdata(L, bytes);
+    /* More than the allocator gives: LuaJIT raises its own error, which counts as what it is. */
+    lua_newuserdata(L, vm->cap < (1 << 30) ? vm->cap : (size_t)1 << 30);
     luaL_error(L, "not enough memory");
 }
 
