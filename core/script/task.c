@@ -472,6 +472,7 @@ static void resume(struct mj_task *t)
     }
     if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
         mj__strike(vm);
+    bool starved = status == LUA_ERRMEM;
     if (status == LUA_YIELD && !stopped) {
         if (sliced) {
             make_ready(t);
@@ -492,6 +493,8 @@ static void resume(struct mj_task *t)
         t->results = 1;
         end(t, false);
     }
+    if (MJ_UNLIKELY(starved))
+        mj__vm_relieve(vm, mj_guard_now());
 }
 
 static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }

@@ -194,15 +194,20 @@ void mj__vm_gc(lua_State *L, int what)
     vm->cap = cap;
 }
 
-static void relieve(struct mj_vm *vm, int64_t now)
+void mj__vm_collect_all(struct mj_vm *vm)
 {
-    if (now < vm->next_full_gc)
-        return;
+    int64_t now = mj_guard_now();
     protected_gc(vm, collect_all);
     int64_t end = mj_guard_now();
     vm->next_full_gc = end + 9 * (end - now);
     vm->gc_running = false;
     vm->gc_used = vm->used;
+}
+
+static void relieve(struct mj_vm *vm, int64_t now)
+{
+    if (now >= vm->next_full_gc)
+        mj__vm_collect_all(vm);
 }
 
 void mj__vm_relieve(struct mj_vm *vm, int64_t now)
