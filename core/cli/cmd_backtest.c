@@ -183,7 +183,8 @@ static void print_report(const struct cfg *cfg, const struct mj__backtest_report
         mj__backtest_print_json(r, &out);
     else
         mj__backtest_print(r, &out);
-    fwrite(out.ptr, 1, out.len, stdout);
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
 }
 
 /* With the input open. */

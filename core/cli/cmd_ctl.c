@@ -18,7 +18,8 @@ struct cfg {
 
 static const struct mj_option options[] = {
     {"socket", MJ_OPT_STR, offsetof(struct cfg, socket), "PATH",
-     "the control socket, as --control of moonjet run (default: control.sock in --data)",
+     "the control socket, as --control of moonjet run (default: that of --data, or of a moonjet "
+     "run by you without)",
      .env = "MOONJET_CONTROL"},
     {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
      .env = "JETSTREAM_DATA_DIR"},
@@ -86,10 +87,13 @@ static const struct command *find(const char *name)
 /* The path of the socket; false after a message. */
 static bool find_socket(const struct cfg *cfg, struct mj_buf *path)
 {
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
     if (cfg->socket && *cfg->socket) {
         mj_buf_puts(path, cfg->socket);
     } else if (cfg->data && *cfg->data) {
         mj_buf_printf(path, "%s/control.sock", cfg->data);
+    } else if (runtime && *runtime) {
+        mj_buf_printf(path, "%s/moonjet.sock", runtime);
     } else {
         usage("which one? Give --socket PATH, or --data DIR as moonjet run has it");
         return false;
@@ -198,7 +202,8 @@ static int top(const struct cfg *cfg, const char *socket)
         if (live)
             mj_buf_puts(&out, "\033[H\033[2J"); /* home, and all clear */
         mj__ctl_top(&before, &now, live ? terminal_lines() : SIZE_MAX, &out);
-        fwrite(out.ptr, 1, out.len, stdout);
+        if (out.len)
+            fwrite(out.ptr, 1, out.len, stdout);
         if (fflush(stdout) || !live)
             break;
         mj__ctl_sample_deinit(&before);
@@ -223,7 +228,8 @@ static int show_answer(const struct cfg *cfg, const struct mj__ctl_answer *answe
     } else if (!out.len) {
         mj_buf_puts(&out, "done\n");
     }
-    fwrite(out.ptr, 1, out.len, stdout);
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
     return fflush(stdout) ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 }
 

@@ -136,6 +136,14 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     disarm(L);
 }
 
+void mj_guard_cancel(struct mj_guard *g)
+{
+    /* A call that ends meanwhile sets 0, which must stay. */
+    int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
+    if (deadline)
+        atomic_compare_exchange_strong(&g->deadline, &deadline, 1);
+}
+
 void mj_guard_check(lua_State *L)
 {
     if (overdue(current))

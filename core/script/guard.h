@@ -52,6 +52,8 @@ void mj_guard_tick(struct mj_guard *g, bool on);
 bool mj_guard_leave(struct mj_guard *g, lua_State *L);
 /* Whether the call that is over yielded because it had had its slice. */
 bool mj_guard_yielded(const struct mj_guard *g);
+/* The call that is running, if any, has had its time: it is stopped soon. Async-signal-safe. */
+void mj_guard_cancel(struct mj_guard *g);
 /* For C functions that may run long on a script's behalf: raises the error if it is time. */
 void mj_guard_check(lua_State *L);
 

@@ -35,6 +35,7 @@ struct mj_script_cfg {
     const struct mj_strings *secrets;
     const char *secrets_dir;
     const struct mj_strings *secret_values;
+    bool lint;            /* mj_scripts_unused() will be asked */
     bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
                              that cannot act */
     enum mj_on_error on_error;
@@ -58,6 +59,10 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
 size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
+
+/* Appends a line "FILE:LINE: …" for each thing that script i made at its top level and nothing can
+ * ever use, and returns how many there are. It was loaded with cfg.lint. */
+size_t mj_scripts_unused(struct mj_scripts *s, size_t i, struct mj_buf *out);
 
 /* How a script is doing. Texts are borrowed until it is reloaded. */
 struct mj_script_state {

@@ -49,6 +49,7 @@ enum mj_slot {
     MJ_SLOT_NAMES,  /* collection names, so that their strings stay interned */
     MJ_SLOT_LOADED, /* modules by name */
     MJ_SLOT_CONFIG, /* jet.config */
+    MJ_SLOT_MADE,   /* made.h */
     MJ_SLOT_COUNT
 };
 
