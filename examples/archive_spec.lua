@@ -10,10 +10,10 @@ describe("archive", function()
     local got = t:sunk "file"
     assert.is_true(#got > 10 and #got < 100)
     for _, event in ipairs(got) do
-      local record = event.commit.record
+      local record = event.record
       assert.is_string(record.subject.uri)
       assert.is_nil(record.subject.cid)
-      assert.is_nil(event.commit.cid)
+      assert.is_nil(event.cid)
     end
   end)
 end)

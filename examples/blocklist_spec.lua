@@ -9,6 +9,6 @@ describe("blocklist", function()
     assert.equal(2, #t:out "main")
     local out = t:out "blocked"
     assert.equal(1, #out)
-    assert.equal("after", out[1].commit.record.text)
+    assert.equal("after", out[1].record.text)
   end)
 end)

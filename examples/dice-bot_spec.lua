@@ -30,8 +30,8 @@ describe("dice-bot", function()
     t:advance "1s"
     assert.equal(1, #written)
     assert.equal(bot, written[1].repo)
-    assert.equal(question.commit.rkey, written[1].rkey)
-    assert.equal(question.commit.cid, written[1].record.reply.parent.cid)
+    assert.equal(question.rkey, written[1].rkey)
+    assert.equal(question.cid, written[1].record.reply.parent.cid)
     assert.matches("^You rolled %d+%.$", written[1].record.text)
   end)
 

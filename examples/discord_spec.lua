@@ -13,7 +13,7 @@ describe("discord", function()
     assert.equal(1, #requests)
     local body = jet.json.decode(requests[1].body)
     assert.matches("^I run moonjet now\nhttps://bsky.app/profile/", body.content)
-    assert.matches(post.commit.rkey, body.content)
+    assert.matches(post.rkey, body.content)
     assert.same({ parse = {} }, body.allowed_mentions)
   end)
 

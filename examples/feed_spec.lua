@@ -14,7 +14,7 @@ describe("feed", function()
   end
 
   local function address(event)
-    return ("at://%s/%s/%s"):format(event.did, event.commit.collection, event.commit.rkey)
+    return ("at://%s/%s/%s"):format(event.did, event.collection, event.rkey)
   end
 
   it("lists posts, newest first", function()
@@ -30,10 +30,10 @@ describe("feed", function()
     t:advance "1m"
     local new = t:post { text = "amiga" }
     t:event { collection = "app.bsky.feed.like", record = {
-      subject = { uri = address(old), cid = old.commit.cid }, createdAt = jet.now() } }
+      subject = { uri = address(old), cid = old.cid }, createdAt = jet.now() } }
     assert.equal(address(old), skeleton().feed[1].post)
     t:event { collection = "app.bsky.feed.post", op = "delete", did = new.did,
-      rkey = new.commit.rkey }
+      rkey = new.rkey }
     assert.same({ { post = address(old) } }, skeleton().feed)
   end)
 

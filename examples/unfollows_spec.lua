@@ -7,11 +7,11 @@ describe("unfollows", function()
       record = { subject = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb" } }
     for _, e in ipairs { follow, other } do
       t:event { collection = "app.bsky.graph.follow", op = "delete", did = e.did,
-        rkey = e.commit.rkey }
+        rkey = e.rkey }
     end
     local out = t:out "unfollows"
     assert.equal(1, #out)
-    assert.equal(follow.commit.rkey, out[1].commit.rkey)
+    assert.equal(follow.rkey, out[1].rkey)
     assert.matches("has stopped following", t:logs()[1].text)
   end)
 end)

@@ -552,6 +552,14 @@ function Test:printed()
   return readable(printed(self))
 end
 
+local sunk = Test.sunk
+function Test:sunk(plugin)
+  if type(plugin) ~= "string" then
+    error("t:sunk wants the name of a plug-in", 2)
+  end
+  return readable(sunk(self, plugin))
+end
+
 -- Plain data only: it crosses into the script's VM as source.
 local function config_source(config)
   if type(config) ~= "table" then

@@ -29,6 +29,9 @@ struct mj_bed {
     size_t told, shown; /* how many are answered, and how many were looked at */
     struct mj_answer answer;
 
+    struct mj_sunk *sunk;                   /* owned array */
+    size_t sunk_count, sunk_cap, sunk_from; /* before it, all are taken */
+
     struct mj_logged *logs; /* owned array */
     size_t logged, logs_cap;
     size_t logs_taken[2]; /* lines, errors: looked at */
@@ -80,6 +83,22 @@ static void on_output(void *ctx, const struct mj_event *ev, struct mj_span json,
     struct mj_kept *event = mj_kept_new(ev);
     bed->bytes += mj_kept_size(event) + sizeof *bed->outputs;
     bed->outputs[bed->count++] = (struct mj_output){event, streams, prints};
+}
+
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->sunk_count == bed->sunk_cap) {
+        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 64;
+        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
+    bed->sunk[bed->sunk_count++] = (struct mj_sunk){mj_strdup(plugin), event};
 }
 
 /* The label by which metrics of a script are told from those of others. */
@@ -215,7 +234,7 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
     bed->services = (struct mj_services){
-        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
+        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve, .sunk = on_sunk};
     mj_scripts_set_services(bed->scripts, &bed->services);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, cfg, error);
@@ -239,6 +258,11 @@ void mj_bed_free(struct mj_bed *bed)
         mj_kept_unref(bed->outputs[i].event);
     for (size_t i = 0; i < bed->logged; i++)
         free(bed->logs[i].text);
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        mj_kept_unref(bed->sunk[i].event);
+        free(bed->sunk[i].plugin);
+    }
+    free(bed->sunk);
     free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
@@ -316,6 +340,20 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
         const struct mj_output *o = &bed->outputs[(*at)++];
         if (stream ? o->streams >> bit & 1 : o->prints)
             return o;
+    }
+    return NULL;
+}
+
+struct mj_kept *mj_bed_sunk(struct mj_bed *bed, const char *plugin)
+{
+    while (bed->sunk_from < bed->sunk_count && !bed->sunk[bed->sunk_from].event)
+        bed->sunk_from++;
+    for (size_t i = bed->sunk_from; i < bed->sunk_count; i++) {
+        struct mj_kept *event = bed->sunk[i].event;
+        if (event && strcmp(bed->sunk[i].plugin, plugin) == 0) {
+            bed->sunk[i].event = NULL;
+            return event;
+        }
     }
     return NULL;
 }

@@ -36,6 +36,12 @@ struct mj_logged {
     char *text; /* owned */
 };
 
+/* An event that went to a plug-in, which does not run here. */
+struct mj_sunk {
+    char *plugin;          /* owned */
+    struct mj_kept *event; /* one reference; NULL once it is taken */
+};
+
 /* Something a task of the script waits for. Everything is owned by the bed. */
 struct mj_ask {
     bool resolve; /* jet.resolve, of `what`; else HTTP */
@@ -102,3 +108,5 @@ const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);
 /* The sum of the metric's series that are this script's, or nobody's, and have all of the labels
  * (`a="b",c="d"`; NULL: any). 0 when there is none. */
 double mj_bed_metric(struct mj_bed *bed, const char *name, const char *labels);
+/* The next event that went to the plug-in, with the reference, or NULL. */
+struct mj_kept *mj_bed_sunk(struct mj_bed *bed, const char *plugin);

@@ -452,6 +452,22 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, check_bed(L, spec), NULL);
 }
 
+/* test:sunk(plugin): what went to it */
+static int test_sunk(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    const char *plugin = luaL_checkstring(L, 2);
+    struct mj_kept *event;
+    lua_newtable(L);
+    for (int n = 1; (event = mj_bed_sunk(bed, plugin)); n++) {
+        mj_push_event(L, spec->vm, &event->ev);
+        mj_kept_unref(event);
+        lua_rawseti(L, -2, n);
+    }
+    return 1;
+}
+
 /* test:streams(): the names of all */
 static int test_streams(lua_State *L)
 {
@@ -523,12 +539,14 @@ static int host_unseen(lua_State *L)
 void mj_bind_test(lua_State *L, struct mj_spec *spec)
 {
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"send", test_send},       {"now", test_now},         {"advance", test_advance},
-        {"stop", test_stop},       {"answer", test_answer},   {"requests", test_requests},
-        {"serve", test_serve},     {"replay", test_replay},   {"take", test_take},
-        {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
-        {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"send", test_send},       {"now", test_now},
+                                       {"advance", test_advance}, {"stop", test_stop},
+                                       {"answer", test_answer},   {"requests", test_requests},
+                                       {"serve", test_serve},     {"replay", test_replay},
+                                       {"take", test_take},       {"printed", test_printed},
+                                       {"sunk", test_sunk},       {"streams", test_streams},
+                                       {"logs", test_logs},       {"errors", test_errors},
+                                       {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);
