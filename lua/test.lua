@@ -111,7 +111,7 @@ local function message_of(failure)
   if failure.stopped then
     return "stopped: it ran for too long"
   elseif type(message) == "string" then
-    return message
+    return (message:gsub("^moonjet:%d+: ", ""))
   end
   return "error: " .. pretty.format(message)
 end

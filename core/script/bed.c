@@ -199,7 +199,7 @@ static void free_asks(struct mj_bed *bed)
 static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
 
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
-                          struct mj_buf *error)
+                          bool strict, struct mj_buf *error)
 {
     struct mj_bed *bed = mj_calloc(1, sizeof *bed);
     char label[300];
@@ -217,6 +217,8 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     bed->services = (struct mj_services){
         .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
     mj_scripts_set_services(bed->scripts, &bed->services);
+    if (strict)
+        mj_scripts_strict(bed->scripts);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, cfg, error);
     leave();
@@ -250,9 +252,9 @@ struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 
-int mj_bed_run(struct mj_bed *bed, int64_t until)
+int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us)
 {
-    int64_t patience = mj_guard_now() + MJ_BED_PATIENCE_NS;
+    int64_t end_ns = mj_guard_now() + 1000 * patience_us;
     for (;;) {
         enter(bed);
         int64_t next = mj_scripts_run(bed->scripts, SLICE_US);
@@ -265,7 +267,7 @@ int mj_bed_run(struct mj_bed *bed, int64_t until)
         }
         if (next != 0 && (next < 0 || bed->now + next > until))
             break;
-        if (mj_guard_now() > patience)
+        if (mj_guard_now() > end_ns)
             return MJ_ELIMIT;
         bed->now += next;
     }

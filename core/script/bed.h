@@ -15,11 +15,10 @@
 #include "script/script.h"
 #include "script/services.h"
 
-#define MJ_BED_START_US    INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
-#define MJ_BED_OUTPUT_MAX  ((size_t)256 << 20)       /* bytes that wait to be taken */
-#define MJ_BED_PATIENCE_NS INT64_C(20000000000)
-#define MJ_BED_ASKS_MAX    100000
-#define MJ_BED_LOGS_MAX    10000 /* lines that wait to be taken */
+#define MJ_BED_START_US   INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
+#define MJ_BED_OUTPUT_MAX ((size_t)256 << 20)       /* bytes that wait to be taken */
+#define MJ_BED_ASKS_MAX   100000
+#define MJ_BED_LOGS_MAX   10000 /* lines that wait to be taken */
 
 struct mj_bed;
 
@@ -53,16 +52,17 @@ struct mj_answer {
 };
 
 /* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
- * cfg NULL: defaults. NULL with a sentence appended to `error`. */
+ * cfg NULL: defaults. `strict`: using an event after its call is always an error
+ * (mj_scripts_strict()). NULL with a sentence appended to `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
-                          struct mj_buf *error);
+                          bool strict, struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 
 /* Runs what is due until the script's clock is `until`, or now when that has passed; the clock
  * stops at each thing that is due. 0; 1 when the script has asked for something (mj_bed_ask()),
- * which is to be answered before the call is made again; MJ_ELIMIT when it never came to rest in
- * MJ_BED_PATIENCE_NS of real time. */
-int mj_bed_run(struct mj_bed *bed, int64_t until);
+ * which is to be answered before the call is made again; MJ_ELIMIT when it did not come to rest in
+ * patience_us of real time. */
+int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us);
 /* What the script has asked for and was not told yet, oldest first; NULL when there is nothing.
  * Borrowed until it is told. */
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed);

@@ -75,6 +75,12 @@ static struct flow flow_after(const struct flow *f, struct mj_node *added)
     return (struct flow){stays ? f->at : added, added};
 }
 
+const struct mj_node *mj_flow_batch(lua_State *L, const char *what)
+{
+    const struct flow *f = check_flow(L, what, true);
+    return f->at->type == MJ_NODE_BATCH ? f->at : NULL;
+}
+
 void mj_flow_begin(lua_State *L, const char *what, bool lists)
 {
     check_flow(L, what, lists);

@@ -24,8 +24,8 @@ static struct mj_bed *check_bed(lua_State *L, struct mj_spec *spec)
 {
     struct handle *h = luaL_checkudata(L, 1, "moonjet.test");
     if (h->slot >= spec->bed_count || spec->serials[h->slot] != h->serial)
-        luaL_error(L, "this script's test has ended: call jet.test in a before_each or in the "
-                      "`it` that uses it");
+        mj__spec_error(L, "this script's test has ended: call jet.test in a before_each or in the "
+                          "`it` that uses it");
     return spec->beds[h->slot];
 }
 
@@ -41,9 +41,9 @@ static int host_bed(lua_State *L)
     int n = name[0] == '/' ? snprintf(path, sizeof path, "%s%s", name, end)
                            : snprintf(path, sizeof path, "%s/%s%s", spec->vm->dir, name, end);
     if (n < 0 || (size_t)n >= sizeof path || access(path, R_OK))
-        return luaL_error(L, "jet.test: there is no script '%s%s' beside the spec", name, end);
+        return mj__spec_error(L, "jet.test: there is no script '%s%s' beside the spec", name, end);
     if (spec->bed_count == MJ_SPEC_BEDS_MAX)
-        return luaL_error(L, "more than %d scripts at once", MJ_SPEC_BEDS_MAX);
+        return mj__spec_error(L, "more than %d scripts at once", MJ_SPEC_BEDS_MAX);
     struct handle *h = lua_newuserdata(L, sizeof *h);
     lua_newtable(L); /* who answers requests */
     lua_setfenv(L, -2);
@@ -54,7 +54,7 @@ static int host_bed(lua_State *L)
     mj__spec_out(spec, L);
     if (!spec->bed_count)
         mj_metrics_zero(NULL);
-    struct mj_bed *bed = mj_bed_new(path, slash + 1, &cfg, &spec->error);
+    struct mj_bed *bed = mj_bed_new(path, slash + 1, &cfg, true, &spec->error);
     mj__spec_in(spec, L);
     if (!bed) {
         lua_pushlstring(L, (const char *)spec->error.ptr, spec->error.len);
@@ -89,7 +89,7 @@ static struct mj_span text_field(lua_State *L, const char *key, const char *pres
     else if (lua_type(L, -1) == LUA_TSTRING)
         s.ptr = (const uint8_t *)lua_tolstring(L, -1, &s.len);
     else
-        luaL_error(L, "%s of an event is a text, not %s", key, luaL_typename(L, -1));
+        mj__spec_error(L, "%s of an event is a text, not %s", key, luaL_typename(L, -1));
     lua_pop(L, 1);
     return s;
 }
@@ -99,7 +99,7 @@ static void need(lua_State *L, bool valid, const char *key, struct mj_span value
     if (valid)
         return;
     lua_pushlstring(L, (const char *)value.ptr, value.len);
-    luaL_error(L, "%s '%s' of an event is not %s", key, lua_tostring(L, -1), what);
+    mj__spec_error(L, "%s '%s' of an event is not %s", key, lua_tostring(L, -1), what);
 }
 
 static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev, const char *tid,
@@ -113,7 +113,8 @@ static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev,
     need(L, ev->op != MJ_OP_NONE, "op", op, "create, update or delete");
     ev->collection = text_field(L, "collection", NULL);
     if (!ev->collection.ptr)
-        luaL_error(L, "a commit needs a collection: { collection = \"app.bsky.feed.like\", … }");
+        mj__spec_error(L,
+                       "a commit needs a collection: { collection = \"app.bsky.feed.like\", … }");
     need(L, mj_nsid_valid(ev->collection), "collection", ev->collection, "an NSID");
     ev->rkey = text_field(L, "rkey", tid);
     need(L, mj_rkey_valid(ev->rkey), "rkey", ev->rkey, "a record key");
@@ -122,17 +123,17 @@ static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev,
     lua_getfield(L, 2, "record");
     if (ev->op == MJ_OP_DELETE) {
         if (!lua_isnil(L, -1))
-            luaL_error(L, "a delete has no record");
+            mj__spec_error(L, "a delete has no record");
         lua_pop(L, 1);
         return;
     }
     if (!lua_istable(L, -1))
-        luaL_error(L, "the record of an event is a table, not %s", luaL_typename(L, -1));
+        mj__spec_error(L, "the record of an event is a table, not %s", luaL_typename(L, -1));
     ev->record = mj_to_cbor(L, spec->vm, lua_gettop(L));
     lua_pop(L, 1);
     int err = ev->record.len > MJ_RECORD_MAX ? MJ_ELIMIT : mj_record_check(ev->record);
     if (err)
-        luaL_error(L, "no network would carry this record: %s", mj_strerror(err));
+        mj__spec_error(L, "no network would carry this record: %s", mj_strerror(err));
     ev->record_checked = true;
     mj_cid_of(ev->record, cid);
     ev->cid = mj_span(cid->bytes, sizeof cid->bytes);
@@ -213,15 +214,16 @@ static void answer_resolve(lua_State *L, struct mj_bed *bed, const struct mj_ask
  * The test is at index 1. */
 static void run_until(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, int64_t until)
 {
+    int64_t patience_us = 2 * mj__spec_limit(spec);
     for (;;) {
         mj__spec_out(spec, L);
-        int result = mj_bed_run(bed, until);
+        int result = mj_bed_run(bed, until, patience_us);
         mj__spec_in(spec, L);
         if (result < 0)
-            luaL_error(L,
-                       "the script's tasks do not come to rest: after %d s of real time "
-                       "something is still due",
-                       (int)(MJ_BED_PATIENCE_NS / 1000000000));
+            mj__spec_error(L,
+                           "the script's tasks do not come to rest: after %f s of real time "
+                           "something is still due",
+                           (double)patience_us / 1e6);
         if (!result)
             return;
         const struct mj_ask *ask = mj_bed_ask(bed);
@@ -238,12 +240,12 @@ static void send(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, struct 
     int err = mj_bed_send(bed, ev);
     mj__spec_in(spec, L);
     if (err == MJ_ELIMIT)
-        luaL_error(L,
-                   "the script has sent more than %d MiB that nobody took; call t:out or "
-                   "t:printed in between",
-                   (int)(MJ_BED_OUTPUT_MAX >> 20));
+        mj__spec_error(L,
+                       "the script has sent more than %d MiB that nobody took; call t:out or "
+                       "t:printed in between",
+                       (int)(MJ_BED_OUTPUT_MAX >> 20));
     if (err)
-        luaL_error(L, "the event could not be routed: %s", mj_strerror(err));
+        mj__spec_error(L, "the event could not be routed: %s", mj_strerror(err));
 }
 
 /* test:send(event): routes a made-up event, returns it as sent */
@@ -262,7 +264,7 @@ static int test_send(lua_State *L)
     if (!lua_isnil(L, -1)) {
         lua_Number seq = luaL_checknumber(L, -1);
         if (!(seq >= 0 && seq < 9007199254740992.0 && seq == (lua_Number)(int64_t)seq))
-            return luaL_error(L, "seq of an event is a whole number");
+            return mj__spec_error(L, "seq of an event is a whole number");
         ev.seq = (int64_t)seq;
     }
     lua_pop(L, 1);
@@ -311,8 +313,8 @@ static int test_advance(lua_State *L)
     int64_t us;
     text.ptr = (const uint8_t *)luaL_checklstring(L, 2, &text.len);
     if (mj_duration_us(text, &us))
-        return luaL_error(L, "'%s' is no duration; write \"500ms\", \"90s\", \"1h30m\"",
-                          lua_tostring(L, 2));
+        return mj__spec_error(L, "'%s' is no duration; write \"500ms\", \"90s\", \"1h30m\"",
+                              lua_tostring(L, 2));
     run_until(L, spec, bed, mj_bed_now(bed) + us);
     return 0;
 }
@@ -373,8 +375,8 @@ static int test_serve(lua_State *L)
     if (!answer->done)
         run_until(L, spec, bed, mj_bed_now(bed) + SERVE_US);
     if (!answer->done)
-        return luaL_error(L, "the route has not answered within %d s of its time",
-                          (int)(SERVE_US / 1000000));
+        return mj__spec_error(L, "the route has not answered within %d s of its time",
+                              (int)(SERVE_US / 1000000));
     lua_createtable(L, 0, 3);
     lua_pushinteger(L, answer->status);
     lua_setfield(L, -2, "status");
@@ -406,16 +408,16 @@ static int test_replay(lua_State *L)
     int n = name[0] == '/' ? snprintf(path, sizeof path, "%s", name)
                            : snprintf(path, sizeof path, "%s/%s", spec->vm->dir, name);
     if (!spec->cfg->read || n < 0 || (size_t)n >= sizeof path)
-        return luaL_error(L, "there are no recordings here");
+        return mj__spec_error(L, "there are no recordings here");
     spec->error.len = 0;
     mj__spec_out(spec, L);
     int err = spec->cfg->read(path, replay_one, &r, &spec->error);
     mj__spec_in(spec, L);
     if (err == MJ_ELIMIT && !spec->error.len)
-        return luaL_error(L, "the script has sent more than %d MiB of %s that nobody took",
-                          (int)(MJ_BED_OUTPUT_MAX >> 20), name);
+        return mj__spec_error(L, "the script has sent more than %d MiB of %s that nobody took",
+                              (int)(MJ_BED_OUTPUT_MAX >> 20), name);
     if (err)
-        return luaL_error(L, "%s", mj_buf_cstr(&spec->error));
+        return mj__spec_error(L, "%s", mj_buf_cstr(&spec->error));
     run_until(L, spec, r.bed, 0);
     lua_pushnumber(L, (lua_Number)r.n);
     return 1;

@@ -513,7 +513,7 @@ struct mj_repl *mj_repl_new(const char *path, const struct mj_script_cfg *cfg,
     r->count = count;
     if (path) {
         const char *slash = strrchr(path, '/');
-        r->bed = mj_bed_new(path, slash ? slash + 1 : path, cfg, error);
+        r->bed = mj_bed_new(path, slash ? slash + 1 : path, cfg, false, error);
         if (r->bed)
             r->vm = mj_bed_scripts(r->bed)->scripts[0]->vm;
     } else {

@@ -156,6 +156,7 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
         vm->sched = s->sched;
         vm->shelf = mj_store_shelf(s->store, name);
         vm->plan = mj_plan_new(vm->shelf);
+        vm->strict = s->strict;
     }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
@@ -329,6 +330,8 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
+void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
     int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
@@ -435,6 +438,8 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
     int64_t ns;
     vm->script->struck = false;
     vm->doing = n->name;
+    if (MJ_UNLIKELY(vm->strict))
+        mj_fresh_handles(vm);
     vm->ev = ev;
     vm->generation++;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);

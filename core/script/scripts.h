@@ -26,6 +26,7 @@ struct mj_scripts {
     struct mj_sched *sched;     /* owned */
     struct mj_store *store;     /* borrowed, or owned if it is `own_store` */
     struct mj_store *own_store; /* owned: in memory, while nobody gave another */
+    bool strict;                /* mj_scripts_strict() */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
     void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);

@@ -16,6 +16,11 @@
 extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_test_lua[];
 extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_test_lua_len;
 
+int64_t mj__spec_limit(const struct mj_spec *spec)
+{
+    return spec->cfg->limit_us ? spec->cfg->limit_us : LIMIT_US;
+}
+
 void mj__spec_out(struct mj_spec *spec, lua_State *L)
 {
     mj_guard_leave(spec->guard, L);
@@ -60,6 +65,21 @@ static void push_place(lua_State *L, int level)
         }
     }
     lua_pushnil(L);
+}
+
+int mj__spec_error(lua_State *L, const char *fmt, ...)
+{
+    va_list ap;
+    push_place(L, 1);
+    va_start(ap, fmt);
+    lua_pushvfstring(L, fmt, ap);
+    va_end(ap);
+    if (lua_isnil(L, -2))
+        return lua_error(L);
+    lua_pushliteral(L, ": ");
+    lua_insert(L, -2);
+    lua_concat(L, 3);
+    return lua_error(L);
 }
 
 /* host.place(level): "file:line" */
@@ -122,7 +142,7 @@ static int host_protect(lua_State *L)
     lua_insert(L, 1);
     mj__spec_out(spec, L);
     int64_t left = spec->left;
-    spec->left = 1000 * (spec->cfg->limit_us ? spec->cfg->limit_us : LIMIT_US);
+    spec->left = 1000 * mj__spec_limit(spec);
     mj__spec_in(spec, L);
     int status = lua_pcall(L, lua_gettop(L) - 2, 0, 1);
     bool stopped = mj_guard_leave(spec->guard, L);

@@ -570,6 +570,7 @@ void mj__tasks_free(struct mj_vm *vm)
         forget(t);
         free(t);
     }
+    mj__eaches_free(vm);
     for (size_t i = 0; s && i < s->vm_count; i++)
         if (s->vms[i] == vm) {
             memmove(&s->vms[i], &s->vms[i + 1], (s->vm_count - i - 1) * sizeof vm);
@@ -597,15 +598,20 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     struct mj_tasks *of = vm->tasks;
     if (of->stopping || !of->begun)
         return;
+    mj__batches_flush(vm);
     of->stopping = true;
     of->stop_by = mj__sched_now(vm->sched) + budget_us;
     mj__task_binding_stop(vm);
     mj__tasks_poke(vm);
 }
 
+bool mj__tasks_ending(const struct mj_vm *vm) { return vm->tasks->stopping; }
+
+bool mj__tasks_room(const struct mj_vm *vm) { return vm->tasks->count < MJ_TASKS_MAX; }
+
 bool mj__tasks_stopped(struct mj_vm *vm)
 {
     const struct mj_tasks *of = vm->tasks;
-    return !of->begun || (of->stopping && (mj__task_binding_stopped(vm) ||
+    return !of->begun || (of->stopping && ((mj__task_binding_stopped(vm) && mj__eaches_idle(vm)) ||
                                            mj__sched_now(vm->sched) >= of->stop_by));
 }

@@ -81,6 +81,15 @@ void mj__tasks_begin(struct mj_vm *vm);
 void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us);
 /* After mj__tasks_stop(): whether all that has ended, or its time. */
 bool mj__tasks_stopped(struct mj_vm *vm);
+/* Since mj__tasks_stop(): nothing new is taken on. */
+bool mj__tasks_ending(const struct mj_vm *vm);
+/* Whether another task can be started. */
+bool mj__tasks_room(const struct mj_vm *vm);
+/* bind_each.c: what flow:each and flow:batch hold. */
+void mj__eaches_pump(struct mj_vm *vm);
+void mj__batches_flush(struct mj_vm *vm);
+bool mj__eaches_idle(const struct mj_vm *vm);
+void mj__eaches_free(struct mj_vm *vm);
 /* bind_task.c: what of all that the script has declared. */
 void mj__task_binding_begin(struct mj_vm *vm);
 void mj__task_binding_stop(struct mj_vm *vm);

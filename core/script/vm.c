@@ -5,9 +5,9 @@
 
 #include "script/bind.h"
 #include "script/scripts.h"
-#include "state/store.h"
 #include "script/secrets.h"
 #include "script/task.h"
+#include "state/store.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
 extern const size_t mj_lua_sandbox_lua_len;
@@ -82,6 +82,7 @@ static int setup(lua_State *L)
     mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
+    mj_bind_each(L);
     mj_bind_http(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
@@ -173,8 +174,8 @@ static int collect_some(lua_State *L)
 }
 
 /* Collecting takes a little memory before it gives some back (this call does, and so does a string
- * table that shrinks); it is needed most when there is none left under the cap. And it is done where
- * it may raise. */
+ * table that shrinks); it is needed most when there is none left under the cap. And it is done
+ * where it may raise. */
 static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
 {
     size_t cap = vm->cap;

@@ -26,11 +26,12 @@ enum mj_slot {
     MJ_SLOT_EVENT = 1,
     MJ_SLOT_RECORD,
     MJ_SLOT_NULL,
-    MJ_SLOT_ARRAY,  /* metatable of arrays */
-    MJ_SLOT_OBJECT, /* metatable of maps that would be ambiguous */
-    MJ_SLOT_PROXY,  /* metatable of proxies */
-    MJ_SLOT_FLOW,   /* metatable of flows */
-    MJ_SLOT_SINK,   /* metatable of sinks */
+    MJ_SLOT_ARRAY,      /* metatable of arrays */
+    MJ_SLOT_OBJECT,     /* metatable of maps that would be ambiguous */
+    MJ_SLOT_PROXY,      /* metatable of proxies */
+    MJ_SLOT_KEPT_PROXY, /* of those into kept events */
+    MJ_SLOT_FLOW,       /* metatable of flows */
+    MJ_SLOT_SINK,       /* metatable of sinks */
     MJ_SLOT_COUNTER,
     MJ_SLOT_GAUGE,
     MJ_SLOT_WORDS, /* metatables of what jet.words, jet.map … make */
@@ -73,20 +74,24 @@ struct mj_vm {
     struct mj_patch *patch;    /* borrowed; map only */
     uint32_t generation;       /* +1 per call */
     void *event_ud, *record_ud;
+    bool strict;       /* handles are new in every call, for tests of scripts */
     const char *stack; /* where the C stack was when the call began */
     /* What the watchdog's thread says of a call that is stuck: */
     const char *path;  /* borrowed: the script's, as it was given */
     const char *doing; /* borrowed: the node or task */
 
     /* Tasks: task.c. */
-    struct mj_sched *sched;          /* borrowed; set before the script is loaded */
-    struct mj_tasks *tasks;          /* owned */
-    struct mj_task *task;            /* borrowed: the running one */
+    struct mj_sched *sched; /* borrowed; set before the script is loaded */
+    struct mj_tasks *tasks; /* owned */
+    struct mj_task *task;   /* borrowed: the running one */
+    struct mj_each *eaches; /* owned lists: bind_each.c */
+    struct mj_batch *batches;
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
     struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */
     lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
     bool gc_running;    /* a collection has begun between calls */
+    size_t held_debt;   /* bytes of kept events taken since the collector was last pushed */
     size_t gc_used;     /* bytes in use when the last one ended */
 
     struct {
