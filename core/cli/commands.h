@@ -6,6 +6,7 @@
 extern const struct mj_command mj_cmd_simulate;
 extern const struct mj_command mj_cmd_check;
 extern const struct mj_command mj_cmd_backtest;
+extern const struct mj_command mj_cmd_ctl;
 extern const struct mj_command mj_cmd_decode;
 extern const struct mj_command mj_cmd_record;
 extern const struct mj_command mj_cmd_replay;

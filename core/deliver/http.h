@@ -23,8 +23,9 @@ struct mj_http_cfg {
     size_t max_bytes;             /* of all requests and answers held; 0: 256 MiB */
     int64_t connect_us;           /* for a connection to stand; 0: 5 s */
     const char *ca_file;          /* borrowed: certificates to trust; NULL: the system's */
-    const char *const *names;     /* borrowed: "HOST:PORT:ADDRESS" each, instead of asking DNS; ends
-                                     with NULL; NULL for none */
+    /* borrowed: "HOST:PORT:OTHER-HOST:OTHER-PORT" each, where requests for a host really go, as
+     * libcurl's CONNECT_TO; ends with NULL; NULL for none */
+    const char *const *connect_to;
 };
 
 struct mj_http;

@@ -63,7 +63,8 @@ struct mj_job {
 struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
-    CURLM *multi; /* owned */
+    CURLM *multi;                  /* owned */
+    struct curl_slist *connect_to; /* owned */
     struct mj_metric *in_flight, *queued;
     struct mj_histogram *seconds;
 

@@ -228,12 +228,11 @@ static void *watch(void *arg)
         int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
-        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g)))) {
-            if (MOONJET_LUAJIT_CHECKHOOK)
-                send_signal(g);
-            if (now >= deadline)
-                look_for_stuck(g, calls, now);
-        }
+        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g))) &&
+            MOONJET_LUAJIT_CHECKHOOK)
+            send_signal(g);
+        if (deadline && now >= deadline)
+            look_for_stuck(g, calls, now);
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
         if (THREAD_SANITIZER)
             until = now + SLICE_TICK;

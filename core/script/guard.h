@@ -14,6 +14,7 @@
  *
  * A call that is stuck inside a C function of LuaJIT's reaches no hook. The watchdog sees that,
  * too, and tells whoever asked for it (mj_guard_on_stuck()): only the process can be ended then.
+ *
  * A task is a call that may be left and taken up again. Where it has had its slice, the hook lets
  * its coroutine yield instead of raising; a timer of the task's own thread looks every millisecond,
  * but only while tasks run. Below a C function that called back into Lua nothing can yield: there

@@ -545,18 +545,18 @@ function Queue:count() end
 function jet.on_stop(fn) end
 
 ---@class jet.HttpOptions
----@field headers? table<string, string>
----@field timeout? jet.Duration of everything together; default "10s"
----@field max_bytes? integer of the answer; default 1 MiB
+---@field headers? table<string, string | number>
+---@field timeout? jet.Duration of everything together, waiting for a turn included; default "10s", at most "10m"
+---@field max_bytes? integer of the answer, unpacked; default 1 MiB, at most 64 MiB
 
 ---@class jet.HttpRequest: jet.HttpOptions
 ---@field method? string default "GET"
 ---@field url string
----@field body? string
+---@field body? string | table a table is sent as JSON
 
 ---@class jet.HttpResponse
 ---@field status integer
----@field headers table<string, string> names in lower case
+---@field headers table<string, string> names in lower case; the values of one that comes again are put together with ", "
 ---@field body string
 
 jet.http = {}
@@ -570,13 +570,16 @@ jet.http = {}
 function jet.http.get(url, options) end
 
 --- Sends the body and waits for the answer, as `jet.http.get` does.
+--- The same with a body. A text is sent as text/plain, a table as application/json, unless the
+--- headers say otherwise.
 ---@param url string
----@param body string | table a table is sent as JSON
+---@param body string | table
 ---@param options? jet.HttpOptions
 ---@return jet.HttpResponse?, string?
 function jet.http.post(url, body, options) end
 
 --- Any method; otherwise as `jet.http.get`.
+--- Any other request.
 ---@param request jet.HttpRequest
 ---@return jet.HttpResponse?, string?
 function jet.http.request(request) end
@@ -587,24 +590,27 @@ function jet.http.request(request) end
 ---@field pds string?
 ---@field key string? the signing key, did:key form
 
---- Who is behind a DID or handle, with the handle checked in both directions. Answers are cached for
---- an hour, failures for a minute, and asked once for all who wait. Tasks only.
+--- Who is behind a DID (did:plc, did:web) or handle, with the handle checked in both directions.
+--- Answers are cached for an hour, failures for a minute, and asked once for all who wait. Tasks
+--- only.
 ---@param did_or_handle string
 ---@return jet.Identity?, string?
 function jet.resolve(did_or_handle) end
 
 ---@class jet.Request
----@field method string
----@field path string
----@field query table<string, string>
+---@field method string HEAD comes as "GET"
+---@field path string decoded
+---@field query table<string, string> decoded; of a key that comes again, the first value
 ---@field headers table<string, string> names in lower case
----@field body string
+---@field body string at most 1 MiB
 ---@field peer string the client's address
 
---- Answers requests on the listener of the stream: the function, a task, returns a body (a table is
---- sent as JSON), or a status, a body and headers.
----@param route string "GET /path"; a last "*" takes what follows
----@param fn fun(request: jet.Request): string | table | integer, (string | table)?, table<string, string>?
+--- Answers requests on the listener of the stream. The function is a task and has 30 seconds. It
+--- returns a body (a text, or a table, which is sent as JSON), or a status, a body and headers, or
+--- nothing (status 204). An error in it is a 500. Of several routes that fit, a whole path goes before
+--- a prefix. Top level only.
+---@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows
+---@param fn fun(request: jet.Request): (string | table | integer)?, (string | table)?, table<string, string | number>?
 function jet.serve(route, fn) end
 
 -- # Everything else

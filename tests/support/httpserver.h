@@ -3,6 +3,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct httpserver;
 struct httprequest {
     struct httpserver *server;
     int fd;
+    SSL *tls;                 /* NULL: in the clear */
     int connection;           /* which one, counted from 1 */
     struct mj_http_head head; /* borrowed from `in` */
     struct mj_buf in;
@@ -26,19 +28,21 @@ struct httprequest {
 
 struct httpserver {
     int fd, port;
+    SSL_CTX *tls; /* owned by the test; set between http_start() and the first connection */
     pthread_t thread;
     /* Writes the whole answer to r->fd; false to close the connection. */
     bool (*answer)(struct httprequest *r);
     _Atomic int connections, requests, open, most_open;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool released; /* what /hold waits for */
+    bool released; /* what http_hold() waits for */
+    int alive;     /* connections' threads */
 };
 
 static inline void http_write(struct httprequest *r, const void *p, size_t n)
 {
     while (n) {
-        ssize_t k = send(r->fd, p, n, MSG_NOSIGNAL);
+        ssize_t k = r->tls ? SSL_write(r->tls, p, (int)n) : send(r->fd, p, n, MSG_NOSIGNAL);
         if (k <= 0)
             return;
         p = (const char *)p + k;
@@ -92,7 +96,8 @@ static inline bool http_read(struct httprequest *r)
             }
         }
         mj_buf_reserve(&r->in, 65536);
-        ssize_t n = recv(r->fd, r->in.ptr + r->in.len, 65536, 0);
+        ssize_t n = r->tls ? SSL_read(r->tls, r->in.ptr + r->in.len, 65536)
+                           : recv(r->fd, r->in.ptr + r->in.len, 65536, 0);
         if (n <= 0)
             return false;
         r->in.len += (size_t)n;
@@ -103,7 +108,8 @@ static inline void *http_connection(void *arg)
 {
     struct httprequest *r = arg;
     struct httpserver *s = r->server;
-    while (http_read(r)) {
+    bool ok = !r->tls || SSL_accept(r->tls) == 1;
+    while (ok && http_read(r)) {
         atomic_fetch_add(&s->requests, 1);
         int open = atomic_fetch_add(&s->open, 1) + 1, most = atomic_load(&s->most_open);
         while (open > most && !atomic_compare_exchange_weak(&s->most_open, &most, open))
@@ -114,9 +120,14 @@ static inline void *http_connection(void *arg)
             break;
         mj_buf_shift(&r->in, (size_t)(r->body.ptr - r->in.ptr) + r->body.len);
     }
+    SSL_free(r->tls);
     close(r->fd);
     mj_buf_deinit(&r->in);
     free(r);
+    pthread_mutex_lock(&s->lock);
+    s->alive--;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
@@ -128,7 +139,14 @@ static inline void *http_serve(void *arg)
         pthread_t t;
         r->server = s;
         r->fd = fd;
+        if (s->tls) {
+            r->tls = SSL_new(s->tls);
+            SSL_set_fd(r->tls, fd);
+        }
         r->connection = atomic_fetch_add(&s->connections, 1) + 1;
+        pthread_mutex_lock(&s->lock);
+        s->alive++;
+        pthread_mutex_unlock(&s->lock);
         if (pthread_create(&t, NULL, http_connection, r))
             abort();
         pthread_detach(t);
@@ -150,11 +168,17 @@ static inline void http_start(struct httpserver *s, bool (*answer)(struct httpre
         abort();
 }
 
-/* The connections' threads end when their peers close; those hold on to `s`, which so is static. */
+/* After all clients have closed their connections. */
 static inline void http_stop(struct httpserver *s)
 {
     http_release(s);
     shutdown(s->fd, SHUT_RDWR);
     pthread_join(s->thread, NULL);
+    pthread_mutex_lock(&s->lock);
+    while (s->alive)
+        pthread_cond_wait(&s->changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
     close(s->fd);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->changed);
 }

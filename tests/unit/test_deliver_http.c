@@ -293,8 +293,8 @@ static void private_addresses(void **state)
     char name[64];
     const char *names[] = {name, NULL};
     http_start(&server, answer);
-    snprintf(name, sizeof name, "a.example:%d:127.0.0.1", server.port);
-    struct mj_http_cfg cfg = {.names = names};
+    snprintf(name, sizeof name, "a.example:%d:127.0.0.1:%d", server.port, server.port);
+    struct mj_http_cfg cfg = {.connect_to = names};
     assert_int_equal(mj_http_start(&cfg, &http), 0);
     for (size_t i = 0; i < MJ_COUNT(urls); i++) {
         struct mj_fetch f = request(urls[i]);
@@ -326,7 +326,7 @@ static void private_addresses(void **state)
 
     /* Allowed by name: then its address does not matter; other names of it stay refused. */
     http_start(&server, answer);
-    snprintf(name, sizeof name, "a.example:%d:127.0.0.1", server.port);
+    snprintf(name, sizeof name, "a.example:%d:127.0.0.1:%d", server.port, server.port);
     reach = mj_reach_new();
     MJ_AUTO_BUF error = {0};
     assert_int_equal(mj_reach_allow(reach, "a.example", &error), 0);
