@@ -391,7 +391,10 @@ end
 local Test = host.Test
 local send, take, streams = Test.send, Test.take, Test.streams
 local answer, serve = Test.answer, Test.serve
-Test.send, Test.take, Test.streams, Test.answer, Test.serve = nil, nil, nil, nil, nil
+local edit, has, members = Test.edit, Test.has, Test.members
+for name in ("send take streams answer serve edit has members"):gmatch "%a+" do
+  Test[name] = nil
+end
 
 -- ev.text and ev.langs of events as tables, which are no fields of theirs.
 local event_meta = {}
@@ -534,6 +537,46 @@ function Test:resolve(fn)
     end
     return identity.did, identity.handle, identity.pds, identity.key
   end)
+end
+
+-- A named set of the script's, with the methods that jet.set has.
+local Set = {}
+Set.__index = Set
+
+function Set:add(member)
+  return edit(self.test, self.name, "add", member)
+end
+
+function Set:remove(member)
+  return edit(self.test, self.name, "remove", member)
+end
+
+function Set:clear()
+  edit(self.test, self.name, "clear")
+end
+
+function Set:has(member)
+  return has(self.test, self.name, member)
+end
+
+function Set:count()
+  return #members(self.test, self.name)
+end
+
+function Set:pairs()
+  local all, i = members(self.test, self.name), 0
+  return function()
+    i = i + 1
+    return all[i]
+  end
+end
+
+function Test:set(name)
+  if type(name) ~= "string" then
+    error("t:set wants the name of a set", 2)
+  end
+  has(self, name, "") -- makes it, or says why not
+  return setmetatable({ test = self, name = name }, Set)
 end
 
 function Test:ask(method, path, body, headers)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "script/guard.h"
+#include "state/store.h"
 
 #define SLICE_US                                                                                   \
     INT64_C(20000) /* real time of the script's tasks between two looks at the clock               \
@@ -249,6 +250,11 @@ void mj_bed_free(struct mj_bed *bed)
 }
 
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
+struct mj_sets *mj_bed_sets(struct mj_bed *bed)
+{
+    return mj_store_sets(mj_scripts_store(bed->scripts));
+}
+
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 

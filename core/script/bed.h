@@ -21,6 +21,7 @@
 #define MJ_BED_LOGS_MAX   10000 /* lines that wait to be taken */
 
 struct mj_bed;
+struct mj_sets;
 
 /* One version of an event that left the flows. */
 struct mj_output {
@@ -84,6 +85,8 @@ bool mj_bed_stop(struct mj_bed *bed);
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
 /* The bed's scripts, of which there is one. Borrowed. */
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed);
+/* The named sets it has. Borrowed. */
+struct mj_sets *mj_bed_sets(struct mj_bed *bed);
 int64_t mj_bed_now(const struct mj_bed *bed); /* Unix µs */
 /* The next upstream seq, from 1. */
 int64_t mj_bed_seq(struct mj_bed *bed);

@@ -10,6 +10,7 @@
 #include "event/decode.h"
 #include "script/services.h"
 #include "script/spec_vm.h"
+#include "state/store.h"
 
 #define STOP_STEP_US INT64_C(100000)   /* of the script's time between two looks at how far it is */
 #define SERVE_US     INT64_C(60000000) /* of the script's time, for a route */
@@ -386,6 +387,67 @@ static int test_serve(lua_State *L)
     return 1;
 }
 
+/* The named set at 2, made when there is none. */
+static struct mj_set *check_set(lua_State *L, struct mj_bed *bed)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 2, &len);
+    if (!mj_state_name_valid(mj_span(name, len)))
+        mj__spec_error(L, "'%s' cannot name a set: letters, digits and '_'", name);
+    struct mj_set *set = mj_sets_make(mj_bed_sets(bed), name);
+    if (!set)
+        mj__spec_error(L, "there are too many sets");
+    mj_sets_declare(mj_bed_sets(bed), set);
+    mj_set_unref(set); /* what is declared stays as long as the bed */
+    return set;
+}
+
+/* test:edit(set, "add" or "remove", member): whether that changed anything; "clear" */
+static int test_edit(lua_State *L)
+{
+    static const char *const verbs[] = {"add", "remove", "clear", NULL};
+    struct mj_set *set = check_set(L, check_bed(L, mj__spec_of(L)));
+    int verb = luaL_checkoption(L, 3, NULL, verbs);
+    size_t len = 0;
+    const char *member = verb == 2 ? "" : luaL_checklstring(L, 4, &len);
+    int result = verb == 0   ? mj_set_add(set, mj_span(member, len))
+                 : verb == 1 ? mj_set_remove(set, mj_span(member, len))
+                             : mj_set_clear(set);
+    if (result < 0)
+        return mj__spec_error(L, "the set takes no '%s': %s", member, mj_strerror(result));
+    lua_pushboolean(L, result > 0);
+    return 1;
+}
+
+/* test:has(set, member) */
+static int test_has(lua_State *L)
+{
+    const struct mj_set *set = check_set(L, check_bed(L, mj__spec_of(L)));
+    size_t len;
+    const char *member = luaL_checklstring(L, 3, &len);
+    lua_pushboolean(L, mj_set_has(set, mj_span(member, len)));
+    return 1;
+}
+
+/* test:members(set): a list */
+static int test_members(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_set *set = check_set(L, check_bed(L, spec));
+    struct mj_span last = mj_span(NULL, 0);
+    int n = 0;
+    lua_newtable(L);
+    spec->scratch.len = 0;
+    for (int result; (result = mj_set_after(set, last, &spec->scratch)) != 0;) {
+        last = mj_buf_span(&spec->scratch);
+        if (result != 1)
+            continue;
+        lua_pushlstring(L, (const char *)last.ptr, last.len);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
 struct replay {
     struct mj_bed *bed;
     int64_t n;
@@ -527,7 +589,8 @@ void mj_bind_test(lua_State *L, struct mj_spec *spec)
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
         {"send", test_send},       {"now", test_now},         {"advance", test_advance},
-        {"stop", test_stop},       {"answer", test_answer},   {"requests", test_requests},
+        {"stop", test_stop},       {"answer", test_answer},   {"edit", test_edit},
+        {"has", test_has},         {"members", test_members}, {"requests", test_requests},
         {"serve", test_serve},     {"replay", test_replay},   {"take", test_take},
         {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
         {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
