@@ -13,8 +13,10 @@
 #define WHOLE_NS  (INT64_C(24) * 3600 * 1000000000) /* of a file: its parts have limits */
 #define TRACE_MAX 10
 
-extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_test_lua[];
-extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_test_lua_len;
+extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_bed_lua[],
+    mj_lua_test_lua[];
+extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_bed_lua_len,
+    mj_lua_test_lua_len;
 
 int64_t mj__spec_limit(const struct mj_spec *spec)
 {
@@ -249,18 +251,22 @@ static int prepare(lua_State *L)
     lua_setfield(L, -2, "filter");
     lua_setfield(L, at, "options");
 
-    load_embedded(L, mj_lua_pretty_lua, mj_lua_pretty_lua_len);
-    lua_pushvalue(L, at);
-    lua_call(L, 1, 1);
-    lua_setfield(L, at, "pretty");
-    load_embedded(L, mj_lua_assert_lua, mj_lua_assert_lua_len);
-    lua_pushvalue(L, at);
-    lua_call(L, 1, 1);
-    lua_setfield(L, at, "assert");
-    load_embedded(L, mj_lua_test_lua, mj_lua_test_lua_len);
-    lua_pushvalue(L, LUA_GLOBALSINDEX);
-    lua_pushvalue(L, at);
-    lua_call(L, 2, 1);
+    static const struct {
+        const unsigned char *text;
+        const size_t *len;
+        const char *name; /* where the host has what it returns */
+    } parts[] = {{mj_lua_pretty_lua, &mj_lua_pretty_lua_len, "pretty"},
+                 {mj_lua_assert_lua, &mj_lua_assert_lua_len, "assert"},
+                 {mj_lua_bed_lua, &mj_lua_bed_lua_len, "jet_test"},
+                 {mj_lua_test_lua, &mj_lua_test_lua_len, "run"}};
+    for (size_t i = 0; i < MJ_COUNT(parts); i++) {
+        load_embedded(L, parts[i].text, *parts[i].len);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+        lua_pushvalue(L, at);
+        lua_call(L, 2, 1);
+        lua_setfield(L, at, parts[i].name);
+    }
+    lua_getfield(L, at, "run");
     /* A registry reference would do as well; a field is found by name in a debugger. */
     lua_setfield(L, LUA_REGISTRYINDEX, "moonjet.run");
     return 0;
