@@ -213,7 +213,13 @@ function Test:ask(method, path, body, headers)
     body = env.jet.json.encode(body)
   end
   local route, query = path:match "^([^?]*)%??(.*)$"
-  return serve(self, method, route, query, body or "", header_lines("t:ask", headers))
+  local got = serve(self, method, route, query, body or "", header_lines("t:ask", headers))
+  local lower = {}
+  for name, value in pairs(got.headers) do
+    lower[name:lower()] = value
+  end
+  got.headers = lower
+  return got
 end
 
 local printed = Test.printed
@@ -243,15 +249,26 @@ local function config_source(config)
   return pretty.format(config)
 end
 
-local test_options = { "config" }
+local function secret_list(secrets)
+  local list = {}
+  for name, value in pairs(secrets) do
+    if type(name) ~= "string" or type(value) ~= "string" then
+      error("secrets of jet.test is a table of texts: { NAME = \"value\" }", 3)
+    end
+    list[#list + 1] = name .. "=" .. value
+  end
+  return list
+end
+
+local test_options = { "config", "secrets" }
 
 local function jet_test(script, opts)
   if type(script) ~= "string" then
     error("jet.test wants the name of a script", 2)
   end
   opts = opts or {}
-  check_keys("jet.test", opts, test_options, { config = true })
-  return host.bed(script, config_source(opts.config or {}))
+  check_keys("jet.test", opts, test_options, { config = true, secrets = true })
+  return host.bed(script, config_source(opts.config or {}), secret_list(opts.secrets or {}))
 end
 
 return jet_test

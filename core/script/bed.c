@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "script/guard.h"
+#include "script/reload.h"
 #include "state/store.h"
 
 #define SLICE_US                                                                                   \
@@ -16,7 +17,10 @@ struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
     struct mj_scripts *scripts;
-    char *name;
+    char *name, *path;
+    /* What it was loaded with, for when it is loaded again; the texts are owned. */
+    struct mj_script_cfg cfg;
+    struct mj_strings config, secrets;
     struct mj_services services;
     int64_t now, seq;
 
@@ -197,6 +201,18 @@ static void free_asks(struct mj_bed *bed)
 
 /* ---- the bed ---- */
 
+static void copy_strings(struct mj_strings *to, const struct mj_strings *from)
+{
+    for (size_t i = 0; from && i < from->n; i++)
+        to->v[to->n++] = mj_strdup(from->v[i]);
+}
+
+static void free_strings(struct mj_strings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free((char *)s->v[i]);
+}
+
 static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
 
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
@@ -208,6 +224,14 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     script_label(name, label, sizeof label);
     mj_metrics_zero(label);
     bed->name = mj_strdup(name);
+    bed->path = mj_strdup(path);
+    if (cfg) {
+        copy_strings(&bed->config, cfg->config);
+        copy_strings(&bed->secrets, cfg->secret_values);
+        bed->cfg.config_lua = cfg->config_lua ? mj_strdup(cfg->config_lua) : NULL;
+        bed->cfg.config = cfg->config ? &bed->config : NULL;
+        bed->cfg.secret_values = cfg->secret_values ? &bed->secrets : NULL;
+    }
     bed->streams = mj_streams_new(NULL);
     bed->router = mj_router_new(NULL);
     mj_router_set_streams(bed->router, bed->streams);
@@ -221,7 +245,7 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     if (strict)
         mj_scripts_strict(bed->scripts);
     enter(bed);
-    int err = mj_scripts_load(bed->scripts, path, cfg, error);
+    int err = mj_scripts_load(bed->scripts, path, &bed->cfg, error);
     leave();
     if (!err)
         return bed;
@@ -246,6 +270,10 @@ void mj_bed_free(struct mj_bed *bed)
     free(bed->outputs);
     free(bed->logs);
     free(bed->name);
+    free(bed->path);
+    free((char *)bed->cfg.config_lua);
+    free_strings(&bed->config);
+    free_strings(&bed->secrets);
     free(bed);
 }
 
@@ -280,6 +308,16 @@ int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us)
     if (bed->now < until)
         bed->now = until;
     return 0;
+}
+
+int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report)
+{
+    struct mj_script_spec spec = {.path = bed->path, .cfg = &bed->cfg};
+    struct mj_reload result = {0};
+    enter(bed);
+    int err = mj_scripts_reload(bed->scripts, &spec, 1, true, &result, report);
+    leave();
+    return err;
 }
 
 bool mj_bed_stop(struct mj_bed *bed)

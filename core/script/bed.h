@@ -53,12 +53,17 @@ struct mj_answer {
 };
 
 /* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
- * cfg NULL: defaults. `strict`: using an event after its call is always an error
- * (mj_scripts_strict()). NULL with a sentence appended to `error`. */
+ * Of cfg (NULL: defaults) only
+ * config_lua, config and secret_values are looked at; they are copied. `strict`: using an event
+ * after its call is always an error (mj_scripts_strict()). NULL with a sentence appended to
+ * `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           bool strict, struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 
+/* Loads the script's file again, whether or not it has changed. MJ_EINVAL when it does not load:
+ * the one that runs goes on, and why is appended to `report`. */
+int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report);
 /* Runs what is due until the script's clock is `until`, or now when that has passed; the clock
  * stops at each thing that is due. 0; 1 when the script has asked for something (mj_bed_ask()),
  * which is to be answered before the call is made again; MJ_ELIMIT when it did not come to rest in

@@ -29,12 +29,21 @@ struct mj_bed *mj__spec_bed(lua_State *L, struct mj_spec *spec)
     return spec->beds[h->slot];
 }
 
-/* host.bed(name, config): a bed with the script beside the spec; config is the source of a table */
+/* host.bed(name, config, secrets): a bed with the script beside the spec; config is the source of a
+ * table, secrets a list of "NAME=value" */
 static int host_bed(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);
     const char *name = luaL_checkstring(L, 1);
-    struct mj_script_cfg cfg = {.config_lua = luaL_checkstring(L, 2)};
+    struct mj_strings secrets = {.n = 0};
+    struct mj_script_cfg cfg = {.config_lua = luaL_checkstring(L, 2), .secret_values = &secrets};
+    luaL_checktype(L, 3, LUA_TTABLE);
+    for (; secrets.n < MJ_STRINGS_MAX; secrets.n++) {
+        lua_rawgeti(L, 3, (int)secrets.n + 1);
+        if (!(secrets.v[secrets.n] = lua_tostring(L, -1)))
+            break;
+        lua_pop(L, 1); /* the table holds it */
+    }
     char path[PATH_MAX];
     size_t len = strlen(name);
     const char *end = len > 4 && strcmp(name + len - 4, ".lua") == 0 ? "" : ".lua";
@@ -195,6 +204,25 @@ static int test_advance(lua_State *L)
                               lua_tostring(L, 2));
     mj__spec_run(L, spec, bed, mj_bed_now(bed) + us);
     return 0;
+}
+
+/* test:reload(): true, or nil and why the one that runs goes on */
+static int test_reload(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = mj__spec_bed(L, spec);
+    spec->error.len = 0;
+    mj__spec_out(spec, L);
+    int err = mj_bed_reload(bed, &spec->error);
+    mj__spec_in(spec, L);
+    mj__spec_run(L, spec, bed, 0);
+    if (!err) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushlstring(L, (const char *)spec->error.ptr, spec->error.len);
+    return 2;
 }
 
 /* test:stop() */
@@ -464,13 +492,25 @@ static int host_unseen(lua_State *L)
 void mj_bind_test(lua_State *L, struct mj_spec *spec)
 {
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"send", mj__test_send},   {"now", test_now},         {"advance", test_advance},
-        {"stop", test_stop},       {"answer", test_answer},   {"edit", test_edit},
-        {"has", test_has},         {"members", test_members}, {"requests", test_requests},
-        {"serve", test_serve},     {"replay", test_replay},   {"take", test_take},
-        {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
-        {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"send", mj__test_send},
+                                       {"now", test_now},
+                                       {"advance", test_advance},
+                                       {"stop", test_stop},
+                                       {"reload", test_reload},
+                                       {"answer", test_answer},
+                                       {"edit", test_edit},
+                                       {"has", test_has},
+                                       {"members", test_members},
+                                       {"requests", test_requests},
+                                       {"serve", test_serve},
+                                       {"replay", test_replay},
+                                       {"take", test_take},
+                                       {"printed", test_printed},
+                                       {"streams", test_streams},
+                                       {"logs", test_logs},
+                                       {"errors", test_errors},
+                                       {"metric", test_metric},
+                                       {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);

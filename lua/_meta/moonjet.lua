@@ -742,10 +742,11 @@ function Test:set(name) end
 ---@return jet.HttpRequest[]
 function Test:requests() end
 
---- Asks one of the script's routes. Where it waits for time, the clock goes on until it has answered.
+--- Asks one of the script's routes; a table as body is sent as JSON. Where the route waits for time,
+--- the clock goes on until it has answered. Header names of the answer are in lower case.
 ---@param method string
 ---@param path string with a query, if any
----@param body? string
+---@param body? string | table
 ---@param headers? table<string, string>
 ---@return { status: integer, body: string, headers: table<string, string> }
 function Test:ask(method, path, body, headers) end
@@ -770,7 +771,9 @@ function Test:metric(name, labels) end
 ---@return string[]
 function Test:errors() end
 
---- Reloads the script as a running Moonjet would; state stays.
+--- Reloads the script as a running Moonjet would: state stays, locals begin anew, what it gave
+--- jet.on_stop runs.
+---@return boolean?, string? # true; or nil and why it does not load: then the one that runs goes on
 function Test:reload() end
 
 --- Ends the script as a running Moonjet would: what it gave jet.on_stop runs, the clock going on

@@ -10,3 +10,14 @@ end, { workers = 2 })
 jet.from "app.bsky.feed.like":batch({ max = 3, every = "5s" }):each(function(events)
   log("%d likes at %s", #events, jet.now())
 end)
+
+local waiting = jet.queue(10)
+jet.from "app.bsky.graph.follow":tap(function(ev)
+  waiting:put(ev.rkey)
+end)
+jet.spawn(function()
+  while true do
+    local rkey = waiting:get "1h"
+    log("follow %s", tostring(rkey))
+  end
+end)

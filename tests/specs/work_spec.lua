@@ -49,4 +49,12 @@ describe("work on events", function()
     t:event(like)
     assert.matches("^3 likes at 2026%-01%-01T00:00:05", texts()[1])
   end)
+
+  it("lets queues hand over at once, and time out", function()
+    t:event { collection = "app.bsky.graph.follow", rkey = "one" }
+    assert.same({ "follow one" }, texts())
+    t:advance "1h"
+    local all = texts()
+    assert.equal("follow nil", all[#all])
+  end)
 end)
