@@ -3,8 +3,7 @@
 local env, host = ...
 local pretty = host.pretty
 
-local error, getmetatable, next, pairs, pcall = error, getmetatable, next, pairs, pcall
-local rawget = rawget
+local error, next, pairs, pcall, rawget = error, next, pairs, pcall, rawget
 local setmetatable, tostring, type = setmetatable, tostring, type
 local concat, format = table.concat, string.format
 
@@ -30,6 +29,9 @@ function event_meta.__index(ev, key)
     return record and type(record.text) == "string" and record.text or ""
   elseif key == "langs" then
     return record and type(record.langs) == "table" and record.langs or {}
+  elseif key == "commit" then
+    error("a spec's events have the fields that scripts see, such as ev.record and ev.uri; there "
+      .. "is no ev.commit", 2)
   end
 end
 
@@ -45,7 +47,7 @@ local function copy(t)
   for k, v in next, t do
     to[k] = v
   end
-  return setmetatable(to, getmetatable(t))
+  return host.like(to, t)
 end
 
 local event_keys = { "kind", "op", "did", "collection", "rkey", "rev", "cid", "uri", "seq", "time",
@@ -65,6 +67,29 @@ local function check_keys(what, t, keys, is_known)
   end
 end
 
+-- A copy of a value of a record in which { ["$type"] = "blob" } has all that a blob needs. What is
+-- nested too deeply is left for the encoder to complain about.
+local BLOB = { ref = { ["$link"] = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy" },
+  mimeType = "image/jpeg", size = 1000 }
+
+local function complete(value, depth)
+  if type(value) ~= "table" or depth > 64 then
+    return value
+  end
+  local to = copy(value)
+  for k, v in next, value do
+    to[k] = complete(v, depth + 1)
+  end
+  if to["$type"] == "blob" then
+    for k, v in next, BLOB do
+      if to[k] == nil then
+        to[k] = v
+      end
+    end
+  end
+  return to
+end
+
 function Test:event(event)
   if type(event) ~= "table" then
     error("t:event wants a table: { collection = …, record = { … } }", 2)
@@ -75,7 +100,7 @@ function Test:event(event)
   if is_commit and event.op ~= "delete" then
     local record = event.record == nil and {} or event.record
     if type(record) == "table" then
-      record = copy(record)
+      record = complete(record, 0)
       if record["$type"] == nil then
         record["$type"] = event.collection
       end
@@ -220,6 +245,14 @@ function Test:ask(method, path, body, headers)
   end
   got.headers = lower
   return got
+end
+
+local sunk = Test.sunk
+function Test:sunk(plugin)
+  if type(plugin) ~= "string" then
+    error("t:sunk wants the name of a plug-in", 2)
+  end
+  return readable(sunk(self, plugin))
 end
 
 local printed = Test.printed

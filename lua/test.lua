@@ -397,6 +397,15 @@ for _, name in next, { "null", "array", "object", "json" } do
   given[name] = ok and value or nil
 end
 
+function given.time()
+  return host.now() / 1e6
+end
+
+function given.now()
+  return os.date("!%Y-%m-%dT%H:%M:%S", math.floor(host.now() / 1e6))
+    .. format(".%06dZ", host.now() % 1e6)
+end
+
 local jet = setmetatable({}, {
   __index = function(_, key)
     local value = given[key]

@@ -13,6 +13,13 @@
                     */
 #define STOP_US INT64_C(5000000)
 
+/* What a plug-in would have got. */
+struct sunk {
+    char *plugin;          /* owned */
+    struct mj_kept *event; /* one reference */
+    bool taken;
+};
+
 struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
@@ -26,6 +33,8 @@ struct mj_bed {
 
     struct mj_output *outputs; /* owned array, from the first one on */
     size_t count, cap, bytes;
+    struct sunk *sunk; /* owned array */
+    size_t sunk_count, sunk_cap;
     size_t taken[MJ_STREAMS_MAX + 1]; /* per bit, and one for prints: outputs looked at */
     bool full;
 
@@ -201,6 +210,22 @@ static void free_asks(struct mj_bed *bed)
 
 /* ---- the bed ---- */
 
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->sunk_count == bed->sunk_cap) {
+        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 16;
+        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
+    bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
+}
+
 static void copy_strings(struct mj_strings *to, const struct mj_strings *from)
 {
     for (size_t i = 0; from && i < from->n; i++)
@@ -244,6 +269,7 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_scripts_set_services(bed->scripts, &bed->services);
     if (strict)
         mj_scripts_strict(bed->scripts);
+    mj_scripts_on_sunk(bed->scripts, on_sunk, bed);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, &bed->cfg, error);
     leave();
@@ -264,6 +290,11 @@ void mj_bed_free(struct mj_bed *bed)
     mj_streams_free(bed->streams);
     for (size_t i = 0; i < bed->count; i++)
         mj_kept_unref(bed->outputs[i].event);
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        mj_kept_unref(bed->sunk[i].event);
+        free(bed->sunk[i].plugin);
+    }
+    free(bed->sunk);
     for (size_t i = 0; i < bed->logged; i++)
         free(bed->logs[i].text);
     free_asks(bed);
@@ -362,6 +393,18 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
         const struct mj_output *o = &bed->outputs[(*at)++];
         if (stream ? o->streams >> bit & 1 : o->prints)
             return o;
+    }
+    return NULL;
+}
+
+const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin)
+{
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        struct sunk *s = &bed->sunk[i];
+        if (!s->taken && strcmp(s->plugin, plugin) == 0) {
+            s->taken = true;
+            return &s->event->ev;
+        }
     }
     return NULL;
 }

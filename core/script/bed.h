@@ -104,6 +104,9 @@ const char *mj_bed_stream(const struct mj_bed *bed, size_t i);
 /* True when the script feeds the stream, or it is "main". */
 bool mj_bed_has_stream(const struct mj_bed *bed, const char *stream);
 
+/* The next event that was handed to the plug-in of that name since the last one asked for; NULL
+ * when there is none. Borrowed until the bed's next call. */
+const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin);
 /* The next line the script logged, or (error) the next error of its functions; NULL when there is
  * none. Borrowed until the bed's next call. */
 const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);

@@ -421,6 +421,21 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, mj__spec_bed(L, spec), NULL);
 }
 
+/* test:sunk(plugin) */
+static int test_sunk(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = mj__spec_bed(L, spec);
+    const char *plugin = luaL_checkstring(L, 2);
+    const struct mj_event *ev;
+    lua_newtable(L);
+    for (int n = 1; (ev = mj_bed_sunk(bed, plugin)); n++) {
+        mj_push_event(L, spec->vm, ev);
+        lua_rawseti(L, -2, n);
+    }
+    return 1;
+}
+
 /* test:streams(): the names of all */
 static int test_streams(lua_State *L)
 {
@@ -473,6 +488,27 @@ static int test_metric(lua_State *L)
     return 1;
 }
 
+/* host.now(): the clock of the script that was loaded last, in µs */
+static int host_now(lua_State *L)
+{
+    const struct mj_spec *spec = mj__spec_of(L);
+    lua_pushnumber(L, (lua_Number)(spec->bed_count ? mj_bed_now(spec->beds[spec->bed_count - 1])
+                                                   : MJ_BED_START_US));
+    return 1;
+}
+
+/* host.like(to, from): the table `to`, a list or map as `from` was said to be one */
+static int host_like(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    if (lua_getmetatable(L, 2))
+        lua_setmetatable(L, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* host.unseen(error): what open beds logged and nobody asked for, as a list of texts */
 static int host_unseen(lua_State *L)
 {
@@ -491,26 +527,21 @@ static int host_unseen(lua_State *L)
 
 void mj_bind_test(lua_State *L, struct mj_spec *spec)
 {
-    static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", mj__test_send},
-                                       {"now", test_now},
-                                       {"advance", test_advance},
-                                       {"stop", test_stop},
-                                       {"reload", test_reload},
-                                       {"answer", test_answer},
-                                       {"edit", test_edit},
-                                       {"has", test_has},
-                                       {"members", test_members},
-                                       {"requests", test_requests},
-                                       {"serve", test_serve},
-                                       {"replay", test_replay},
-                                       {"take", test_take},
-                                       {"printed", test_printed},
-                                       {"streams", test_streams},
-                                       {"logs", test_logs},
-                                       {"errors", test_errors},
-                                       {"metric", test_metric},
-                                       {NULL, NULL}};
+    static const luaL_Reg host[] = {{"bed", host_bed},
+                                    {"unseen", host_unseen},
+                                    {"now", host_now},
+                                    {"like", host_like},
+                                    {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"send", mj__test_send},   {"now", test_now},
+                                       {"advance", test_advance}, {"stop", test_stop},
+                                       {"reload", test_reload},   {"answer", test_answer},
+                                       {"edit", test_edit},       {"has", test_has},
+                                       {"members", test_members}, {"requests", test_requests},
+                                       {"serve", test_serve},     {"replay", test_replay},
+                                       {"take", test_take},       {"printed", test_printed},
+                                       {"sunk", test_sunk},       {"streams", test_streams},
+                                       {"logs", test_logs},       {"errors", test_errors},
+                                       {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);

@@ -675,7 +675,7 @@ function jet.log.error(text, ...) end
 
 --- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
 --- runs have it. What the script sends is captured; its clock stands still at the start of 2026 until
---- `advance`. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
+--- `advance`; jet.now and jet.time of the spec show it, too. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
 --- both serves several. Metrics, state and streams begin empty.
 ---@param script string the script's file name, with or without .lua, beside the spec
 ---@param options? { config?: table<string, any>, secrets?: table<string, string> } what the script reads as jet.config and jet.secret
@@ -695,7 +695,7 @@ function Test:post(record, event) end
 
 --- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
 --- What is left out is made up: the same DID for all, rkeys and revs that grow, the CID that belongs
---- to the record.
+--- to the record, and in the record the rest of `{ ["$type"] = "blob" }`.
 ---@param event table
 ---@return table # the event as sent, with the fields of jet.Event
 function Test:event(event) end
