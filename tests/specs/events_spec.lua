@@ -165,7 +165,7 @@ describe("what a script sends", function()
     t:event { collection = "org.example.fails", rkey = "r2" }
     local errors = t:errors()
     assert.equal(1, #errors)
-    assert.matches("^everything%.lua:19 tap#1: on purpose; at://.*/r2$", errors[1])
+    assert.matches("^everything%.lua:20 tap#1: on purpose; at://.*/r2$", errors[1])
     assert.same({}, t:errors())
   end)
 
@@ -188,6 +188,8 @@ describe("what a script sends", function()
     t:advance "1h30m"
     assert.equal("2026-01-01T01:30:00.000000Z", jet.now())
     assert.equal(jet.now(), t:now())
+    t:post {}
+    assert.equal("1767231000 01:30", t:out("seen")[1].record.clock)
     assert.equal(1767225600 + 5400, jet.time())
   end)
 
