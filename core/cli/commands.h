@@ -18,3 +18,4 @@ extern const struct mj_command mj_cmd_journal;
 extern const struct mj_command mj_cmd_dictionary;
 extern const struct mj_command mj_cmd_load;
 extern const struct mj_command mj_cmd_test;
+extern const struct mj_command mj_cmd_repl;

@@ -46,6 +46,12 @@ void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
 void mj_bind_each(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
+/* bind_http.c, bind_serve.c */
+void mj_bind_http(lua_State *L);
+void mj_bind_http_host(lua_State *L);
+void mj_bind_serve_host(lua_State *L);
+/* Pushes "name: value\r\n"… as a table [raises]. */
+void mj_push_headers(lua_State *L, struct mj_span lines);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines
  * and gsub in gsub take some each, and LuaJIT does not look at its end. */
 void mj_check_stack(lua_State *L);
@@ -141,5 +147,9 @@ void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item);
 struct mj_span mj_to_cbor(lua_State *L, struct mj_vm *vm, int index);
 /* True when the value has the metatable that jet.array, jet.object, jet.no … give. */
 bool mj_made_by(lua_State *L, int index, enum mj_slot slot);
+/* plain.c: pushes an event as a table with the fields that scripts see. */
+void mj_push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev);
+/* A C function: of a userdata what can be read of it, as tables; else a text that names it. */
+int mj_lua_plain(lua_State *L);
 /* Pushes an integer's exact decimal text. */
 void mj_push_int64(lua_State *L, int64_t v);

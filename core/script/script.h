@@ -71,7 +71,7 @@ struct mj_script_state {
     unsigned strikes;  /* since the last 10 quiet minutes */
     int64_t left_us;   /* of the quarantine */
     size_t heap, heap_max;
-    int64_t loaded_us; /* Unix time */
+    int64_t age_us; /* since it was loaded */
 };
 /* Of script i, in load order. On the scripts' thread. */
 void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);

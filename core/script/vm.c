@@ -83,6 +83,7 @@ static int setup(lua_State *L)
     mj_bind_secret(L);
     mj_bind_task(L);
     mj_bind_each(L);
+    mj_bind_http(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
@@ -140,6 +141,7 @@ void mj_vm_free(struct mj_vm *vm)
     if (!vm)
         return;
     mj__tasks_free(vm);
+    mj__serving_free(vm);
     if (vm->L) {
         /* LuaJIT gives its arena back only when it finds its own allocator in place. */
         if (vm->alloc)
@@ -152,6 +154,7 @@ void mj_vm_free(struct mj_vm *vm)
     mj_buf_deinit(&vm->keys);
     mj_buf_deinit(&vm->scratch);
     mj_secrets_free(vm->secrets);
+    mj_sources_deinit(&vm->sources);
     free(vm->dir);
     free(vm);
 }

@@ -18,6 +18,7 @@
 #include "flow/graph.h"
 #include "script/guard.h"
 #include "script/script.h"
+#include "script/source.h"
 
 enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC, MJ_CONTEXT_TASK };
 
@@ -64,6 +65,7 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_sources sources; /* owned: the files it was loaded from */
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
     struct mj_shelf *shelf;    /* borrowed: what the script remembers; NULL for other VMs */
@@ -88,6 +90,7 @@ struct mj_vm {
     struct mj_each *eaches; /* owned lists: bind_each.c */
     struct mj_batch *batches;
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
+    struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */
     lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
     bool gc_running;    /* a collection has begun between calls */
