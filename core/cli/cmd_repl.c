@@ -1,22 +1,13 @@
-/* moonjet repl: Lua at a prompt, in a script's VM. With a terminal lines are edited (libedit, where
- * the build has it); without, they are read as they come, so that a session can be a file. */
-#include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
+/* moonjet repl: Lua at a prompt, in a script's VM, over recorded events. */
 #include <stdio.h>
-#include <unistd.h>
 
 #include "atproto/syntax.h"
-#include "base/dirs.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/prompt.h"
 #include "cli/recording.h"
 #include "script/repl.h"
-
-#ifdef MOONJET_EDIT
-#include <editline/readline.h>
-#endif
 
 #define EVENTS_BYTES ((size_t)1 << 30) /* of a recording that is held */
 
@@ -37,30 +28,6 @@ static const struct mj_option options[] = {
      .arg = "KEY=VALUE",
      .help = "what the script reads as jet.config.KEY"},
     {0}};
-
-struct prompt {
-    struct mj_repl *repl;
-    struct mj_buf code; /* lines so far */
-    bool terminal;
-    bool failed;
-    char *history; /* owned: file; NULL for none */
-};
-
-/* The one prompt there is, for signals and for the line editor, which know no context. */
-static struct prompt *current;
-static volatile sig_atomic_t running;
-static sigjmp_buf at_prompt;
-static volatile sig_atomic_t may_jump;
-
-/* Ctrl-C stops what runs; at the prompt it drops what was typed. */
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    if (running)
-        mj_repl_interrupt(current->repl);
-    else if (may_jump)
-        siglongjmp(at_prompt, 1);
-}
 
 /* ---- events ---- */
 
@@ -86,151 +53,19 @@ static int keep_event(void *ctx, struct mj_event *ev)
     return e->bytes > EVENTS_BYTES ? MJ_ELIMIT : 0;
 }
 
-/* ---- lines ---- */
+/* ---- the prompt's functions ---- */
 
-#ifdef MOONJET_EDIT
-
-static void add_word(void *ctx, const char *word)
+static int eval(void *ctx, struct mj_span code, struct mj_buf *out)
 {
-    struct mj_strings *words = ctx;
-    if (words->n < MJ_STRINGS_MAX)
-        words->v[words->n++] = mj_strdup(word);
+    return mj_repl_eval(ctx, code, out);
 }
 
-/* Called with state 0, then again and again until it returns NULL; what it returns is freed. */
-static char *next_word(const char *text, int state)
+static void interrupt(void *ctx) { mj_repl_interrupt(ctx); }
+
+static void complete(void *ctx, const char *text, void (*fn)(void *ctx, const char *word),
+                     void *fn_ctx)
 {
-    static struct mj_strings words;
-    static size_t at;
-    if (!state) {
-        words.n = at = 0;
-        mj_repl_complete(current->repl, text, add_word, &words);
-    }
-    return at < words.n ? (char *)words.v[at++] : NULL;
-}
-
-static char **complete(const char *text, int start, int end)
-{
-    (void)start;
-    (void)end;
-    rl_attempted_completion_over = 1; /* no file names */
-    return rl_completion_matches(text, next_word);
-}
-
-static void start_editor(struct prompt *p)
-{
-    static char breaks[] = " \t\n\"'`(){}[]=+-*/^%#<>,;~&|";
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    MJ_AUTO_BUF dir = {0};
-    rl_readline_name = "moonjet";
-    rl_initialize();
-    rl_attempted_completion_function = complete;
-    rl_completer_word_break_characters = breaks;
-    rl_completion_append_character = 0;
-    using_history();
-    stifle_history(1000);
-    if (state && *state)
-        mj_buf_printf(&dir, "%s/moonjet", state);
-    else if (home && *home)
-        mj_buf_printf(&dir, "%s/.local/state/moonjet", home);
-    else
-        return;
-    if (mj_make_dirs(mj_buf_cstr(&dir)))
-        return; /* a prompt without a memory is better than none */
-    mj_buf_puts(&dir, "/history");
-    p->history = mj_strdup(mj_buf_cstr(&dir));
-    read_history(p->history);
-}
-
-static char *edit_line(struct prompt *p, const char *prompt)
-{
-    char *line = readline(prompt);
-    if (line && *line) {
-        add_history(line);
-        if (p->history)
-            write_history(p->history);
-    }
-    return line;
-}
-
-#else
-
-static void start_editor(struct prompt *p) { (void)p; }
-
-static char *edit_line(struct prompt *p, const char *prompt)
-{
-    (void)p;
-    char *line = NULL;
-    size_t cap = 0;
-    fputs(prompt, stdout);
-    fflush(stdout);
-    if (getline(&line, &cap, stdin) >= 0)
-        return line;
-    free(line);
-    return NULL;
-}
-
-#endif
-
-/* The next line, which the caller frees; NULL at the end. */
-static char *read_line(struct prompt *p)
-{
-    if (p->terminal)
-        return edit_line(p, p->code.len ? ">> " : "> ");
-    char *line = NULL;
-    size_t cap = 0;
-    if (getline(&line, &cap, stdin) >= 0)
-        return line;
-    free(line);
-    return NULL;
-}
-
-static void evaluate(struct prompt *p, bool last)
-{
-    MJ_AUTO_BUF out = {0};
-    running = 1;
-    int result = mj_repl_eval(p->repl, mj_buf_span(&p->code), &out);
-    running = 0;
-    if (result == MJ_ETRUNC && !last)
-        return; /* the code goes on */
-    if (result == MJ_ETRUNC)
-        mj_buf_puts(&out, "the code ends in the middle\n");
-    fwrite(out.ptr ? (const char *)out.ptr : "", 1, out.len, result ? stderr : stdout);
-    fflush(stdout);
-    p->failed |= result != 0;
-    p->code.len = 0;
-}
-
-static void run(struct prompt *p)
-{
-    char *line;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigemptyset(&action.sa_mask);
-    current = p;
-    if (p->terminal) {
-        start_editor(p);
-        sigaction(SIGINT, &action, NULL);
-        if (sigsetjmp(at_prompt, 1)) {
-            p->code.len = 0;
-            fputs("\n", stdout);
-        }
-    }
-    for (;;) {
-        may_jump = 1;
-        line = read_line(p);
-        may_jump = 0;
-        if (!line)
-            break;
-        mj_buf_puts(&p->code, line);
-        if (!p->code.len || p->code.ptr[p->code.len - 1] != '\n')
-            mj_buf_putc(&p->code, '\n');
-        free(line);
-        evaluate(p, false);
-    }
-    if (p->code.len)
-        evaluate(p, true);
-    if (p->terminal)
-        fputs("\n", stdout);
+    mj_repl_complete(ctx, text, fn, fn_ctx);
 }
 
 static int repl_main(const struct mj_command *cmd, int argc, char **argv)
@@ -256,19 +91,22 @@ static int repl_main(const struct mj_command *cmd, int argc, char **argv)
         }
     }
     struct mj_script_cfg script = {.config = &cfg.config};
-    struct prompt p = {.terminal = isatty(STDIN_FILENO)};
-    p.repl = mj_repl_new(pos.n ? pos.v[0] : NULL, &script, events.v, events.n, &error);
-    if (!p.repl) {
+    struct mj_repl *repl =
+        mj_repl_new(pos.n ? pos.v[0] : NULL, &script, events.v, events.n, &error);
+    if (!repl) {
         fprintf(stderr, "moonjet repl: %s\n", mj_buf_cstr(&error));
         return MJ_EXIT_FAILED;
     }
-    if (p.terminal)
-        printf("Moonjet %s. help() tells what there is; Ctrl-D ends.\n", MOONJET_VERSION);
-    run(&p);
-    mj_repl_free(p.repl);
-    mj_buf_deinit(&p.code);
-    free(p.history);
-    return p.failed && !p.terminal ? MJ_EXIT_FAILED : MJ_EXIT_OK;
+    const struct mj_prompt_cfg prompt = {
+        .greeting = "Moonjet " MOONJET_VERSION ". help() tells what there is; Ctrl-D ends.",
+        .ctx = repl,
+        .eval = eval,
+        .interrupt = interrupt,
+        .complete = complete,
+    };
+    bool good = mj_prompt_run(&prompt);
+    mj_repl_free(repl);
+    return good ? MJ_EXIT_OK : MJ_EXIT_FAILED;
 }
 
 const struct mj_command mj_cmd_repl = {

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "cli/run.h"
+#include "script/repl.h"
 
 /* The arguments, one after the other. */
 struct args {
@@ -128,10 +129,33 @@ static void reload(struct run *run, struct args *args, struct mj_call *call)
     answer_text(call, !err, &report);
 }
 
+/* repl [SCRIPT] CODE */
+static void eval(struct run *run, struct args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF script = {0};
+    MJ_AUTO_BUF code = {0};
+    MJ_AUTO_BUF text = {0};
+    if (!next_arg(args, &script) || !next_arg(args, &code)) {
+        mj_call_fail(call, 400, "repl wants the script (\"\": the first) and the code");
+        return;
+    }
+    int err = mj_scripts_eval(run->scripts, script.len ? mj_buf_cstr(&script) : NULL,
+                              mj_buf_span(&code), &text);
+    mj_router_flush(run->router, -1, 0);
+    if (err == MJ_ETRUNC) {
+        text.len = 0;
+        mj_buf_puts(&text, "{\"ok\":true,\"more\":true}");
+        answer(call, 200, &text);
+        return;
+    }
+    answer_text(call, !err, &text);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct run *run, struct args *args, struct mj_call *call);
-} commands[] = {{"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}};
+} commands[] = {
+    {"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}, {"repl", eval}};
 
 static void command(struct run *run, struct mj_call *call)
 {
