@@ -137,6 +137,7 @@ static void eval(struct run *run, struct run_args *args, struct mj_call *call)
     bool one = run_next_arg(args, &script);
     int err =
         mj_scripts_eval(run->scripts, one ? mj_buf_cstr(&script) : NULL, mj_buf_span(&code), &text);
+    mj_router_flush(run->router, -1, 0);
     if (err == MJ_ETRUNC) {
         mj_buf_puts(&json, "{\"ok\":true,\"more\":true}");
         answer(call, 200, &json);

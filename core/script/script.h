@@ -107,6 +107,9 @@ void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx);
 /* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
  * call it again; negative: not before something happens. */
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);
+/* The part of it that is no task: quarantines that are over, room that state gives back. Where no
+ * task may run. */
+int64_t mj_scripts_tend(struct mj_scripts *s);
 /* Answers of services (script/services.h). A ticket nobody waits for any more is ignored. */
 void mj_scripts_fetched(struct mj_scripts *s, uint64_t ticket, const struct mj_fetched *answer);
 void mj_scripts_resolved(struct mj_scripts *s, uint64_t ticket, const struct mj_identity *answer);
