@@ -5,9 +5,12 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/metrics.h"
+#include "state/codec.h"
 #include "state/epoch.h"
 #include "state/ledger.h"
 #include "state/set_internal.h"
+#include "state/store_internal.h"
 
 #define GIVE_AT_ONCE 10000 /* members, when a giver changes what it gave */
 #define WALK_MAX     1000  /* members looked at under the mutex */
@@ -35,7 +38,16 @@ static void on_drop(struct mj_cells *c, struct mj_cell *cell)
     atomic_fetch_add_explicit(&set_of(c)->version, 1, memory_order_release);
 }
 
-static const struct mj_cells_kind kind = {.size = sizeof(struct member), .drop = on_drop};
+static void encode(const struct mj_cell *cell, struct mj_codec_cell *out)
+{
+    (void)cell;
+    out->type = MJ_CODEC_MEMBER;
+}
+
+static uint64_t hash_of(struct mj_span text) { return mj_table_hash_of(mj_hash(text)); }
+
+static const struct mj_cells_kind kind = {
+    .size = sizeof(struct member), .hash = hash_of, .drop = on_drop, .encode = encode};
 
 struct mj_set *mj_set_new(int64_t (*now_us)(void *ctx), void *ctx, struct mj_state_budget *budget)
 {
@@ -139,8 +151,6 @@ static void end(struct mj_set *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-static uint64_t hash_of(struct mj_span text) { return mj_table_hash_of(mj_hash(text)); }
-
 int mj_set_add(struct mj_set *s, struct mj_span text)
 {
     bool made;
@@ -158,6 +168,16 @@ int mj_set_add(struct mj_set *s, struct mj_span text)
         changed(s);
     end(s);
     return m ? made : err;
+}
+
+int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written)
+{
+    bool made;
+    int err;
+    struct mj_cell *cell = mj_cells_get(&s->cells, text, hash_of(text), 0, false, &made, &err);
+    if (cell)
+        mj_cells_written(&s->cells, cell, written, 0);
+    return cell ? 0 : err;
 }
 
 int mj_set_remove(struct mj_set *s, struct mj_span text)
@@ -189,6 +209,11 @@ void mj_set_configure(struct mj_set *s, const struct mj_state_options *o)
         s->cells.max = o->max;
     if (o->says_ttl)
         atomic_store_explicit(&s->cells.ttl_us, o->ttl_us, memory_order_relaxed);
+    if (o->says_persist) {
+        s->persist = o->persist;
+        if (s->persist && !s->disk)
+            mj__warn_no_disk(s->name);
+    }
     end(s);
 }
 
@@ -317,12 +342,47 @@ int mj_set_after(struct mj_set *s, struct mj_span text, struct mj_buf *out)
     return r;
 }
 
+/* Begins and ends being kept on disk; the lock is held. */
+static void update_ledger(struct mj_set *s)
+{
+    bool wanted = s->persist && s->disk && !s->cells.unread;
+    if (wanted && !s->cells.ledger) {
+        s->cells.ledger = mj_ledger_new(s->disk, "", s->name, MJ_DISK_SET, 0);
+    } else if (!wanted && s->cells.ledger) {
+        mj_ledger_end(s->cells.ledger);
+        s->cells.ledger = NULL;
+    }
+}
+
+static void tell_metrics(struct mj_set *s)
+{
+    if (!s->entries)
+        return;
+    mj_metric_set(s->entries, (int64_t)mj_cells_count(&s->cells));
+    mj_metric_set(s->bytes, (int64_t)s->cells.bytes);
+    mj_metric_add(s->evicted, (int64_t)(s->cells.evicted - s->evicted_told));
+    s->evicted_told = s->cells.evicted;
+}
+
+void mj__set_flush(struct mj_set *s)
+{
+    begin(s);
+    update_ledger(s);
+    if (s->cells.ledger)
+        mj_ledger_flush(s->cells.ledger, &s->cells);
+    end(s);
+}
+
 bool mj_set_step(struct mj_set *s, size_t n)
 {
     int err = 0;
     int64_t now = begin(s);
     bool more = give_some(s, now, n, &err);
     more = mj_cells_step(&s->cells, now, n) || more;
+    update_ledger(s);
+    if (s->cells.ledger)
+        more = mj_ledger_step(s->cells.ledger, &s->cells, n) || more;
+    tell_metrics(s);
     end(s);
     return more;
 }

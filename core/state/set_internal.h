@@ -5,6 +5,12 @@
 
 #include "state/set.h"
 
+/* A member that disk had. 0, or as mj_set_add(). */
+int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written);
+
+/* Hands everything that disk does not have over. */
+void mj__set_flush(struct mj_set *s);
+
 struct giver {
     char *name;    /* owned */
     uint64_t hash; /* of what it gave last */
@@ -30,8 +36,12 @@ struct mj_set {
     _Atomic unsigned refs;
     pthread_mutex_t lock;
     int64_t (*now_us)(void *ctx);
-    void *ctx;  /* borrowed */
-    char *name; /* owned; NULL when it has none */
+    void *ctx;            /* borrowed */
+    char *name;           /* owned; NULL when it has none */
+    struct mj_disk *disk; /* borrowed; NULL: nothing is kept */
+    bool persist;
+    struct mj_metric *entries, *bytes, *evicted; /* NULL until it is declared */
+    uint64_t evicted_told;
     struct giver givers[MJ_SET_GIVERS_MAX];
     size_t giver_count;
     struct giving giving;
