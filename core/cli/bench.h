@@ -75,18 +75,20 @@ void mj_bench_kill(struct mj_bench_child *c); /* SIGTERM, and waits */
 void mj_bench_decode(struct mj_bench *b);       /* frames to JSON beside libcbor + cJSON */
 void mj_bench_instructions(struct mj_bench *b); /* what mj_bench_decode runs under callgrind */
 void mj_bench_from_json(struct mj_bench *b);
-void mj_bench_route(struct mj_bench *b);        /* router, script, append */
-void mj_bench_feed(struct mj_bench *b);         /* over loopback from `moonjet replay` */
-void mj_bench_append(struct mj_bench *b);       /* the journal beside a loop of writes */
-void mj_bench_seal(struct mj_bench *b);         /* what sealing saves */
-void mj_bench_start(struct mj_bench *b);        /* opening a full window */
-void mj_bench_fanout(struct mj_bench *b);       /* a thousand subscribers, live */
-void mj_bench_zstd(struct mj_bench *b);         /* the same, compressed */
-void mj_bench_replay(struct mj_bench *b);       /* subscribers that catch up */
-void mj_bench_match(struct mj_bench *b);        /* a thousand filters */
-void mj_bench_memory(struct mj_bench *b);       /* what subscribers take */
-void mj_bench_connects(struct mj_bench *b);     /* how fast they come */
-void mj_bench_resident(struct mj_bench *b);     /* memory at idle */
+void mj_bench_route(struct mj_bench *b);    /* router, script, append */
+void mj_bench_flow(struct mj_bench *b);     /* twenty scripts, edits, dedupe, limit */
+void mj_bench_feed(struct mj_bench *b);     /* over loopback from `moonjet replay` */
+void mj_bench_append(struct mj_bench *b);   /* the journal beside a loop of writes */
+void mj_bench_seal(struct mj_bench *b);     /* what sealing saves */
+void mj_bench_start(struct mj_bench *b);    /* opening a full window */
+void mj_bench_fanout(struct mj_bench *b);   /* a thousand subscribers, live */
+void mj_bench_zstd(struct mj_bench *b);     /* the same, compressed */
+void mj_bench_replay(struct mj_bench *b);   /* subscribers that catch up */
+void mj_bench_match(struct mj_bench *b);    /* a thousand filters */
+void mj_bench_words(struct mj_bench *b);    /* words and flows with match tables */
+void mj_bench_memory(struct mj_bench *b);   /* what subscribers take */
+void mj_bench_connects(struct mj_bench *b); /* how fast they come */
+void mj_bench_resident(struct mj_bench *b); /* memory at idle */
 
 /* The yardstick: one frame through cbor_load and cJSON; returns events printed. */
 size_t mj_bench_libcbor_frame(struct mj_span frame);

@@ -15,6 +15,7 @@ static const struct {
     {"decode", mj_bench_decode, "frames to JSON beside libcbor + cJSON"},
     {"from_json", mj_bench_from_json, "JSON lines to events beside cJSON"},
     {"route", mj_bench_route, "router, script and append from memory"},
+    {"flow", mj_bench_flow, "twenty scripts, edits, dedupe and limit"},
     {"feed", mj_bench_feed, "the same fed over loopback by `moonjet replay`"},
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
@@ -23,6 +24,7 @@ static const struct {
     {"zstd", mj_bench_zstd, "the same, compressed beside plain"},
     {"replay", mj_bench_replay, "1, 100 and 1,000 subscribers catching up, and filtered ones"},
     {"match", mj_bench_match, "1,000 filters at once beside each by itself"},
+    {"words", mj_bench_words, "10,000 words over posts; 1,000 match tables beside 10"},
     {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
     {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},
@@ -132,10 +134,10 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details =
-        "Cases: decode, from_json, route, feed, append, seal, start, fanout, zstd, replay, match, "
-        "memory, connects,\n"
-        "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
+    .details = "Cases: decode, from_json, route, flow, feed, append, seal, start, fanout, zstd, "
+               "replay,\n"
+               "match, words, memory, connects, "
+               "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,

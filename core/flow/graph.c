@@ -83,7 +83,8 @@ void mj_graph_read(struct mj_node *n, const char *stream)
 
 bool mj_node_reads_record(const struct mj_node *n)
 {
-    if (n->fn || (n->op && mj_operator_reads_record(n->op)))
+    if (n->fn || (n->op && mj_operator_reads_record(n->op)) ||
+        (n->type == MJ_NODE_WHERE && mj_match_reads_record(n->match)))
         return true;
     for (size_t i = 0; i < n->child_count; i++)
         if (mj_node_reads_record(n->children[i]))

@@ -1,6 +1,6 @@
 #include "match/decision.h"
 
-#include "base/hash.h"
+#include "match/index.h"
 
 /* Ids at or above this are not cached (MJ_COLLECTION_NONE among them): the journal gives out
  * fewer, and a table indexed by an id must have an end. */
@@ -9,27 +9,20 @@
 struct answer {
     uint64_t *yes; /* owned; `depends` is its second half */
     uint64_t *depends;
-    bool any_depends;
-};
-
-struct did {
-    struct mj_span did; /* borrowed from an expression */
-    uint64_t *flows;    /* owned: which flows name it */
+    bool any_depends, reads;
+    struct mj__part part; /* of the index, for those that depend */
 };
 
 struct mj_decision {
     const struct mj_match **flows; /* owned array of borrowed expressions */
     size_t count, cap, words;
-    bool ready;             /* what follows is up to date */
-    uint64_t *indexed;      /* owned: flows that are found by DID */
-    uint64_t *result;       /* owned: the last answer */
-    struct answer **cached; /* owned array of borrowed classes, by slot; NULL = not seen */
+    struct mj_facts *facts;
+    struct mj__index *index; /* owned; NULL: what follows has to be made */
+    uint64_t *result;        /* owned: the last answer, then two bitmaps to work with */
+    struct answer **cached;  /* owned array of borrowed classes, by slot; NULL = not seen */
     size_t slots;
     struct answer **classes; /* owned, distinct */
     size_t class_count, class_cap;
-    struct did *dids; /* owned; open addressing, at most half full */
-    size_t did_count, did_cap;
-    size_t adding; /* the flow whose DIDs are being indexed */
 };
 
 static void set_bit(uint64_t *words, size_t i) { words[i / 64] |= UINT64_C(1) << (i % 64); }
@@ -37,29 +30,32 @@ static void set_bit(uint64_t *words, size_t i) { words[i / 64] |= UINT64_C(1) <<
 static void forget(struct mj_decision *d)
 {
     for (size_t i = 0; i < d->class_count; i++) {
+        mj__part_deinit(&d->classes[i]->part);
         free(d->classes[i]->yes);
         free(d->classes[i]);
     }
-    for (size_t i = 0; i < d->did_cap; i++)
-        free(d->dids[i].flows);
+    mj__index_free(d->index);
     free(d->cached);
-    free(d->dids);
-    free(d->indexed);
     free(d->result);
     d->cached = NULL;
-    d->dids = NULL;
-    d->indexed = d->result = NULL;
-    d->slots = d->class_count = d->did_count = d->did_cap = 0;
-    d->ready = false;
+    d->result = NULL;
+    d->index = NULL;
+    d->slots = d->class_count = 0;
 }
 
-struct mj_decision *mj_decision_new(void) { return mj_calloc(1, sizeof(struct mj_decision)); }
+struct mj_decision *mj_decision_new(void)
+{
+    struct mj_decision *d = mj_calloc(1, sizeof *d);
+    d->facts = mj_facts_new();
+    return d;
+}
 
 void mj_decision_free(struct mj_decision *d)
 {
     if (!d)
         return;
     forget(d);
+    mj_facts_free(d->facts);
     free(d->classes);
     free(d->flows);
     free(d);
@@ -78,45 +74,15 @@ size_t mj_decision_add(struct mj_decision *d, const struct mj_match *m)
 
 size_t mj_decision_count(const struct mj_decision *d) { return d->count; }
 
-static struct did *did_slot(struct did *dids, size_t cap, struct mj_span did)
-{
-    size_t i = mj_hash(did) & (cap - 1);
-    while (dids[i].flows && !mj_span_eq(dids[i].did, did))
-        i = (i + 1) & (cap - 1);
-    return &dids[i];
-}
+struct mj_facts *mj_decision_facts(struct mj_decision *d) { return d->facts; }
 
-static void index_did(void *ctx, struct mj_span did)
+void mj_decision_ready(struct mj_decision *d)
 {
-    struct mj_decision *d = ctx;
-    if (d->did_count * 2 >= d->did_cap) {
-        size_t cap = d->did_cap ? d->did_cap * 2 : 16;
-        struct did *dids = mj_calloc(cap, sizeof *dids);
-        for (size_t i = 0; i < d->did_cap; i++)
-            if (d->dids[i].flows)
-                *did_slot(dids, cap, d->dids[i].did) = d->dids[i];
-        free(d->dids);
-        d->dids = dids;
-        d->did_cap = cap;
-    }
-    struct did *slot = did_slot(d->dids, d->did_cap, did);
-    if (!slot->flows) {
-        slot->did = did;
-        slot->flows = mj_calloc(d->words, sizeof(uint64_t));
-        d->did_count++;
-    }
-    set_bit(slot->flows, d->adding);
-}
-
-static void prepare(struct mj_decision *d)
-{
+    if (d->index)
+        return;
     d->words = d->count / 64 + 1;
-    d->indexed = mj_calloc(d->words, sizeof(uint64_t));
-    d->result = mj_calloc(d->words, sizeof(uint64_t));
-    for (d->adding = 0; d->adding < d->count; d->adding++)
-        if (mj_match_dids(d->flows[d->adding], index_did, d))
-            set_bit(d->indexed, d->adding);
-    d->ready = true;
+    d->result = mj_calloc(3 * d->words, sizeof(uint64_t));
+    d->index = mj__index_new(d->flows, d->count);
 }
 
 /* Works a class out, and shares it with an equal one: strangers may invent collections, but flows
@@ -126,12 +92,13 @@ static struct answer *make_class(struct mj_decision *d, const struct mj_event *e
     struct answer made = {.yes = mj_calloc(d->words * 2, sizeof(uint64_t))};
     made.depends = made.yes + d->words;
     for (size_t i = 0; i < d->count; i++) {
-        enum mj_tri t = mj_match_without_did(d->flows[i], ev);
-        if (t == MJ_YES)
+        enum mj__tri t = mj__match_class(d->flows[i], ev);
+        if (t == MJ__YES)
             set_bit(made.yes, i);
-        if (t == MJ_DEPENDS) {
+        if (t == MJ__DEPENDS) {
             set_bit(made.depends, i);
             made.any_depends = true;
+            made.reads |= mj_match_reads_record(d->flows[i]);
         }
     }
     for (size_t i = 0; i < d->class_count; i++)
@@ -145,6 +112,7 @@ static struct answer *make_class(struct mj_decision *d, const struct mj_event *e
     }
     struct answer *c = mj_alloc(sizeof *c);
     *c = made;
+    mj__part_init(&c->part, d->index, c->depends);
     return d->classes[d->class_count++] = c;
 }
 
@@ -156,9 +124,14 @@ static size_t slot_of(const struct mj_event *ev, uint32_t collection)
     return 3 * (size_t)collection + (ev->op == MJ_OP_NONE ? 0 : (size_t)ev->op - MJ_OP_CREATE) + 2;
 }
 
-static struct answer *class_of(struct mj_decision *d, const struct mj_event *ev,
-                               uint32_t collection)
+/* The class of the event; NULL for events of no class that is kept. */
+static const struct answer *class_of(struct mj_decision *d, const struct mj_event *ev,
+                                     uint32_t collection)
 {
+    mj_decision_ready(d);
+    if (MJ_UNLIKELY(collection >= CACHED_IDS ||
+                    (ev->kind == MJ_KIND_COMMIT && ev->op == MJ_OP_NONE)))
+        return NULL;
     size_t slot = slot_of(ev, collection);
     if (MJ_UNLIKELY(slot >= d->slots)) {
         size_t slots = d->slots ? d->slots : 64;
@@ -173,14 +146,27 @@ static struct answer *class_of(struct mj_decision *d, const struct mj_event *ev,
     return d->cached[slot];
 }
 
-/* Evaluates the flows of one word of candidates. */
-static uint64_t eval_word(const struct mj_decision *d, size_t word, uint64_t candidates,
-                          const struct mj_event *ev)
+static bool reads_at_all(const struct mj_decision *d)
+{
+    for (size_t i = 0; i < d->count; i++)
+        if (mj_match_reads_record(d->flows[i]))
+            return true;
+    return false;
+}
+
+bool mj_decision_reads(struct mj_decision *d, const struct mj_event *ev, uint32_t collection)
+{
+    const struct answer *c = class_of(d, ev, collection);
+    return c ? c->reads : reads_at_all(d);
+}
+
+/* Asks the flows of one word of candidates. */
+static uint64_t eval_word(struct mj_decision *d, size_t word, uint64_t candidates, bool all)
 {
     uint64_t hits = 0;
     for (; candidates; candidates &= candidates - 1) {
-        unsigned bit = (unsigned)__builtin_ctzll(candidates);
-        if (mj_match_eval(d->flows[word * 64 + bit], ev))
+        size_t bit = (size_t)__builtin_ctzll(candidates), flow = word * 64 + bit;
+        if (all ? mj__index_eval_all(d->index, flow) : mj__index_eval(d->index, flow))
             hits |= UINT64_C(1) << bit;
     }
     return hits;
@@ -195,25 +181,22 @@ static uint64_t all_flows(const struct mj_decision *d, size_t word)
 const uint64_t *mj_decision_eval(struct mj_decision *d, const struct mj_event *ev,
                                  uint32_t collection)
 {
-    if (MJ_UNLIKELY(!d->ready))
-        prepare(d);
-    if (MJ_UNLIKELY(collection >= CACHED_IDS ||
-                    (ev->kind == MJ_KIND_COMMIT && ev->op == MJ_OP_NONE))) {
+    const struct answer *c = class_of(d, ev, collection);
+    mj_facts_begin(d->facts, ev);
+    if (MJ_LIKELY(c && !c->any_depends))
+        return c->yes;
+    mj__index_begin(d->index, d->facts);
+    if (MJ_UNLIKELY(!c)) {
         for (size_t w = 0; w < d->words; w++)
-            d->result[w] = eval_word(d, w, all_flows(d, w), ev);
+            d->result[w] = eval_word(d, w, all_flows(d, w), true);
         return d->result;
     }
-    const struct answer *c = class_of(d, ev, collection);
-    if (MJ_LIKELY(!c->any_depends))
-        return c->yes;
-    const struct did *named = NULL;
-    if (d->did_cap)
-        named = did_slot(d->dids, d->did_cap, ev->did);
+    uint64_t *sure = d->result + d->words, *maybe = sure + d->words;
+    memset(sure, 0, 2 * d->words * sizeof *sure);
+    mj__index_find(d->index, &c->part, sure, maybe);
     for (size_t w = 0; w < d->words; w++) {
-        uint64_t ask = c->depends[w] & ~d->indexed[w];
-        if (named && named->flows)
-            ask |= c->depends[w] & d->indexed[w] & named->flows[w];
-        d->result[w] = c->yes[w] | eval_word(d, w, ask, ev);
+        uint64_t hits = c->yes[w] | (sure[w] & c->depends[w]);
+        d->result[w] = hits | eval_word(d, w, maybe[w] & c->depends[w] & ~hits, false);
     }
     return d->result;
 }

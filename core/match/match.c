@@ -1,69 +1,72 @@
 #include "match/match.h"
 
-#include "atproto/syntax.h"
 #include "base/err.h"
 #include "base/hash.h"
-#include "base/options.h"
+#include "match/tree.h"
 
-enum type { AND, OR, NOT, KINDS, OPS, SET, PREFIX };
-
-struct mj_match {
-    enum type type;
-    enum mj_field field;        /* SET, PREFIX */
-    unsigned mask;              /* KINDS, OPS */
-    struct mj_match **children; /* owned; AND, OR, NOT */
-    size_t count, cap;
-    struct mj_span prefix; /* owned; PREFIX */
-    struct {
-        struct mj_span *slots; /* owned, and so is each value; open addressing */
-        size_t count, cap;     /* cap is 0 or a power of two, at most half full */
-    } set;
-};
-
-static struct mj_match *new_match(enum type type)
+static struct mj_match *new_match(enum mj__type type)
 {
     struct mj_match *m = mj_calloc(1, sizeof *m);
     m->type = type;
     return m;
 }
 
-struct mj_match *mj_match_and(void) { return new_match(AND); }
-struct mj_match *mj_match_or(void) { return new_match(OR); }
+struct mj_match *mj_match_and(void) { return new_match(MJ__AND); }
+struct mj_match *mj_match_or(void) { return new_match(MJ__OR); }
+struct mj_match *mj_match_has_text(void) { return new_match(MJ__HAS_TEXT); }
+struct mj_match *mj_match_is_reply(void) { return new_match(MJ__IS_REPLY); }
 
 struct mj_match *mj_match_not(struct mj_match *child)
 {
-    struct mj_match *m = new_match(NOT);
+    struct mj_match *m = new_match(MJ__NOT);
     mj_match_add(m, child);
     return m;
 }
 
 struct mj_match *mj_match_kinds(unsigned mask)
 {
-    struct mj_match *m = new_match(KINDS);
+    struct mj_match *m = new_match(MJ__KINDS);
     m->mask = mask;
     return m;
 }
 
 struct mj_match *mj_match_ops(unsigned mask)
 {
-    struct mj_match *m = new_match(OPS);
+    struct mj_match *m = new_match(MJ__OPS);
     m->mask = mask;
     return m;
 }
 
-struct mj_match *mj_match_set(enum mj_field field)
+static struct mj_match *new_atom(enum mj__type type, enum mj_field field)
 {
-    struct mj_match *m = new_match(SET);
+    struct mj_match *m = new_match(type);
     m->field = field;
     return m;
 }
 
+struct mj_match *mj_match_set(enum mj_field field) { return new_atom(MJ__SET, field); }
+struct mj_match *mj_match_present(enum mj_field field) { return new_atom(MJ__PRESENT, field); }
+
 struct mj_match *mj_match_prefix(enum mj_field field, struct mj_span prefix)
 {
-    struct mj_match *m = new_match(PREFIX);
-    m->field = field;
+    struct mj_match *m = new_atom(MJ__PREFIX, field);
     m->prefix = mj_span(mj_span_dup(prefix), prefix.len);
     return m;
+}
+
+struct mj_match *mj_match_words(struct mj_words *words, bool all)
+{
+    struct mj_match *m = new_match(MJ__WORDS);
+    m->words = words;
+    m->all = all;
+    return m;
+}
+
+int mj_match_path(struct mj_match *m, struct mj_span path)
+{
+    m->path_text = mj_span(mj_span_dup(path), path.len);
+    m->path = mj_calloc(1, sizeof *m->path);
+    return path.len ? mj_path_parse(m->path, m->path_text) : MJ_ESYNTAX;
 }
 
 void mj_match_add(struct mj_match *parent, struct mj_match *child)
@@ -101,7 +104,10 @@ void mj_match_set_add(struct mj_match *m, struct mj_span value)
         return;
     *slot = mj_span(mj_span_dup(value), value.len);
     m->set.count++;
+    m->set.bytes += value.len;
 }
+
+size_t mj_match_set_count(const struct mj_match *set) { return set->set.count; }
 
 void mj_match_free(struct mj_match *m)
 {
@@ -111,240 +117,204 @@ void mj_match_free(struct mj_match *m)
         mj_match_free(m->children[i]);
     for (size_t i = 0; i < m->set.cap; i++)
         free((void *)m->set.slots[i].ptr);
+    mj_words_unref(m->words);
     free(m->children);
     free(m->set.slots);
+    free(m->path);
+    free((void *)m->path_text.ptr);
     free((void *)m->prefix.ptr);
     free(m);
 }
 
-static struct mj_span field_of(const struct mj_event *ev, enum mj_field field)
+size_t mj_match_size(const struct mj_match *m)
 {
-    return field == MJ_FIELD_DID ? ev->did : ev->collection;
+    size_t n = sizeof *m + m->cap * sizeof *m->children + m->prefix.len + m->path_text.len +
+               (m->path ? sizeof *m->path : 0) + m->set.cap * sizeof *m->set.slots + m->set.bytes +
+               m->set.count * 16 /* what malloc adds */;
+    if (m->words)
+        n += mj_words_share(m->words);
+    for (size_t i = 0; i < m->count; i++)
+        n += mj_match_size(m->children[i]);
+    return n;
 }
 
-static bool atom_holds(const struct mj_match *m, const struct mj_event *ev)
+bool mj__match_in_set(const struct mj_match *m, struct mj_span value)
 {
-    struct mj_span value;
+    return m->set.cap && slot_of(m->set.slots, m->set.cap, value)->ptr;
+}
+
+/* Whether a value is one that the atom asks for. */
+static bool fits(const struct mj_match *m, struct mj_span value)
+{
+    return m->type == MJ__PREFIX ? mj_span_starts(value, m->prefix) : mj__match_in_set(m, value);
+}
+
+static bool path_fits(const struct mj_match *m, struct mj_facts *f)
+{
+    struct mj_span item = mj_facts_item(f, m->path);
+    if (m->type == MJ__SET)
+        return item.len && fits(m, item);
+    struct mj_cbor c = mj_cbor(item);
+    struct mj_cbor_head head;
+    return item.len && mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT && fits(m, head.s);
+}
+
+static bool field_fits(const struct mj_match *m, struct mj_facts *f)
+{
+    const struct mj_event *ev = mj_facts_event(f);
+    switch (m->field) {
+    case MJ_FIELD_DID: /* the two that every flow may ask for, without a detour */
+        return ev->did.len && fits(m, ev->did);
+    case MJ_FIELD_COLLECTION:
+        return ev->kind == MJ_KIND_COMMIT && ev->collection.len && fits(m, ev->collection);
+    case MJ_FIELD_PATH:
+        return path_fits(m, f);
+    default:
+        break;
+    }
+    struct mj_values values = mj_facts_values(f, m->field);
+    for (size_t i = 0; i < values.count; i++)
+        if (fits(m, values.items[i]))
+            return true;
+    return false;
+}
+
+static bool atom_holds(const struct mj_match *m, struct mj_facts *f)
+{
+    const struct mj_event *ev = mj_facts_event(f);
     switch (m->type) {
-    case KINDS:
+    case MJ__KINDS:
         return m->mask & (1u << ev->kind);
-    case OPS:
+    case MJ__OPS:
         return ev->kind == MJ_KIND_COMMIT && (m->mask & (1u << ev->op));
-    case SET:
-        value = field_of(ev, m->field);
-        return value.len && m->set.cap && slot_of(m->set.slots, m->set.cap, value)->ptr;
-    case PREFIX:
-        value = field_of(ev, m->field);
-        return value.len && mj_span_starts(value, m->prefix);
+    case MJ__SET:
+    case MJ__PREFIX:
+        return field_fits(m, f);
+    case MJ__PRESENT:
+        return m->field == MJ_FIELD_PATH ? mj_facts_has(f, m->path)
+                                         : mj_facts_values(f, m->field).count > 0;
+    case MJ__HAS_TEXT:
+        return mj_facts_has_text(f);
+    case MJ__IS_REPLY:
+        return mj_facts_is_reply(f);
+    case MJ__WORDS:
+        return mj_words_find(m->words, m->all ? mj_facts_words(f) : mj_facts_text(f)) >= 0;
     default:
         return false;
     }
 }
 
-bool mj_match_eval(const struct mj_match *m, const struct mj_event *ev)
+bool mj__match_eval(const struct mj_match *m, struct mj_facts *f, mj__words_fn words, void *ctx)
 {
     switch (m->type) {
-    case AND:
+    case MJ__AND:
         for (size_t i = 0; i < m->count; i++)
-            if (!mj_match_eval(m->children[i], ev))
+            if (!mj__match_eval(m->children[i], f, words, ctx))
                 return false;
         return true;
-    case OR:
+    case MJ__OR:
         for (size_t i = 0; i < m->count; i++)
-            if (mj_match_eval(m->children[i], ev))
+            if (mj__match_eval(m->children[i], f, words, ctx))
                 return true;
         return false;
-    case NOT:
-        return !mj_match_eval(m->children[0], ev);
+    case MJ__NOT:
+        return !mj__match_eval(m->children[0], f, words, ctx);
+    case MJ__WORDS:
+        if (words)
+            return words(ctx, m);
+        return atom_holds(m, f);
     default:
-        return atom_holds(m, ev);
+        return atom_holds(m, f);
     }
 }
 
-enum mj_tri mj_match_without_did(const struct mj_match *m, const struct mj_event *ev)
+bool mj_match_eval(const struct mj_match *m, struct mj_facts *facts)
 {
-    enum mj_tri all, one;
+    return mj__match_eval(m, facts, NULL, NULL);
+}
+
+/* What an atom is about: nothing but the class of events, who wrote it, or the record. */
+static bool is_about_class(const struct mj_match *m)
+{
+    return m->type == MJ__KINDS || m->type == MJ__OPS ||
+           ((m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__PRESENT) &&
+            m->field == MJ_FIELD_COLLECTION);
+}
+
+static bool is_about_record(const struct mj_match *m)
+{
+    if (m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__PRESENT)
+        return m->field > MJ_FIELD_DID;
+    return m->type == MJ__HAS_TEXT || m->type == MJ__IS_REPLY || m->type == MJ__WORDS;
+}
+
+bool mj_match_reads_record(const struct mj_match *m)
+{
+    bool reads = is_about_record(m);
+    for (size_t i = 0; i < m->count && !reads; i++)
+        reads = mj_match_reads_record(m->children[i]);
+    return reads;
+}
+
+bool mj__match_is_class(const struct mj_match *m)
+{
+    if (m->type > MJ__NOT)
+        return is_about_class(m);
+    for (size_t i = 0; i < m->count; i++)
+        if (!mj__match_is_class(m->children[i]))
+            return false;
+    return true;
+}
+
+static enum mj__tri atom_class(const struct mj_match *m, const struct mj_event *ev)
+{
+    bool commit = ev->kind == MJ_KIND_COMMIT, yes;
+    if (m->type == MJ__KINDS)
+        yes = m->mask & (1u << ev->kind);
+    else if (m->type == MJ__OPS)
+        yes = commit && (m->mask & (1u << ev->op));
+    else if (is_about_class(m))
+        yes = commit && ev->collection.len && (m->type == MJ__PRESENT || fits(m, ev->collection));
+    else if (is_about_record(m))
+        return commit && (ev->op == MJ_OP_CREATE || ev->op == MJ_OP_UPDATE) ? MJ__DEPENDS : MJ__NO;
+    else
+        return MJ__DEPENDS;
+    return yes ? MJ__YES : MJ__NO;
+}
+
+enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev)
+{
+    enum mj__tri all, one;
     switch (m->type) {
-    case AND:
-        all = MJ_YES;
+    case MJ__AND:
+        all = MJ__YES;
         for (size_t i = 0; i < m->count; i++) {
-            one = mj_match_without_did(m->children[i], ev);
-            if (one == MJ_NO)
-                return MJ_NO;
-            if (one == MJ_DEPENDS)
-                all = MJ_DEPENDS;
+            one = mj__match_class(m->children[i], ev);
+            if (one == MJ__NO)
+                return MJ__NO;
+            if (one == MJ__DEPENDS)
+                all = MJ__DEPENDS;
         }
         return all;
-    case OR:
-        all = MJ_NO;
+    case MJ__OR:
+        all = MJ__NO;
         for (size_t i = 0; i < m->count; i++) {
-            one = mj_match_without_did(m->children[i], ev);
-            if (one == MJ_YES)
-                return MJ_YES;
-            if (one == MJ_DEPENDS)
-                all = MJ_DEPENDS;
+            one = mj__match_class(m->children[i], ev);
+            if (one == MJ__YES)
+                return MJ__YES;
+            if (one == MJ__DEPENDS)
+                all = MJ__DEPENDS;
         }
         return all;
-    case NOT:
-        one = mj_match_without_did(m->children[0], ev);
-        return one == MJ_DEPENDS ? MJ_DEPENDS : one == MJ_YES ? MJ_NO : MJ_YES;
-    case SET:
-    case PREFIX:
-        if (m->field == MJ_FIELD_DID)
-            return MJ_DEPENDS;
-        break;
+    case MJ__NOT:
+        one = mj__match_class(m->children[0], ev);
+        return one == MJ__DEPENDS ? MJ__DEPENDS : one == MJ__YES ? MJ__NO : MJ__YES;
     default:
-        break;
-    }
-    return atom_holds(m, ev) ? MJ_YES : MJ_NO;
-}
-
-bool mj_match_dids(const struct mj_match *m, void (*fn)(void *ctx, struct mj_span did), void *ctx)
-{
-    switch (m->type) {
-    case AND: /* one child that insists on named DIDs is enough */
-        for (size_t i = 0; i < m->count; i++)
-            if (mj_match_dids(m->children[i], NULL, NULL))
-                return mj_match_dids(m->children[i], fn, ctx);
-        return false;
-    case OR: /* every child must */
-        for (size_t i = 0; i < m->count; i++)
-            if (!mj_match_dids(m->children[i], NULL, NULL))
-                return false;
-        for (size_t i = 0; fn && i < m->count; i++)
-            mj_match_dids(m->children[i], fn, ctx);
-        return true;
-    case SET:
-        if (m->field != MJ_FIELD_DID)
-            return false;
-        for (size_t i = 0; fn && i < m->set.cap; i++)
-            if (m->set.slots[i].ptr)
-                fn(ctx, m->set.slots[i]);
-        return true;
-    default:
-        return false;
+        return atom_class(m, ev);
     }
 }
 
-/* Reading what people write. */
-
-static const char *const kind_names[] = {"commit", "identity", "account"};
-static const char *const op_names[] = {"", "create", "update", "delete"};
-
-static int named(struct mj_span name, const char *what, const char *const *names, size_t n,
-                 struct mj_buf *error)
+bool mj_match_may(const struct mj_match *m, const struct mj_event *like)
 {
-    MJ_AUTO_FREE char *text = mj_span_dup(name);
-    for (size_t i = 0; i < n; i++)
-        if (*names[i] && mj_span_is(name, names[i]))
-            return (int)i;
-    const char *near = mj_closest(text, names, n);
-    mj_buf_printf(error, "unknown %s '%.80s'", what, text);
-    if (near && *near)
-        mj_buf_printf(error, "; did you mean '%s'?", near);
-    return MJ_ESYNTAX;
-}
-
-int mj_match_kind_named(struct mj_span name, struct mj_buf *error)
-{
-    return named(name, "kind", kind_names, MJ_COUNT(kind_names), error);
-}
-
-int mj_match_op_named(struct mj_span name, struct mj_buf *error)
-{
-    return named(name, "operation", op_names, MJ_COUNT(op_names), error);
-}
-
-/* "app.bsky." of "app.bsky.*": labels of letters, digits and inner hyphens. The strict rule for
- * whole NSIDs does not apply to a part of one. */
-static bool nsid_prefix_valid(struct mj_span s)
-{
-    uint8_t last = '.';
-    if (!s.len || s.len > 317)
-        return false;
-    for (size_t i = 0; i < s.len; i++) {
-        uint8_t c = s.ptr[i];
-        bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (c == '.' ? last == '.' || last == '-' : !word && (c != '-' || last == '.'))
-            return false;
-        last = c;
-    }
-    return last == '.';
-}
-
-int mj_match_value(enum mj_field field, struct mj_span text, struct mj_match *set,
-                   struct mj_match **out, struct mj_buf *error)
-{
-    MJ_AUTO_FREE char *shown = mj_span_dup(text);
-    *out = NULL;
-    if (field == MJ_FIELD_DID) {
-        if (mj_did_valid(text)) {
-            mj_match_set_add(set, text);
-            return 0;
-        }
-        mj_buf_printf(error, "'%.80s' is not a DID", shown);
-        if (text.len && memchr(text.ptr, '*', text.len))
-            mj_buf_puts(error, "; jet.prefix matches the start of one");
-        else if (mj_handle_valid(text))
-            mj_buf_puts(error, "; events carry DIDs, not handles");
-        return MJ_ESYNTAX;
-    }
-    if (mj_nsid_valid(text)) {
-        mj_match_set_add(set, text);
-        return 0;
-    }
-    if (text.len > 2 && text.ptr[text.len - 1] == '*' &&
-        nsid_prefix_valid(mj_span(text.ptr, text.len - 1))) {
-        *out = mj_match_prefix(field, mj_span(text.ptr, text.len - 1));
-        return 0;
-    }
-    mj_buf_printf(error, "'%.80s' is not a collection (like app.bsky.feed.post or app.bsky.*)",
-                  shown);
-    if (mj_did_valid(text))
-        mj_buf_puts(error, "; a DID goes into a table: { did = \"…\" }");
-    return MJ_ESYNTAX;
-}
-
-int mj_match_parse(struct mj_span text, struct mj_match **out, struct mj_buf *error)
-{
-    *out = NULL;
-    if (mj_span_is(text, "*")) {
-        *out = mj_match_and();
-        return 0;
-    }
-    if (text.len && text.ptr[0] == '#') {
-        int kind = mj_match_kind_named(mj_span(text.ptr + 1, text.len - 1), error);
-        if (kind < 0)
-            return kind;
-        *out = mj_match_kinds(1u << kind);
-        return 0;
-    }
-    struct mj_span collection = text, op = {NULL, 0};
-    const uint8_t *colon = text.len ? memchr(text.ptr, ':', text.len) : NULL;
-    if (colon && !mj_did_valid(text)) {
-        collection.len = (size_t)(colon - text.ptr);
-        op = mj_span(colon + 1, text.len - collection.len - 1);
-    }
-    struct mj_match *all = mj_match_and(), *set = mj_match_set(MJ_FIELD_COLLECTION), *own = NULL;
-    int err = 0;
-    mj_match_add(all, mj_match_kinds(1u << MJ_KIND_COMMIT));
-    if (!mj_span_is(collection, "*"))
-        err = mj_match_value(MJ_FIELD_COLLECTION, collection, set, &own, error);
-    if (own || set->set.count)
-        mj_match_add(all, own ? own : set);
-    if (own || !set->set.count)
-        mj_match_free(set);
-    if (!err && op.ptr) {
-        int bit = mj_match_op_named(op, error);
-        if (bit < 0)
-            err = bit;
-        else
-            mj_match_add(all, mj_match_ops(1u << bit));
-    }
-    if (err) {
-        mj_match_free(all);
-        return err;
-    }
-    *out = all;
-    return 0;
+    return mj__match_class(m, like) != MJ__NO;
 }

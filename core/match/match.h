@@ -1,11 +1,12 @@
 /* Match expressions: which events a flow wants, as a small tree that C evaluates without Lua.
  *
- *   atom      one question about a field: kind in a set, operation in a set, collection or DID
- *             in a set of exact values or below a prefix
- *   and/or/not  over children
+ *   atom      one question about a field (match/facts.h): is it there, is one of its values in a
+ * set, does one start so; or: does a word occur, is the kind, the operation in a set and/or/not
+ * over children
  *
  *   "app.bsky.feed.post:create"            and(set(collection), ops(create))
  *   { collection = {"a.b.c", "a.d.*"} }    or(set(collection a.b.c), prefix(collection "a.d."))
+ *   { lang = jet.no "pt" }                 and(present(lang), not(set(lang pt)))
  *
  * A question about a field an event does not have (the collection of an identity event) is
  * answered no; `not` around it then says yes, as logic demands.
@@ -13,9 +14,8 @@
  * A parent owns its children; the root is freed with mj_match_free(). Immutable once built. */
 #pragma once
 
-#include "event/event.h"
-
-enum mj_field { MJ_FIELD_COLLECTION, MJ_FIELD_DID };
+#include "match/facts.h"
+#include "match/words.h"
 
 struct mj_match;
 
@@ -25,30 +25,39 @@ struct mj_match *mj_match_not(struct mj_match *child); /* takes the child */
 struct mj_match *mj_match_kinds(unsigned mask);        /* bits 1 << MJ_KIND_… */
 struct mj_match *mj_match_ops(unsigned mask);          /* bits 1 << MJ_OP_… */
 struct mj_match *mj_match_set(enum mj_field field);    /* exact values, hashed */
-struct mj_match *mj_match_prefix(enum mj_field field, struct mj_span prefix);
+struct mj_match *mj_match_prefix(enum mj_field field, struct mj_span prefix); /* of a text */
+struct mj_match *mj_match_present(enum mj_field field);                       /* any value */
+struct mj_match *mj_match_has_text(void); /* the record has a text … */
+struct mj_match *mj_match_is_reply(void); /* … a `reply` */
+/* One of the list's words occurs in the text, or with `all` anywhere in the record's words. Takes
+ * the reference. */
+struct mj_match *mj_match_words(struct mj_words *words, bool all);
+/* Names the value that an atom on MJ_FIELD_PATH asks for. Its sets hold CBOR items. 0 or MJ_ESYNTAX
+ * or MJ_ELIMIT for what is no path. */
+int mj_match_path(struct mj_match *atom, struct mj_span path);
 /* Adds a child to an and/or; takes it. */
 void mj_match_add(struct mj_match *parent, struct mj_match *child);
 /* Adds a value to a set (copied; repeats are fine). */
 void mj_match_set_add(struct mj_match *set, struct mj_span value);
+size_t mj_match_set_count(const struct mj_match *set);
 void mj_match_free(struct mj_match *m);
+/* Bytes it takes; a list of words that others hold, too, counts in part. */
+size_t mj_match_size(const struct mj_match *m);
 
 /* The short form: "NSID", "NSID:op", "PREFIX.*", "PREFIX.*:op", "*:op", "#kind", "*". 0 with a
  * new tree, or MJ_ESYNTAX with a sentence appended to `error`. */
 int mj_match_parse(struct mj_span text, struct mj_match **out, struct mj_buf *error);
-/* One value of a field: adds it to `set` (an NSID, a DID), or returns in *out a tree of its own
- * (`app.bsky.*`). 0 or MJ_ESYNTAX with a sentence appended to `error`. */
+/* One value of a field as people write it: adds it to `set`, or returns in *out a tree of its own
+ * (`app.bsky.*`). 0 or MJ_ESYNTAX with a sentence appended to `error`. Not for MJ_FIELD_PATH. */
 int mj_match_value(enum mj_field field, struct mj_span text, struct mj_match *set,
                    struct mj_match **out, struct mj_buf *error);
 /* Bit of a kind or operation by name, or MJ_ESYNTAX with a sentence appended to `error`. */
 int mj_match_kind_named(struct mj_span name, struct mj_buf *error);
 int mj_match_op_named(struct mj_span name, struct mj_buf *error);
 
-/* Asks one event. Reads only scalars of the event, never its record. */
-bool mj_match_eval(const struct mj_match *m, const struct mj_event *ev);
-
-/* What an expression comes to before the DID is looked at. */
-enum mj_tri { MJ_NO, MJ_YES, MJ_DEPENDS };
-enum mj_tri mj_match_without_did(const struct mj_match *m, const struct mj_event *ev);
-/* True when the expression can only hold for DIDs it names in exact sets; then calls fn (unless
- * NULL) for each of them, perhaps repeatedly. */
-bool mj_match_dids(const struct mj_match *m, void (*fn)(void *ctx, struct mj_span did), void *ctx);
+/* Asks the event that the facts are about. */
+bool mj_match_eval(const struct mj_match *m, struct mj_facts *facts);
+/* False when no event of the same kind, operation and collection as this one can match. */
+bool mj_match_may(const struct mj_match *m, const struct mj_event *like);
+/* True when it may ask for something in the record, which must be checked then. */
+bool mj_match_reads_record(const struct mj_match *m);

@@ -58,8 +58,12 @@ static int host_memory(lua_State *L)
 void mj_check_stack(lua_State *L)
 {
     const char *here = __builtin_frame_address(0), *start = mj_vm_of(L)->stack;
-    if ((start > here ? start - here : here - start) > STACK_MAX)
-        luaL_error(L, "functions nested too deeply");
+    if ((start > here ? start - here : here - start) <= STACK_MAX)
+        return;
+    mj_guard_where(L);
+    lua_pushliteral(L, "functions nested too deeply");
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 static int null_tostring(lua_State *L)
@@ -82,6 +86,8 @@ void mj_bind_host(lua_State *L)
                   {"array", MJ_SLOT_ARRAY}, {"object", MJ_SLOT_OBJECT}, {"loaded", MJ_SLOT_LOADED}};
     luaL_register(L, NULL, host);
     mj_bind_task_host(L);
+    mj_bind_http_host(L);
+    mj_bind_serve_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {
         mj_vm_push_slot(L, tables[i].slot);
         if (tables[i].slot != MJ_SLOT_LOADED) {

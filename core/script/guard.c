@@ -94,9 +94,7 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
-/* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
- * lua/sandbox.lua, which is no place a script's author can look at. */
-static void push_where(lua_State *L)
+void mj_guard_where(lua_State *L)
 {
     lua_Debug at;
     for (int level = 0; lua_getstack(L, level, &at); level++) {
@@ -113,7 +111,7 @@ static void stop_call(lua_State *L)
 {
     current->stopped = true;
     arm(L); /* before raising: pcall in the script must not get away */
-    push_where(L);
+    mj_guard_where(L);
     lua_pushfstring(L, "stopped after %d ms", (int)(current->budget / 1000000));
     lua_concat(L, 2);
     lua_error(L);
@@ -134,6 +132,14 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     /* A signal meant for a call that ended just then, or a place where a task cannot yield: the
      * next tick tries again. */
     disarm(L);
+}
+
+void mj_guard_cancel(struct mj_guard *g)
+{
+    /* A call that ends meanwhile sets 0, which must stay. */
+    int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
+    if (deadline)
+        atomic_compare_exchange_strong(&g->deadline, &deadline, 1);
 }
 
 void mj_guard_check(lua_State *L)
@@ -220,12 +226,11 @@ static void *watch(void *arg)
         int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
-        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g)))) {
-            if (MOONJET_LUAJIT_CHECKHOOK)
-                send_signal(g);
-            if (now >= deadline)
-                look_for_stuck(g, calls, now);
-        }
+        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g))) &&
+            MOONJET_LUAJIT_CHECKHOOK)
+            send_signal(g);
+        if (deadline && now >= deadline)
+            look_for_stuck(g, calls, now);
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
         if (THREAD_SANITIZER)
             until = now + SLICE_TICK;

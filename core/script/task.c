@@ -224,17 +224,23 @@ static struct mj_task *find(struct mj_sched *s, uint64_t ticket)
     return t && t->state == WAITING && s->slots[slot].wait == (uint32_t)ticket ? t : NULL;
 }
 
-uint64_t mj_task_wait(lua_State *L, const char *what)
+void mj__task_can_wait(lua_State *L, const char *what)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    struct mj_task *t = vm->task;
-    if (vm->context != MJ_CONTEXT_TASK || !t)
+    if (vm->context != MJ_CONTEXT_TASK || !vm->task)
         luaL_error(L, "%s waits; use :each or jet.spawn", what);
     if (vm->blocked || !lua_isyieldable(L))
         luaL_error(L,
                    "%s cannot wait here: a function that C has called, such as one given to "
                    "string.gsub or table.sort, or a metamethod, must return first",
                    what);
+}
+
+uint64_t mj_task_wait(lua_State *L, const char *what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_task *t = vm->task;
+    mj__task_can_wait(L, what);
     vm->yielder = L;
     t->state = WAITING;
     t->expires = 0;
@@ -446,6 +452,7 @@ static void resume(struct mj_task *t)
     vm->yielder = NULL;
     vm->stack = __builtin_frame_address(0);
     vm->script->struck = false;
+    vm->doing = t->name;
     t->state = RUNNING;
     int64_t start = mj_guard_now();
     mj_guard_enter(vm->guard, t->co, start, vm->call_ns);
@@ -466,6 +473,7 @@ static void resume(struct mj_task *t)
     }
     if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
         mj__strike(vm);
+    bool starved = status == LUA_ERRMEM;
     if (status == LUA_YIELD && !stopped) {
         if (sliced) {
             make_ready(t);
@@ -486,6 +494,8 @@ static void resume(struct mj_task *t)
         t->results = 1;
         end(t, false);
     }
+    if (MJ_UNLIKELY(starved))
+        mj__vm_relieve(vm, mj_guard_now());
 }
 
 static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }
@@ -570,6 +580,7 @@ void mj__tasks_free(struct mj_vm *vm)
         forget(t);
         free(t);
     }
+    mj__eaches_free(vm);
     for (size_t i = 0; s && i < s->vm_count; i++)
         if (s->vms[i] == vm) {
             memmove(&s->vms[i], &s->vms[i + 1], (s->vm_count - i - 1) * sizeof vm);
@@ -597,15 +608,20 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     struct mj_tasks *of = vm->tasks;
     if (of->stopping || !of->begun)
         return;
+    mj__batches_flush(vm);
     of->stopping = true;
     of->stop_by = mj__sched_now(vm->sched) + budget_us;
     mj__task_binding_stop(vm);
     mj__tasks_poke(vm);
 }
 
+bool mj__tasks_ending(const struct mj_vm *vm) { return vm->tasks->stopping; }
+
+bool mj__tasks_room(const struct mj_vm *vm) { return vm->tasks->count < MJ_TASKS_MAX; }
+
 bool mj__tasks_stopped(struct mj_vm *vm)
 {
     const struct mj_tasks *of = vm->tasks;
-    return !of->begun || (of->stopping && (mj__task_binding_stopped(vm) ||
+    return !of->begun || (of->stopping && ((mj__task_binding_stopped(vm) && mj__eaches_idle(vm)) ||
                                            mj__sched_now(vm->sched) >= of->stop_by));
 }

@@ -34,6 +34,8 @@ struct mj_services;
  * waits; use :each or jet.spawn" where nothing may wait, and says so when a function in C (a gsub,
  * a sort, a metamethod) is in the way. The answer must not come before the yield. */
 uint64_t mj_task_wait(lua_State *L, const char *what);
+/* Raises where mj_task_wait() would. */
+void mj__task_can_wait(lua_State *L, const char *what);
 /* The ticket is also good after that long, whatever comes first; then mj_task_wake() returns false.
  * `push` as for mj_task_wake(). */
 void mj_task_expire(lua_State *L, uint64_t ticket, int64_t after_us,
@@ -81,6 +83,15 @@ void mj__tasks_begin(struct mj_vm *vm);
 void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us);
 /* After mj__tasks_stop(): whether all that has ended, or its time. */
 bool mj__tasks_stopped(struct mj_vm *vm);
+/* Since mj__tasks_stop(): nothing new is taken on. */
+bool mj__tasks_ending(const struct mj_vm *vm);
+/* Whether another task can be started. */
+bool mj__tasks_room(const struct mj_vm *vm);
+/* bind_each.c: what flow:each and flow:batch hold. */
+void mj__eaches_pump(struct mj_vm *vm);
+void mj__batches_flush(struct mj_vm *vm);
+bool mj__eaches_idle(const struct mj_vm *vm);
+void mj__eaches_free(struct mj_vm *vm);
 /* bind_task.c: what of all that the script has declared. */
 void mj__task_binding_begin(struct mj_vm *vm);
 void mj__task_binding_stop(struct mj_vm *vm);

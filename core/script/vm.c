@@ -5,9 +5,9 @@
 
 #include "script/bind.h"
 #include "script/scripts.h"
-#include "state/store.h"
 #include "script/secrets.h"
 #include "script/task.h"
+#include "state/store.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
 extern const size_t mj_lua_sandbox_lua_len;
@@ -78,9 +78,14 @@ static int setup(lua_State *L)
     mj_bind_flow(L);
     mj_bind_operator(L);
     mj_bind_counter(L);
+    mj_bind_words(L);
     mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
+    mj_bind_http(L);
+    mj_bind_each(L);
+    mj_bind_queue(L);
+    mj_bind_json(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
@@ -138,6 +143,7 @@ void mj_vm_free(struct mj_vm *vm)
     if (!vm)
         return;
     mj__tasks_free(vm);
+    mj__serving_free(vm);
     if (vm->L) {
         /* LuaJIT gives its arena back only when it finds its own allocator in place. */
         if (vm->alloc)
@@ -150,6 +156,7 @@ void mj_vm_free(struct mj_vm *vm)
     mj_buf_deinit(&vm->keys);
     mj_buf_deinit(&vm->scratch);
     mj_secrets_free(vm->secrets);
+    mj_sources_deinit(&vm->sources);
     free(vm->dir);
     free(vm);
 }
@@ -170,8 +177,8 @@ static int collect_some(lua_State *L)
 }
 
 /* Collecting takes a little memory before it gives some back (this call does, and so does a string
- * table that shrinks); it is needed most when there is none left under the cap. And it is done where
- * it may raise. */
+ * table that shrinks); it is needed most when there is none left under the cap. And it is done
+ * where it may raise. */
 static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
 {
     size_t cap = vm->cap;
@@ -181,15 +188,29 @@ static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
     vm->cap = cap;
 }
 
-static void relieve(struct mj_vm *vm, int64_t now)
+void mj__vm_gc(lua_State *L, int what)
 {
-    if (now < vm->next_full_gc)
-        return;
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_gc(L, what, 0);
+    vm->cap = cap;
+}
+
+void mj__vm_collect_all(struct mj_vm *vm)
+{
+    int64_t now = mj_guard_now();
     protected_gc(vm, collect_all);
     int64_t end = mj_guard_now();
     vm->next_full_gc = end + 9 * (end - now);
     vm->gc_running = false;
     vm->gc_used = vm->used;
+}
+
+static void relieve(struct mj_vm *vm, int64_t now)
+{
+    if (now >= vm->next_full_gc)
+        mj__vm_collect_all(vm);
 }
 
 void mj__vm_relieve(struct mj_vm *vm, int64_t now)

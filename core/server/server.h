@@ -21,6 +21,7 @@ struct mj_server_cfg {
     /* Path of a Unix socket that answers like metrics_listen, and /ctl/COMMAND; NULL or "" for
      * none. Only the user who runs this may connect. */
     const char *control;
+    bool control_may_fail;      /* nobody asked for it: then it is a warning that there is none */
     struct mj_journal *journal; /* borrowed until mj_server_stop(); its wake function is taken */
     struct mj_streams *streams; /* borrowed until mj_server_stop() */
     struct mj_sets *sets; /* for wantedDids=set:NAME; borrowed until mj_server_stop(), or NULL */

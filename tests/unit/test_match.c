@@ -16,13 +16,22 @@ static struct mj_event commit(const char *collection, enum mj_op op, const char 
 
 static const char did_a[] = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
 
+static bool eval(const struct mj_match *m, const struct mj_event *ev)
+{
+    struct mj_facts *facts = mj_facts_new();
+    mj_facts_begin(facts, ev);
+    bool yes = mj_match_eval(m, facts);
+    mj_facts_free(facts);
+    return yes;
+}
+
 static bool matches(const char *text, struct mj_event ev)
 {
     MJ_AUTO_BUF error = {0};
     struct mj_match *m;
     if (mj_match_parse(mj_str(text), &m, &error))
         fail_msg("%s: %s", text, mj_buf_cstr(&error));
-    bool yes = mj_match_eval(m, &ev);
+    bool yes = eval(m, &ev);
     mj_match_free(m);
     return yes;
 }

@@ -1,76 +1,8 @@
 /* Tasks: who runs when, what may wait, what is stopped. The clock stands still unless a test moves
  * it. */
-#include "script/services.h"
-#include "unit/script_fixture.h"
+#include "unit/task_clock.h"
 
 #include "base/clock.h"
-#include "script/task.h"
-
-static int64_t now_us;
-
-static int64_t test_now(void *ctx)
-{
-    (void)ctx;
-    return now_us;
-}
-
-static unsigned wakes;
-
-static void test_wake(void *ctx)
-{
-    (void)ctx;
-    wakes++;
-}
-
-static const struct mj_services services = {.now_us = test_now, .wake = test_wake};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    fixture_open(f);
-    now_us = INT64_C(1700000000000000);
-    wakes = 0;
-    mj_scripts_set_services(f->scripts, &services);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
-static int64_t counter(const char *family, const char *labels)
-{
-    return mj_metric_get(mj_metric(family, MJ_COUNTER, "", "%s", labels));
-}
-
-/* Runs all that is due, and moves the clock from one thing that is due to the next. */
-static void advance(struct fixture *f, int64_t us)
-{
-    int64_t until = now_us + us;
-    for (;;) {
-        int64_t next = mj_scripts_run(f->scripts, 1000000);
-        if (next == 0)
-            continue;
-        if (next < 0 || now_us + next > until)
-            break;
-        now_us += next;
-    }
-    now_us = until;
-    mj_scripts_run(f->scripts, 1000000);
-}
-
-#define SEEN "local seen = jet.counter('seen', { 'what' })\n"
-
-static int64_t seen_by(const char *script, const char *what)
-{
-    char labels[128];
-    snprintf(labels, sizeof labels, "script=\"%s\",what=\"%s\"", script, what);
-    return counter("moonjet_script_seen", labels);
-}
 
 static void every_and_sleep(void **state)
 {
@@ -81,19 +13,19 @@ static void every_and_sleep(void **state)
                          "jet.spawn(function(a, b) assert(a == 1 and b == nil) seen:inc 'now' end, "
                          "1, nil)\n");
     assert_true(wakes > 0);
-    assert_int_equal(seen_by("s1.lua", "now"), 0);
+    assert_int_equal(seen_by(1, "now"), 0);
     assert_true(mj_scripts_run(f->scripts, 1000) == 10000000);
-    assert_int_equal(seen_by("s1.lua", "now"), 1);
+    assert_int_equal(seen_by(1, "now"), 1);
     advance(f, 10000000);
-    assert_int_equal(seen_by("s1.lua", "tick") - ticks, 1);
-    assert_int_equal(seen_by("s1.lua", "slept"), 0);
+    assert_int_equal(seen_by(1, "tick") - ticks, 1);
+    assert_int_equal(seen_by(1, "slept"), 0);
     advance(f, 5000000);
-    assert_int_equal(seen_by("s1.lua", "slept"), 1);
+    assert_int_equal(seen_by(1, "slept"), 1);
     /* So long after it has ended. */
     advance(f, 9000000);
-    assert_int_equal(seen_by("s1.lua", "tick") - ticks, 1);
+    assert_int_equal(seen_by(1, "tick") - ticks, 1);
     advance(f, 1000000);
-    assert_int_equal(seen_by("s1.lua", "tick") - ticks, 2);
+    assert_int_equal(seen_by(1, "tick") - ticks, 2);
 }
 
 static void wrong_places(void **state)
@@ -134,8 +66,7 @@ static void wrong_places(void **state)
                          "coroutine.wrap(function() jet.sleep '1s' end)() end) end)\n"
                          "  says('top level', jet.from, '*')\n"
                          "end)\n");
-    char script[16];
-    snprintf(script, sizeof script, "s%u.lua", f->files);
+    unsigned script = f->files;
     fixture_post(f, "x");
     assert_int_equal(seen_by(script, "said"), 3);
     advance(f, 0);
@@ -170,8 +101,7 @@ static void coroutines_inside(void **state)
                          "  seen:inc 'deep'\n"
                          "end)\n"
                          "jet.spawn(function() coroutine.yield() end)\n");
-    char script[16];
-    snprintf(script, sizeof script, "s%u.lua", f->files);
+    unsigned script = f->files;
     advance(f, 0);
     assert_int_equal(seen_by(script, "number"), 0);
     advance(f, 1000000);
@@ -200,12 +130,11 @@ static void slices(void **state)
                  "  for i = 1, 2e7 do sum = sum + i % 7 end\n"
                  "  assert(sum == 60000003) seen:inc 'right'\n"
                  "end)\n");
-    char script[16], other[16];
-    snprintf(script, sizeof script, "s%u.lua", f->files);
+    unsigned script = f->files;
     int64_t stopped = counter("moonjet_script_stopped_total", "script=\"s1.lua\"");
     fixture_load(f, SEEN "jet.spawn(function() for i = 1, 5 do jet.sleep '1ms' "
                          "seen:inc 'other' end end)\n");
-    snprintf(other, sizeof other, "s%u.lua", f->files);
+    unsigned other = f->files;
     int64_t worst = 0, started = mj_mono_us();
     while (seen_by(script, "beside") < 5 || seen_by(other, "other") < 5 ||
            !seen_by(script, "right")) {
@@ -234,8 +163,7 @@ static void limits(void **state)
                          "end)\n"
                          "jet.spawn(error, 'on purpose')\n"
                          "jet.spawn(error)\n");
-    char script[16];
-    snprintf(script, sizeof script, "s%u.lua", f->files);
+    unsigned script = f->files;
     advance(f, 0);
     assert_int_equal(seen_by(script, "spawned"), 9998 - 1 + 2);
     advance(f, INT64_C(3600000000));
@@ -247,8 +175,7 @@ static void stopping(void **state)
     fixture_load(f, SEEN "jet.on_stop(function() jet.sleep '1s' seen:inc 'stopped' end)\n"
                          "jet.on_stop(function() error 'oh' end)\n"
                          "jet.every('1s', function() seen:inc 'every' end)\n");
-    char script[16];
-    snprintf(script, sizeof script, "s%u.lua", f->files);
+    unsigned script = f->files;
     advance(f, 2000000);
     assert_int_equal(seen_by(script, "every"), 2);
     assert_false(mj_scripts_stop(f->scripts, 5000000));
@@ -269,12 +196,71 @@ static void stopping(void **state)
     assert_true(mj_scripts_stop(f->scripts, 5000000));
 }
 
+static void queues(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "local q, small = jet.queue(), jet.queue(2)\n"
+                         "jet.from '*':tap(function(ev)\n"
+                         "  local ok, why = pcall(small.get, small)\n"
+                         "  assert(not ok and why:find('queue:get waits', 1, true), why)\n"
+                         "  if small:put(ev.text) then seen:inc 'put' else seen:inc 'full' end\n"
+                         "  q:put(ev:keep())\n"
+                         "end)\n"
+                         "jet.spawn(function()\n"
+                         "  for i = 1, 3 do assert(q:get().text == 'x') seen:inc 'got' end\n"
+                         "  assert(q:get '1s' == nil)\n"
+                         "  seen:inc 'timeout'\n"
+                         "  assert(q:get '0' == nil)\n"
+                         "  for i = 1, 100 do assert(q:get '1ms' == nil) end\n"
+                         "  assert(q:get() == 'late') seen:inc 'late'\n"
+                         "end)\n"
+                         "jet.spawn(function()\n"
+                         "  jet.sleep '5s'\n"
+                         "  assert(small:count() == 2)\n"
+                         "  assert(small:get() == 'x' and small:get() == 'x')\n"
+                         "  for i = 1, 20 do jet.spawn(function()\n"
+                         "    assert(small:put(i) == true) seen:inc 'in'\n"
+                         "  end) end\n"
+                         "  jet.sleep '1s'\n"
+                         "  seen:inc 'waited'\n"
+                         "  for i = 1, 20 do assert(small:get() == i) seen:inc 'out' end\n"
+                         "  assert(small:count() == 0)\n"
+                         "  assert(q:put 'late')\n"
+                         "  assert(not pcall(q.put, q, nil) and not pcall(q.put, q))\n"
+                         "  assert(not pcall(q.put, {}, 1) and not pcall(q.get, q, 5))\n"
+                         "  seen:inc 'end'\n"
+                         "end)\n");
+    unsigned script = f->files;
+    advance(f, 0);
+    for (int i = 0; i < 3; i++)
+        fixture_post(f, "x");
+    assert_int_equal(seen_by(script, "put"), 2);
+    assert_int_equal(seen_by(script, "full"), 1);
+    assert_int_equal(seen_by(script, "got"), 0);
+    advance(f, 0);
+    assert_int_equal(seen_by(script, "got"), 3);
+    advance(f, 1000000);
+    assert_int_equal(seen_by(script, "timeout"), 1);
+    advance(f, 4000000);
+    assert_int_equal(seen_by(script, "in"), 2);
+    advance(f, 1000000);
+    assert_int_equal(seen_by(script, "in"), 20);
+    assert_int_equal(seen_by(script, "out"), 20);
+    assert_int_equal(seen_by(script, "late"), 1);
+    assert_int_equal(seen_by(script, "end"), 1);
+    fixture_refuse(f, "jet.queue(0)", "whole number");
+    fixture_refuse(f, "jet.queue('x')", "whole number");
+    fixture_refuse(f, "jet.queue().put(1)", "with a colon");
+    fixture_load(f, "local q = jet.queue(1) assert(q:put(1) == true and q:put(2) == false)\n"
+                    "assert(not pcall(q.get, q))");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(every_and_sleep), T(wrong_places), T(coroutines_inside),
-        T(slices),          T(limits),       T(stopping),
+        T(every_and_sleep), T(wrong_places), T(coroutines_inside), T(slices), T(limits),
+        T(stopping),        T(queues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,33 @@
+/* An Aho-Corasick automaton over bytes: finds which of many patterns occur in a text, in one pass
+ * whose cost does not depend on how many there are.
+ *
+ *   patterns "|he|" "|hers|" "she"         a state per prefix of a pattern
+ *
+ *      root ─|─▶ 1 ─h─▶ 2 ─e─▶ 3 ─|─▶ (|he|)      where no child fits: on to the state of the
+ *       └─s─▶ …             └─r─▶ …                longest prefix that ends here (`fail`)
+ *
+ * States are numbered level by level, so the children of one are neighbours and an edge is one
+ * byte: 17 bytes a state, and the few states that texts spend their time in lie side by side.
+ *
+ * Immutable once made; any thread may scan. */
+#pragma once
+
+#include "base/bytes.h"
+
+struct mj_automaton;
+
+/* Makes one of n patterns (read during the call only); none may be empty. Equal patterns are one:
+ * the first of them is reported. At most 2^31 bytes of patterns together. Never NULL. */
+struct mj_automaton *mj_automaton_new(const struct mj_span *patterns, size_t n);
+void mj_automaton_free(struct mj_automaton *a);
+/* Bytes it takes. */
+size_t mj_automaton_size(const struct mj_automaton *a);
+
+/* Called for each occurrence, in the order they end, longest first; true ends the scan. */
+typedef bool (*mj_found_fn)(void *ctx, uint32_t pattern);
+/* Scans the text. True when fn said so. */
+bool mj_automaton_scan(const struct mj_automaton *a, struct mj_span text, mj_found_fn fn,
+                       void *ctx);
+/* For each pattern given to mj_automaton_new(), the one reported in its stead: itself, or an equal
+ * one before it. */
+uint32_t mj_automaton_alias(const struct mj_automaton *a, uint32_t pattern);
