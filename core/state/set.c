@@ -77,6 +77,7 @@ void mj_set_unref(struct mj_set *s)
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
         return;
     mj_cells_deinit(&s->cells);
+    mj_sieve_deinit(&s->sieve);
     for (size_t i = 0; i < s->giver_count; i++)
         free(s->givers[i].name);
     mj_members_deinit(&s->giving.members);
@@ -92,6 +93,10 @@ const char *mj_set_name(const struct mj_set *s) { return s->name ? s->name : "";
 bool mj_set_has_hashed(const struct mj_set *s, struct mj_span text, uint64_t hash)
 {
     mj_epoch_enter();
+    if (!mj_sieve_may_have(&s->sieve, (uint32_t)hash)) {
+        mj_epoch_leave();
+        return false;
+    }
     const struct mj_cell *cell = (const struct mj_cell *)mj_table_find(
         mj_cells_table(&s->cells), text, mj_table_hash_of(hash));
     bool there = cell && !mj_cells_ended(&s->cells, cell,
@@ -109,7 +114,8 @@ bool mj_set_has(const struct mj_set *s, struct mj_span text)
 bool mj_set_may_have(const struct mj_set *s, uint32_t low)
 {
     mj_epoch_enter();
-    bool there = mj_table_has_low(mj_cells_table(&s->cells), low);
+    bool there =
+        mj_sieve_may_have(&s->sieve, low) && mj_table_has_low(mj_cells_table(&s->cells), low);
     mj_epoch_leave();
     return there;
 }
@@ -137,6 +143,17 @@ size_t mj_set_count(const struct mj_set *s)
 
 /* ---- writers ---- */
 
+/* The member, made when there is none; found by readers only once the sieve knows it. */
+static struct member *get(struct mj_set *s, struct mj_span text, int64_t now, bool pin, bool *made,
+                          int *err)
+{
+    struct member *m =
+        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, pin, made, err);
+    if (m && *made)
+        mj_sieve_add(&s->sieve, mj_cells_table(&s->cells), &m->cell.item);
+    return m;
+}
+
 static int64_t begin(struct mj_set *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -160,8 +177,7 @@ int mj_set_add(struct mj_set *s, struct mj_span text)
     if (text.len > MJ_STATE_KEY_MAX)
         return MJ_EBIG;
     int64_t now = begin(s);
-    struct member *m =
-        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, false, &made, &err);
+    struct member *m = get(s, text, now, false, &made, &err);
     if (m && !m->givers)
         mj_cells_written(&s->cells, &m->cell, now, 0);
     if (m && made)
@@ -174,10 +190,10 @@ int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written)
 {
     bool made;
     int err;
-    struct mj_cell *cell = mj_cells_get(&s->cells, text, hash_of(text), 0, false, &made, &err);
-    if (cell)
-        mj_cells_written(&s->cells, cell, written, 0);
-    return cell ? 0 : err;
+    struct member *m = get(s, text, 0, false, &made, &err);
+    if (m)
+        mj_cells_written(&s->cells, &m->cell, written, 0);
+    return m ? 0 : err;
 }
 
 int mj_set_remove(struct mj_set *s, struct mj_span text)
@@ -196,8 +212,10 @@ int mj_set_clear(struct mj_set *s)
 {
     begin(s);
     int err = mj_cells_clear(&s->cells);
-    if (!err)
+    if (!err) {
+        mj_sieve_clear(&s->sieve);
         changed(s);
+    }
     end(s);
     return err;
 }
@@ -232,8 +250,7 @@ static int give_one(struct mj_set *s, struct mj_span text, int64_t now)
 {
     bool made;
     int err;
-    struct member *m =
-        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, true, &made, &err);
+    struct member *m = get(s, text, now, true, &made, &err);
     if (!m)
         return err;
     m->givers |= UINT32_C(1) << s->giving.giver;
@@ -379,6 +396,7 @@ bool mj_set_step(struct mj_set *s, size_t n)
     int64_t now = begin(s);
     bool more = give_some(s, now, n, &err);
     more = mj_cells_step(&s->cells, now, n) || more;
+    more = mj_sieve_step(&s->sieve, mj_cells_table(&s->cells), n) || more;
     update_ledger(s);
     if (s->cells.ledger)
         more = mj_ledger_step(s->cells.ledger, &s->cells, n) || more;

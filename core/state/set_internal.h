@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "state/set.h"
+#include "state/sieve.h"
 
 /* A member that disk had. 0, or as mj_set_add(). */
 int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written);
@@ -30,6 +31,7 @@ struct giving {
 
 struct mj_set {
     struct mj_cells cells; /* writers: under the lock */
+    struct mj_sieve sieve;
     _Atomic uint64_t version;
     _Atomic int64_t now; /* Unix µs, as of the last write or step: readers read no clock */
     _Atomic size_t count;
