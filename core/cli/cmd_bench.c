@@ -25,6 +25,7 @@ static const struct {
     {"replay", mj_bench_replay, "1, 100 and 1,000 subscribers catching up, and filtered ones"},
     {"match", mj_bench_match, "1,000 filters at once beside each by itself"},
     {"words", mj_bench_words, "10,000 words over posts; 1,000 match tables beside 10"},
+    {"state", mj_bench_state, "maps beside Lua tables; a large set beside a few DIDs"},
     {"specs", mj_bench_specs, "a test of a spec beside loading its script"},
     {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
     {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},

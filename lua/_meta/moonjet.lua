@@ -313,8 +313,10 @@ function jet.object(t) end
 ---@field persist? boolean kept in DATA over restarts; default false
 
 --- A map from texts to texts, numbers or booleans, kept in C: a million entries cost the collector
---- nothing. It belongs to the script and survives a reload.
----@param name string letters, digits and _
+--- nothing. It belongs to the script and survives a reload. Keys have at most 4,096 bytes, texts
+--- 65,536; numbers and booleans as keys are the texts that tostring makes of them. Top level only;
+--- its methods work in functions.
+---@param name string up to 64 letters, digits and _
 ---@param options? jet.StateOptions
 ---@return jet.Map
 function jet.map(name, options) end
@@ -328,12 +330,13 @@ local Map = {}
 ---@return any
 function Map:get(key, default) end
 
---- Puts the value; the oldest entry goes when the map is full.
+--- Puts the value; the entry written longest ago goes when the map is full.
 ---@param key jet.Value
 ---@param value jet.Value? nil removes
 ---@param ttl? jet.Duration instead of the map's
 function Map:set(key, value, ttl) end
---- Adds to a number; a key that is not there counts as 0.
+
+--- Adds to a number; a key that is not there counts as 0. That is a write, so its time begins anew.
 ---@param key jet.Value
 ---@param by? number default 1
 ---@return number # the new value
@@ -352,7 +355,8 @@ function Map:remove(key) end
 --- How many keys there are; some of them may be over already.
 ---@return integer
 function Map:count() end
---- Walks all entries, in no order; entries may be changed meanwhile.
+
+--- Walks all entries, in no order; entries may be changed meanwhile. Keys come as texts.
 ---@return fun(): string?, any
 function Map:pairs() end
 
@@ -360,11 +364,11 @@ function Map:pairs() end
 function Map:clear() end
 
 ---@class jet.SetOptions: jet.StateOptions
----@field file? string members, one a line, "#" starts a comment; read again on reload
+---@field file? string members, one a line, "#" starts a comment; in the script's folder; read again on reload
 
 --- A named set of texts: shared by all scripts, usable in matches, edited live with `moonjet ctl
 --- set`, and for subscribers `wantedDids=set:NAME`. A list instead of a name is a set of its own
---- that only this script sees.
+--- that only this script sees. Top level only; its methods work in functions.
 ---@param name string | string[]
 ---@param options? string[] | jet.SetOptions first members, or options
 ---@return jet.Set
@@ -399,7 +403,7 @@ function Set:pairs() end
 --- Removes all members.
 function Set:clear() end
 
---- Keys in order of their scores.
+--- Keys in order of their scores. It belongs to the script and survives a reload.
 ---@param name string
 ---@param options? jet.StateOptions `max`: the lowest scores go first
 ---@return jet.Zset
@@ -452,8 +456,8 @@ function Zset:count() end
 function Zset:clear() end
 
 ---@class jet.TopOptions
----@field k? integer how many are followed closely; default 100
----@field window? jet.Duration only what happened that recently; default: ever
+---@field k? integer how many are followed closely; default 100, at most 1000
+---@field window? jet.Duration only what happened that recently, to a tenth of it; default: ever
 
 --- The most frequent keys of a stream, in memory that does not grow with the keys.
 ---@param name string
