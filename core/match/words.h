@@ -13,7 +13,7 @@
 
 #define MJ_WORD_MAX    256                /* bytes of a word */
 #define MJ_WORDS_MAX   1000000u           /* of one list … */
-#define MJ_WORDS_BYTES ((size_t)32 << 20) /* … and what they may take, which callers see to */
+#define MJ_WORDS_BYTES ((size_t)16 << 20) /* … and what they may take, which callers see to */
 
 struct mj_words;
 
