@@ -50,11 +50,30 @@ string.gmatch = host.gmatch
 string.gsub = host.gsub
 
 -- Each coroutine inside a coroutine takes some of the C stack, and LuaJIT does not look at its end.
-local create, resume = stock.coroutine.create, stock.coroutine.resume
-function env.coroutine.resume(co, ...)
-  host.check_stack()
-  return resume(co, ...)
+-- In a task, what waits in an inner coroutine yields through all those around it, up to the
+-- scheduler, and so does what has used up its slice.
+local create, resume, yield = stock.coroutine.create, stock.coroutine.resume, stock.coroutine.yield
+local enter, left = host.enter, host.left
+local again
+
+local function pass(co, entered, ...)
+  if left(co, entered) then
+    return again(co, yield())
+  end
+  return ...
 end
+
+function again(co, ...)
+  return pass(co, enter(), resume(co, ...))
+end
+
+function env.coroutine.resume(co, ...)
+  if type(co) ~= "thread" then
+    error("coroutine.resume wants a coroutine, not " .. type(co), 2)
+  end
+  return again(co, ...)
+end
+env.coroutine.running = host.running
 
 local function unwrap(ok, ...)
   if ok then
@@ -69,8 +88,7 @@ function env.coroutine.wrap(f)
   end
   local co = create(f)
   return function(...)
-    host.check_stack()
-    return unwrap(resume(co, ...))
+    return unwrap(again(co, ...))
   end
 end
 
@@ -176,6 +194,8 @@ jet.log = sealed("jet.log", {
   error = logger "error",
 })
 
+jet.json = sealed("jet.json", jet.json)
+
 jet.config = setmetatable({}, {
   __index = jet.config,
   __newindex = function(_, key)
@@ -229,6 +249,101 @@ end
 --- Marks a table as a map.
 function jet.object(t)
   return setmetatable(t or {}, OBJECT)
+end
+
+-- Tables are sent as JSON.
+local function encode(value)
+  return jet.json.encode(value)
+end
+
+local fetch = host.fetch
+
+local function fetch_body(what, method, url, body, options)
+  if type(body) == "table" then
+    return fetch(what, method, url, encode(body), options, true)
+  end
+  return fetch(what, method, url, body, options)
+end
+
+jet.http = sealed("jet.http", {
+  get = function(url, options)
+    return fetch("jet.http.get", "GET", url, nil, options)
+  end,
+  post = function(url, body, options)
+    return fetch_body("jet.http.post", "POST", url, body, options)
+  end,
+  request = function(request)
+    if type(request) ~= "table" then
+      error("jet.http.request wants a table: jet.http.request { url = … }", 2)
+    end
+    local method = request.method
+    if method == nil then
+      method = "GET"
+    end
+    return fetch_body("jet.http.request", method, request.url, request.body, request)
+  end,
+})
+
+local find_pattern = host.find
+
+-- What a route's function returns, as status, body and header lines.
+local function answer_lines(headers, default_type)
+  local lines, typed = {}, false
+  for name, value in pairs(headers or {}) do
+    if type(name) ~= "string" or not find_pattern(name, "^[%w!#$&'*+.^_`|~-]+$") then
+      error(format("jet.serve: '%s' cannot name a header", tostring(name)), 0)
+    end
+    local lower = name:lower()
+    if lower == "content-length" or lower == "connection" or lower == "transfer-encoding" then
+      error(format("jet.serve: the header '%s' is set by Moonjet", name), 0)
+    end
+    value = tostring(value)
+    if find_pattern(value, "[%z\1-\31\127]") then
+      error(format("jet.serve: the header '%s' has a control character in it", name), 0)
+    end
+    typed = typed or lower == "content-type"
+    lines[#lines + 1] = name .. ": " .. value .. "\r\n"
+  end
+  if not typed then
+    lines[#lines + 1] = "Content-Type: " .. default_type .. "\r\n"
+  end
+  return table.concat(lines)
+end
+
+local function answer(status, body, headers)
+  if status == nil and body == nil then
+    status = 204
+  elseif type(status) ~= "number" then
+    if body ~= nil or headers ~= nil then
+      error("jet.serve: the function returns a body, or a status, a body and headers", 0)
+    end
+    status, body = 200, status
+  end
+  if status < 200 or status > 599 or status % 1 ~= 0 then
+    error(format("jet.serve: the status is 200 to 599, not %s", tostring(status)), 0)
+  end
+  if headers ~= nil and type(headers) ~= "table" then
+    error("jet.serve: headers are a table: { [\"X-Name\"] = \"value\" }", 0)
+  end
+  local kind = type(body)
+  if kind == "table" then
+    return status, encode(body), answer_lines(headers, "application/json")
+  elseif kind == "string" or kind == "nil" then
+    return status, body or "", answer_lines(headers, "text/plain; charset=utf-8")
+  end
+  error(format("jet.serve: the function returns a text or a table, not %s", kind), 0)
+end
+
+local serve = host.serve
+
+--- Answers requests on the listener of the stream.
+function jet.serve(route, fn)
+  if type(fn) ~= "function" then
+    error("jet.serve wants a route and a function: jet.serve(\"GET /path\", function(…) … end)", 2)
+  end
+  return serve(route, function(request)
+    return answer(fn(request))
+  end)
 end
 
 env.jet = sealed("jet", jet)

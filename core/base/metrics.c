@@ -1,5 +1,6 @@
 #include "base/metrics.h"
 
+#include <float.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,9 +183,35 @@ void mj_metrics_zero(const char *label)
     pthread_mutex_unlock(&lock);
 }
 
+/* As short as it can be told from its neighbours; whole numbers without an exponent. */
+static void render_real(struct mj_buf *out, const char *name, const struct series *s)
+{
+    char text[32];
+    double v = mj_metric_get_real(&s->metric);
+    int n = snprintf(text, sizeof text, "%.15g", v);
+    if (n > 0 && strtod(text, NULL) != v)
+        snprintf(text, sizeof text, "%.17g", v);
+    /* Prometheus writes infinities with a sign and a capital. */
+    if (v > DBL_MAX || v < -DBL_MAX)
+        strcpy(text, v > 0 ? "+Inf" : "-Inf");
+    mj_buf_printf(out, "%s%s%s%s %s\n", name, *s->labels ? "{" : "", s->labels,
+                  *s->labels ? "}" : "", text);
+}
+
+int mj_metric_type(const char *family)
+{
+    int type = -1;
+    pthread_mutex_lock(&lock);
+    for (struct family *f = families; f && type < 0; f = f->next)
+        if (strcmp(f->name, family) == 0)
+            type = (int)f->type;
+    pthread_mutex_unlock(&lock);
+    return type;
+}
+
 void mj_metrics_render(struct mj_buf *out)
 {
-    static const char *const types[] = {"counter", "gauge", "histogram"};
+    static const char *const types[] = {"counter", "gauge", "histogram", "gauge"};
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < hook_count; i++)
         hooks[i].fn(hooks[i].ctx);
@@ -194,6 +221,8 @@ void mj_metrics_render(struct mj_buf *out)
         for (struct series *s = f->head; s; s = s->next)
             if (f->type == MJ_HISTOGRAM)
                 render_histogram(out, f->name, s);
+            else if (f->type == MJ_GAUGE_REAL)
+                render_real(out, f->name, s);
             else
                 mj_buf_printf(out, "%s%s%s%s %lld\n", f->name, *s->labels ? "{" : "", s->labels,
                               *s->labels ? "}" : "", (long long)mj_metric_get(&s->metric));

@@ -19,7 +19,12 @@
 
 #define MJ_METRIC_SERIES_MAX 10000
 
-enum mj_metric_type { MJ_COUNTER, MJ_GAUGE, MJ_HISTOGRAM };
+enum mj_metric_type {
+    MJ_COUNTER,
+    MJ_GAUGE,
+    MJ_HISTOGRAM,
+    MJ_GAUGE_REAL /* a gauge with fractions: mj_metric_set_real() */
+};
 
 struct mj_metric {
     _Atomic int64_t value;
@@ -44,6 +49,23 @@ static inline int64_t mj_metric_get(const struct mj_metric *m)
 {
     return atomic_load_explicit(&m->value, memory_order_relaxed);
 }
+
+/* The same of a MJ_GAUGE_REAL, whose value is kept as the bits of a double. */
+static inline void mj_metric_set_real(struct mj_metric *m, double v)
+{
+    int64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    mj_metric_set(m, bits);
+}
+static inline double mj_metric_get_real(const struct mj_metric *m)
+{
+    int64_t bits = mj_metric_get(m);
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+/* The type of a family that is there; -1 when there is none of that name. Thread-safe. */
+int mj_metric_type(const char *family);
 
 /* How durations are distributed: given in microseconds, shown in seconds, as v1's and everybody's
  * dashboards expect. Buckets are counted apart and summed up when rendered, so what is shown is

@@ -15,6 +15,7 @@ static const struct {
     {"decode", mj_bench_decode, "frames to JSON beside libcbor + cJSON"},
     {"from_json", mj_bench_from_json, "JSON lines to events beside cJSON"},
     {"route", mj_bench_route, "router, script and append from memory"},
+    {"flow", mj_bench_flow, "twenty scripts, edits, dedupe and limit"},
     {"feed", mj_bench_feed, "the same fed over loopback by `moonjet replay`"},
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
@@ -133,9 +134,9 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details = "Cases: decode, from_json, route, feed, append, seal, start, fanout, zstd, replay, "
-               "match, words, "
-               "memory, connects,\n"
+    .details = "Cases: decode, from_json, route, flow, feed, append, seal, start, fanout, zstd, "
+               "replay,\n"
+               "match, words, memory, connects, "
                "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,

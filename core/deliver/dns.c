@@ -24,11 +24,12 @@ static size_t prepare(void *ctx, struct pollfd *fds, size_t max, int64_t *timeou
 {
     struct mj_dns *d = ctx;
     ares_socket_t sockets[ARES_GETSOCK_MAXNUM];
-    int mask = ares_getsock(d->channel, sockets, ARES_GETSOCK_MAXNUM);
+    /* As ARES_GETSOCK_READABLE and _WRITABLE have it, whose shifts are of signed numbers. */
+    unsigned mask = (unsigned)ares_getsock(d->channel, sockets, ARES_GETSOCK_MAXNUM);
     size_t n = 0;
     for (int i = 0; i < ARES_GETSOCK_MAXNUM && n < max; i++) {
-        short events = (short)((ARES_GETSOCK_READABLE(mask, i) ? POLLIN : 0) |
-                               (ARES_GETSOCK_WRITABLE(mask, i) ? POLLOUT : 0));
+        short events = (short)((mask >> i & 1 ? POLLIN : 0) |
+                               (mask >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0));
         if (events)
             fds[n++] = (struct pollfd){.fd = sockets[i], .events = events};
     }

@@ -74,6 +74,31 @@ void mj_http_run(struct mj_http *h, void (*fn)(void *ctx), void *ctx)
         curl_multi_wakeup(h->multi);
 }
 
+struct allow {
+    struct mj_http *h;
+    struct mj_reach *reach;
+    char *script;
+};
+
+static struct mj_client *find_client(struct mj_http *h, const char *script);
+
+static void set_allow(void *ctx)
+{
+    struct allow *a = ctx;
+    struct mj_client *c = find_client(a->h, a->script);
+    mj_reach_free(c->reach);
+    c->reach = a->reach;
+    free(a->script);
+    free(a);
+}
+
+void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach)
+{
+    struct allow *a = mj_calloc(1, sizeof *a);
+    *a = (struct allow){h, reach, mj_strdup(script)};
+    mj_http_run(h, set_allow, a);
+}
+
 /* ---- the net thread ---- */
 
 static struct mj_client *find_client(struct mj_http *h, const char *script)
@@ -272,16 +297,16 @@ static bool take_over(struct mj_http *h)
     h->tasks = NULL;
     h->tasks_last = &h->tasks;
     pthread_mutex_unlock(&h->lock);
-    while (jobs) {
-        struct mj_job *next = jobs->next;
-        admit(h, jobs);
-        jobs = next;
-    }
     while (tasks) {
         struct mj_http_task *next = tasks->next;
         tasks->fn(tasks->ctx);
         free(tasks);
         tasks = next;
+    }
+    while (jobs) {
+        struct mj_job *next = jobs->next;
+        admit(h, jobs);
+        jobs = next;
     }
     return stopping;
 }
@@ -363,37 +388,17 @@ static void destroy(struct mj_http *h)
         curl_multi_cleanup(h->multi);
     for (struct mj_party *p = h->clients, *next; p; p = next) {
         next = p->next;
+        mj_reach_free(((struct mj_client *)p)->reach);
         free(p->name);
         free(p);
     }
+    curl_slist_free_all(h->connect_to);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 static void start_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
-
-/* Names that need no DNS go into the multi handle's cache, by way of one handle that is never used
- * otherwise. */
-static void add_names(struct mj_http *h)
-{
-    struct curl_slist *list = NULL;
-    for (size_t i = 0; h->cfg.names && h->cfg.names[i]; i++)
-        list = curl_slist_append(list, h->cfg.names[i]);
-    CURL *e = list ? curl_easy_init() : NULL;
-    if (e) {
-        int ignored;
-        curl_easy_setopt(e, CURLOPT_RESOLVE, list);
-        curl_easy_setopt(e, CURLOPT_URL, "http://127.0.0.1:1/");
-        curl_easy_setopt(e, CURLOPT_PROXY, "");
-        curl_easy_setopt(e, CURLOPT_CONNECT_ONLY, 1L);
-        curl_multi_add_handle(h->multi, e);
-        curl_multi_perform(h->multi, &ignored);
-        curl_multi_remove_handle(h->multi, e);
-        curl_easy_cleanup(e);
-    }
-    curl_slist_free_all(list);
-}
 
 int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
 {
@@ -415,10 +420,10 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
                               "How long requests took, time of waiting for a turn included.",
                               bounds, MJ_COUNT(bounds), NULL);
     h->multi = curl_multi_init();
-    if (h->multi) {
+    if (h->multi)
         curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 64L); /* idle ones kept */
-        add_names(h);
-    }
+    for (size_t i = 0; cfg->connect_to && cfg->connect_to[i]; i++)
+        h->connect_to = curl_slist_append(h->connect_to, cfg->connect_to[i]);
     if (!h->multi || pthread_create(&h->thread, NULL, serve, h)) {
         mj_log(MJ_LOG_ERROR, "http", "cannot start the net thread");
         destroy(h);

@@ -23,8 +23,9 @@ struct mj_http_cfg {
     size_t max_bytes;             /* of all requests and answers held; 0: 256 MiB */
     int64_t connect_us;           /* for a connection to stand; 0: 5 s */
     const char *ca_file;          /* borrowed: certificates to trust; NULL: the system's */
-    const char *const *names;     /* borrowed: "HOST:PORT:ADDRESS" each, instead of asking DNS; ends
-                                     with NULL; NULL for none */
+    /* borrowed: "HOST:PORT:OTHER-HOST:OTHER-PORT" each, where requests for a host really go, as
+     * libcurl's CONNECT_TO; ends with NULL; NULL for none */
+    const char *const *connect_to;
 };
 
 struct mj_http;
@@ -40,6 +41,10 @@ void mj_http_stop(struct mj_http *h);
  * and never before this returns. The answer is borrowed during the call. Any thread. */
 void mj_http_send(struct mj_http *h, const struct mj_fetch *request, bool trusted,
                   mj_http_done_fn done, void *ctx);
+
+/* What the requests of one script may reach beyond cfg.reach; taken, NULL for nothing more. Counts
+ * for requests that are sent from now on. Any thread. */
+void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach);
 
 /* For others who live on the net thread. */
 

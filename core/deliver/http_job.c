@@ -1,4 +1,5 @@
 /* One request: what is asked of libcurl, and what comes back. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -155,7 +156,8 @@ int mj__job_prepare(struct mj_job *job)
 /* Judges an address, and says what is wrong with it. */
 static bool may_reach(struct mj_job *job, const struct mj_address *a, int port)
 {
-    if (job->trusted || mj_reach_may(job->http->cfg.reach, job->host, a, port))
+    if (job->trusted || mj_reach_may(job->http->cfg.reach, job->host, a, port) ||
+        mj_reach_may(job->client->reach, job->host, a, port))
         return true;
     char text[MJ_ADDRESS_TEXT];
     mj_address_print(a, text);
@@ -171,9 +173,12 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
     struct mj_job *job = ctx;
     (void)purpose;
     struct mj_address a;
+    uint16_t port = 0;
     mj_address_of(&to->addr, to->addrlen, &a);
-    /* Other families come out as "::", which is special. */
-    if (!may_reach(job, &a, job->port))
+    /* Of either family the port comes right behind the family's number. Other families come out as
+     * "::", which is special. */
+    memcpy(&port, to->addr.sa_data, sizeof port);
+    if (!may_reach(job, &a, ntohs(port)))
         return CURL_SOCKET_BAD;
     return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
@@ -287,6 +292,8 @@ int mj__job_start(struct mj_job *job)
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, job);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, job->header_list);
+    if (job->http->connect_to)
+        curl_easy_setopt(e, CURLOPT_CONNECT_TO, job->http->connect_to);
     if (cfg->ca_file)
         curl_easy_setopt(e, CURLOPT_CAINFO, cfg->ca_file);
     if (job->head) {

@@ -201,7 +201,7 @@ int mj_identity_url(struct mj_span did, const char *plc, struct mj_buf *url)
         return MJ_EDID;
     struct mj_span host = mj_span(did.ptr + by_web.len, did.len - by_web.len);
     const struct mj_span local = MJ_SPAN("localhost");
-    if (mj_span_starts(host, local)) {
+    if (mj_span_starts(host, local) && (host.len == local.len || host.ptr[local.len] == '%')) {
         /* For tests: a port, and no TLS. It is reached only if the operator allows it. */
         struct mj_span port = mj_span(host.ptr + local.len, host.len - local.len);
         int64_t number = 80;

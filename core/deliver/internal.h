@@ -31,6 +31,7 @@ enum mj_outcome {
 
 struct mj_client { /* a script */
     struct mj_party party;
+    struct mj_reach *reach; /* owned: what it may reach besides; NULL for nothing */
     struct mj_metric *outcomes[MJ_OUTCOMES];
 };
 
@@ -62,7 +63,8 @@ struct mj_job {
 struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
-    CURLM *multi; /* owned */
+    CURLM *multi;                  /* owned */
+    struct curl_slist *connect_to; /* owned */
     struct mj_metric *in_flight, *queued;
     struct mj_histogram *seconds;
 

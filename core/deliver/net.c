@@ -124,6 +124,28 @@ void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts)
     }
 }
 
+/* NULL with a sentence in `error`. */
+static struct mj_reach *read_list(const char *const *allow, size_t count, struct mj_buf *error)
+{
+    struct mj_reach *r = mj_reach_new();
+    for (size_t i = 0; i < count; i++)
+        if (mj_reach_allow(r, allow[i], error)) {
+            mj_reach_free(r);
+            return NULL;
+        }
+    return r;
+}
+
+int mj_net_allow(struct mj_net *n, const char *script, const char *const *allow, size_t count,
+                 struct mj_buf *error)
+{
+    struct mj_reach *r = read_list(allow, count, error);
+    if (!r)
+        return MJ_ESYNTAX;
+    mj_http_allow(n->http, script, r);
+    return 0;
+}
+
 struct mj_http *mj_net_http(struct mj_net *n) { return n->http; }
 
 int mj_net_start(const struct mj_net_cfg *cfg, struct mj_net **out, struct mj_buf *error)
@@ -133,10 +155,8 @@ int mj_net_start(const struct mj_net_cfg *cfg, struct mj_net **out, struct mj_bu
     n->last = &n->first;
     n->wake = cfg->wake;
     n->ctx = cfg->ctx;
-    n->reach = mj_reach_new();
-    int err = 0;
-    for (size_t i = 0; !err && i < cfg->allow_count; i++)
-        err = mj_reach_allow(n->reach, cfg->allow[i], error);
+    n->reach = read_list(cfg->allow, cfg->allow_count, error);
+    int err = n->reach ? 0 : MJ_ESYNTAX;
     if (!err) {
         struct mj_http_cfg http = cfg->http;
         http.reach = n->reach;
@@ -163,7 +183,6 @@ void mj_net_stop(struct mj_net *n)
 {
     if (!n)
         return;
-    n->wake = NULL;
     mj_http_stop(n->http);
     mj_resolver_free(n->resolver);
     for (struct letter *l = take_all(n), *next; l; l = next) {

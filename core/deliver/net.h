@@ -16,7 +16,8 @@ struct mj_net_cfg {
     size_t allow_count;
     const char *plc; /* borrowed until stop: resolve.h */
     const char *dns; /* the same */
-    /* Called on the net thread when there are answers and there were none; NULL for none. */
+    /* Called on the net thread, until mj_net_stop() returns, when there are answers and there were
+     * none; NULL for none. */
     void (*wake)(void *ctx);
     void *ctx;
     /* Limits; zeros for the defaults. `reach` is filled in here. */
@@ -34,6 +35,10 @@ void mj_net_stop(struct mj_net *n);
 /* mj_services.fetch and .resolve, with the net in place of their ctx. */
 void mj_net_fetch(struct mj_net *n, uint64_t ticket, const struct mj_fetch *request);
 void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who);
+/* What one script may reach besides, in place of what was said before: its configuration's
+ * http_allow. 0, or MJ_ESYNTAX with a sentence appended to `error`, and nothing changes. */
+int mj_net_allow(struct mj_net *n, const char *script, const char *const *allow, size_t count,
+                 struct mj_buf *error);
 /* Hands all answers there are to the scripts, on their thread. */
 void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts);
 /* The client itself, for other parts of the program. */

@@ -302,7 +302,7 @@ static void answer(struct ask *a, const char *error)
     struct mj_resolver *r = a->r;
     MJ_AUTO_BUF text = {0};
     if (error)
-        mj_buf_printf(&text, "%s: %s", a->who, error);
+        mj_buf_printf(&text, "%.300s: %s", a->who, error);
     struct mj_identity id = {.error = error ? mj_buf_cstr(&text) : NULL,
                              .did = a->did,
                              .handle = a->handle,

@@ -47,11 +47,13 @@ void mj_kept_unref(struct mj_kept *k)
         free(k);
 }
 
-size_t mj_kept_size(const struct mj_kept *k)
+size_t mj_kept_size_of(const struct mj_event *from)
 {
-    struct mj_event ev = k->ev;
-    size_t bytes = sizeof *k;
+    struct mj_event ev = *from;
+    size_t bytes = sizeof(struct mj_kept);
     for (size_t i = 0; i < MJ_COUNT(spans); i++)
         bytes += span_of(&ev, i)->len;
     return bytes;
 }
+
+size_t mj_kept_size(const struct mj_kept *k) { return mj_kept_size_of(&k->ev); }

@@ -15,5 +15,7 @@ struct mj_kept {
 struct mj_kept *mj_kept_new(const struct mj_event *ev);
 struct mj_kept *mj_kept_ref(struct mj_kept *k);
 void mj_kept_unref(struct mj_kept *k); /* NULL is fine */
+/* Bytes a kept copy of the event takes. */
+size_t mj_kept_size_of(const struct mj_event *ev);
 /* Bytes it holds, itself included. */
 size_t mj_kept_size(const struct mj_kept *k);

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/metrics.h"
+#include "event/kept.h"
 #include "event/patch.h"
 #include "match/match.h"
 
@@ -51,6 +52,10 @@ typedef enum mj_verdict (*mj_key_fn)(struct mj_node *node, const struct mj_event
 
 struct mj_operator; /* flow/operator.h */
 
+/* Behind a batch: the node's function for lists of events, which are borrowed (take references).
+ * The node counts what reaches it itself. */
+typedef void (*mj_list_fn)(struct mj_node *node, struct mj_kept *const *events, size_t n);
+
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
@@ -59,6 +64,7 @@ struct mj_node {
     struct mj_match *match; /* owned; from and where, else NULL */
     char *match_text;       /* owned: the match as people wrote it, else NULL */
     mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
+    mj_list_fn list;        /* each, sink; NULL for all others */
     mj_key_fn key;          /* dedupe, limit by a function, else NULL */
     void *ctx;              /* borrowed: fn's or key's own */
     int ref;                /* fn's or key's own */

@@ -138,7 +138,8 @@ static int take_numbers(struct mj_operator *o, const struct mj_operator_cfg *cfg
     return 0;
 }
 
-static void put_duration(struct mj_buf *b, int64_t us)
+/* As mj_duration_us() reads it; `per`: as behind the slash of a rate, where "1h" is "h". */
+static void put_duration(struct mj_buf *b, int64_t us, bool per)
 {
     static const struct {
         const char *name;
@@ -149,7 +150,10 @@ static void put_duration(struct mj_buf *b, int64_t us)
                  {"s", 1000000},
                  {"ms", 1000}};
     for (size_t i = 0; i < MJ_COUNT(units); i++)
-        if (us >= units[i].us) {
+        if (per && us == units[i].us) {
+            mj_buf_puts(b, units[i].name);
+            return;
+        } else if (us >= units[i].us) {
             mj_buf_printf(b, "%lld%s", (long long)(us / units[i].us), units[i].name);
             us %= units[i].us;
         }
@@ -170,12 +174,12 @@ static void describe(struct mj_operator *o, const struct mj_operator_cfg *cfg)
         break;
     case MJ_NODE_DEDUPE:
         mj_buf_printf(&b, "{ by = %s, within = \"", mj_buf_cstr(&key));
-        put_duration(&b, cfg->within_us);
+        put_duration(&b, cfg->within_us, false);
         mj_buf_printf(&b, "\", max = %lld }", (long long)(cfg->max ? cfg->max : MJ_OPERATOR_MAX));
         break;
     case MJ_NODE_LIMIT:
         mj_buf_printf(&b, "{ rate = \"%lld/", (long long)cfg->count);
-        put_duration(&b, cfg->period_us);
+        put_duration(&b, cfg->period_us, true);
         mj_buf_puts(&b, "\"");
         if (key.len)
             mj_buf_printf(&b, ", by = %s, max = %lld", mj_buf_cstr(&key),

@@ -9,6 +9,7 @@ void mj__plan_deinit(struct mj__plan *p)
     free(p->flows);
     free(p->readers);
     free(p->live);
+    free(p->here);
     free(p->sound);
     *p = (struct mj__plan){0};
 }
@@ -43,11 +44,15 @@ static int find_streams(struct mj_graph *g, struct mj_streams *streams, struct m
 static void add_roots(struct mj__plan *p, size_t member)
 {
     const struct mj_graph *g = p->members[member].graph;
+    unsigned number = 0;
     for (size_t i = 0; i < g->count; i++) {
         struct mj_node *n = g->nodes[i];
-        struct mj__root root = {n, member, mj_node_reads_record(n)};
         if (n->type != MJ_NODE_FROM)
             continue;
+        struct mj__root root = {n, member, number++, n->source_bits, mj_node_reads_record(n)};
+        for (size_t k = 0; p->members[member].lane && k < g->count; k++)
+            if (g->nodes[k]->stream)
+                root.sources &= ~(UINT64_C(1) << g->nodes[k]->bit);
         if (n->source_count) {
             p->readers = mj_realloc(p->readers, (p->reader_count + 1) * sizeof root);
             p->readers[p->reader_count++] = root;
@@ -62,6 +67,37 @@ static void add_roots(struct mj__plan *p, size_t member)
         p->main_drawn = true;
         p->main_sound |= mj_node_reads_record(g->main);
     }
+}
+
+/* A script in a lane of its own shares nothing that has an order. */
+static int check_lanes(const struct mj__plan *p, struct mj_buf *error)
+{
+    for (size_t i = 0; i < p->member_count; i++) {
+        const struct mj_graph *g = p->members[i].graph;
+        if (!p->members[i].lane)
+            continue;
+        if (g->main) {
+            mj_buf_printf(error,
+                          "%s:%u: jet.main() is one line through all scripts; a script with "
+                          "lane = \"own\" runs beside them and has no part in it",
+                          g->main->file, g->main->line);
+            return MJ_EINVAL;
+        }
+        for (size_t n = 0; n < g->count; n++)
+            for (size_t k = 0; g->nodes[n]->stream && k < p->member_count; k++)
+                for (size_t m = 0; k != i && m < p->members[k].graph->count; m++) {
+                    const struct mj_node *other = p->members[k].graph->nodes[m];
+                    if (!other->stream || strcmp(other->stream, g->nodes[n]->stream) != 0)
+                        continue;
+                    mj_buf_printf(error,
+                                  "%s:%u: stream '%s' is fed by %s:%u, too; a script with "
+                                  "lane = \"own\" feeds only streams of its own",
+                                  g->nodes[n]->file, g->nodes[n]->line, other->stream, other->file,
+                                  other->line);
+                    return MJ_EINVAL;
+                }
+    }
+    return 0;
 }
 
 static uint64_t fed_by(const struct mj__root *r) { return mj_node_feeds(r->node); }
@@ -175,6 +211,8 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
         err = MJ_ELIMIT;
     }
     if (!err)
+        err = check_lanes(&p, error);
+    if (!err)
         err = sort_readers(&p, streams, error);
     if (err) {
         mj__plan_deinit(&p);
@@ -182,7 +220,12 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
     }
     p.words = (p.flow_count + 63) / 64;
     p.live = mj_calloc(p.words + 1, sizeof *p.live);
+    p.here = mj_calloc(p.words + 1, sizeof *p.here);
     p.sound = mj_calloc(p.words + 1, sizeof *p.sound);
+    for (size_t i = 0; i < p.flow_count; i++)
+        p.here[i / 64] |= (uint64_t)!members[p.flows[i].member].lane << (i % 64);
+    for (size_t i = 0; i < count; i++)
+        p.has_lanes |= members[i].lane != NULL;
     spread_sound(&p);
     mj_decision_ready(p.decision);
     mj__plan_apply_pauses(&p);

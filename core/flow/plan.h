@@ -16,6 +16,7 @@
 
 struct mj__member {
     struct mj_graph *graph; /* borrowed */
+    struct mj_lane *lane;   /* borrowed: where it runs; NULL: here */
     bool paused, drop_main;
     bool pause_next, drop_next; /* what the two will be from the next event on */
 };
@@ -23,6 +24,8 @@ struct mj__member {
 struct mj__root {
     struct mj_node *node; /* borrowed */
     size_t member;        /* whose it is */
+    unsigned number;      /* its place among the from nodes of its graph */
+    uint64_t sources;     /* a reader's: streams that this router sees, not those within its lane */
     bool reads_record;    /* it or what it leads to looks into the record */
 };
 
@@ -33,16 +36,19 @@ struct mj__plan {
     size_t flow_count;
     size_t words;             /* of the bitmaps over flows */
     uint64_t *live;           /* owned bitmap: flows of members that are not paused */
+    uint64_t *here;           /* owned bitmap: flows of members without a lane of their own */
     uint64_t *sound;          /* owned bitmap: flows that want the record checked */
     struct mj__root *readers; /* owned, in the order they run */
     size_t reader_count;
     struct mj_decision *decision; /* owned */
-    bool main_drawn;              /* some script works on main … */
-    bool main_sound;              /* … and wants the record checked */
+    bool has_lanes;
+    bool main_drawn; /* some script works on main … */
+    bool main_sound; /* … and wants the record checked */
 };
 
 /* Compiles `members` (taken, also on an error) into *out. 0, or what mj_streams_add() says, or
- * MJ_EINVAL when streams feed each other in a circle; then a sentence is appended to `error`. */
+ * MJ_EINVAL when streams feed each other in a circle, or a script in a lane of its own takes part
+ * in main or shares a stream; then a sentence is appended to `error`. */
 int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count,
                   struct mj_streams *streams, struct mj_buf *error);
 void mj__plan_deinit(struct mj__plan *p);

@@ -1,18 +1,16 @@
 #include "flow/router.h"
 
-#include <stdio.h>
 #include <time.h>
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
-#include "event/jetstream.h"
-#include "event/kept.h"
+#include "flow/exit.h"
+#include "flow/internal.h"
 #include "flow/operator.h"
 #include "flow/plan.h"
 
-#define TIMED_ONE_IN    64  /* events of a node that runs in C */
-#define OPS_COLLECTIONS 500 /* the first so many have series of their own, the rest shares one */
+#define LANE_PATIENCE_US 5000000 /* for a lane whose script moves to lane 0 */
+#define TIMED_ONE_IN     64      /* events of a node that runs in C */
+#define OPS_COLLECTIONS  500 /* the first so many have series of their own, the rest shares one */
 
 /* One version of the event on its way out. */
 struct output {
@@ -22,24 +20,19 @@ struct output {
 };
 
 struct mj_router {
-    struct mj_journal *journal; /* borrowed, may be NULL */
+    struct mj__exit exit;
     struct mj_streams *streams; /* borrowed, may be NULL */
     struct mj_decoder *decoder;
-    struct mj_buf json;
 
     struct mj__plan plan;
-    bool pauses_changed; /* mj_router_pause() has asked for something */
+    bool pauses_changed;    /* mj_router_pause() has asked for something */
+    struct mj_lane **lanes; /* owned array of borrowed ones, oldest first, also swapped out */
+    size_t lane_count;
 
     struct output *outputs; /* owned, reused per event */
     size_t output_count, output_cap;
     struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
     size_t copy_count, copy_cap;
-    bool printed, silent; /* silent: nothing on stdout */
-    mj_output_fn on_output;
-    void *on_output_ctx;          /* borrowed: its own */
-    int64_t (*now_us)(void *ctx); /* NULL: the journal's, or the system's */
-    void *now_ctx;                /* borrowed: its own */
-    int64_t last_time_us;         /* given out; only where the journal does not */
 
     struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
     struct mj_metric *events;
@@ -75,7 +68,7 @@ struct mj_router *mj_router_new(struct mj_journal *journal)
     static const char *const names[] = {"unknown", "commit", "sync", "identity",
                                         "account", "info",   "error"};
     struct mj_router *r = mj_calloc(1, sizeof *r);
-    r->journal = journal;
+    r->exit.journal = journal;
     r->decoder = mj_decoder_new();
     mj_decoder_on_drop(r->decoder, on_drop, r);
     for (int i = 0; i < MJ_FRAME_TYPE_COUNT; i++)
@@ -91,9 +84,10 @@ void mj_router_free(struct mj_router *r)
         return;
     mj_decoder_free(r->decoder);
     mj__plan_deinit(&r->plan);
-    mj_buf_deinit(&r->json);
+    mj__exit_deinit(&r->exit);
     free(r->outputs);
     free(r->copies);
+    free(r->lanes);
     free(r);
 }
 
@@ -104,16 +98,16 @@ void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
 
 void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
 {
-    r->on_output = fn;
-    r->on_output_ctx = ctx;
+    r->exit.watch = fn;
+    r->exit.watch_ctx = ctx;
 }
 
-void mj_router_set_stdout(struct mj_router *r, bool on) { r->silent = !on; }
+void mj_router_set_stdout(struct mj_router *r, bool on) { r->exit.silent = !on; }
 
 void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void *ctx)
 {
-    r->now_us = now_us;
-    r->now_ctx = ctx;
+    r->exit.now_us = now_us;
+    r->exit.now_ctx = ctx;
 }
 
 static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
@@ -124,8 +118,7 @@ static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
     return i;
 }
 
-/* What nodes of the same name have seen goes over to the new graph. */
-static void adopt(struct mj_graph *graph, const struct mj_graph *old)
+void mj__graph_adopt(struct mj_graph *graph, const struct mj_graph *old)
 {
     for (size_t i = 0; i < graph->count; i++)
         for (size_t k = 0; graph->nodes[i]->op && k < old->count; k++)
@@ -133,20 +126,42 @@ static void adopt(struct mj_graph *graph, const struct mj_graph *old)
                 mj__operator_adopt(graph->nodes[i]->op, old->nodes[k]->op);
 }
 
-int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
-                   struct mj_buf *error)
+/* The graph is in the plan: it takes over from the old one. */
+static void take_over(struct mj_router *r, struct mj_graph *old, struct mj_lane *old_lane,
+                      struct mj_graph *graph, struct mj_lane *lane)
+{
+    if (old_lane)
+        mj__lane_close(old_lane);
+    if (lane) {
+        r->lanes = mj_realloc(r->lanes, (r->lane_count + 1) * sizeof lane);
+        r->lanes[r->lane_count++] = lane;
+        if (old && !old_lane)
+            mj__graph_adopt(graph, old);
+        mj__lane_start(lane, r, old_lane, old_lane ? old : NULL);
+        return;
+    }
+    mj_graph_ready(graph);
+    if (old_lane) /* rare: the script moves to lane 0, which then must wait for it */
+        mj__lane_finish(old_lane, LANE_PATIENCE_US);
+    if (old)
+        mj__graph_adopt(graph, old);
+}
+
+int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
+                    struct mj_lane *lane, struct mj_buf *error)
 {
     size_t n = r->plan.member_count, at = old ? member_of(r, old) : n;
     if (old && at == n) {
         mj_buf_printf(error, "%s: no such script is running", old->script);
         return MJ_ENOENT;
     }
+    struct mj_lane *old_lane = old ? r->plan.members[at].lane : NULL;
     struct mj__member *members = mj_alloc((n + 1) * sizeof *members);
     struct mj__plan plan;
     if (n)
         memcpy(members, r->plan.members, n * sizeof *members);
     if (graph)
-        members[at] = (struct mj__member){.graph = graph};
+        members[at] = (struct mj__member){.graph = graph, .lane = lane};
     else if (old)
         memmove(members + at, members + at + 1, (n - at - 1) * sizeof *members);
     n += (graph != NULL) - (old != NULL);
@@ -156,10 +171,33 @@ int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *g
     mj__plan_deinit(&r->plan);
     r->plan = plan;
     if (graph)
-        mj_graph_ready(graph);
-    if (graph && old)
-        adopt(graph, old);
+        take_over(r, old, old_lane, graph, lane);
+    else if (old_lane)
+        mj__lane_close(old_lane);
     return 0;
+}
+
+int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
+                   struct mj_buf *error)
+{
+    return mj__router_swap(r, old, graph, NULL, error);
+}
+
+void mj__router_forget(struct mj_router *r, struct mj_lane *lane)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < r->lane_count; i++) {
+        if (r->lanes[i] == lane)
+            continue;
+        mj__lane_let_go(r->lanes[i], lane);
+        r->lanes[kept++] = r->lanes[i];
+    }
+    r->lane_count = kept;
+}
+
+struct mj_graph *mj__router_graph(struct mj_router *r)
+{
+    return r->plan.member_count == 1 ? r->plan.members[0].graph : NULL;
 }
 
 int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error)
@@ -256,7 +294,9 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
-    return NULL;
+    /* What had no room for its copy does not keep main from going on. */
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    return copies ? ev : NULL;
 }
 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
@@ -315,12 +355,12 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
 {
     for (size_t i = 0; i < r->plan.reader_count; i++) {
         const struct mj__root *reader = &r->plan.readers[i];
-        if (r->plan.members[reader->member].paused)
+        if (r->plan.members[reader->member].paused || r->plan.members[reader->member].lane)
             continue;
         bool again = false;
         /* Nothing behind it feeds what it reads, so what is added meanwhile is not for it. */
         for (size_t o = 0, n = r->output_count; o < n; o++) {
-            if (!(r->outputs[o].streams & reader->node->source_bits))
+            if (!(r->outputs[o].streams & reader->sources))
                 continue;
             if (again)
                 copy_outputs(r, came);
@@ -330,42 +370,14 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
     }
 }
 
-static int64_t next_time(struct mj_router *r)
-{
-    if (MJ_LIKELY(r->journal && !r->now_us))
-        return mj_journal_next_time(r->journal);
-    int64_t now = r->now_us ? r->now_us(r->now_ctx) : mj_now_us();
-    r->last_time_us = now > r->last_time_us ? now : r->last_time_us + 1;
-    return r->last_time_us;
-}
-
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
                 uint64_t streams, unsigned prints)
 {
-    r->json.len = 0;
-    int err = mj_jetstream_encode(ev, NULL, &r->json);
-    if (err) {
-        count_drop(r, err, "operation");
-        return 0;
-    }
-    if (MJ_UNLIKELY(r->on_output != NULL))
-        r->on_output(r->on_output_ctx, ev, mj_buf_span(&r->json), streams, prints);
-    for (; prints && !r->silent; prints--) {
-        fwrite(r->json.ptr, 1, r->json.len, stdout);
-        fputc('\n', stdout);
-        r->printed = true;
-    }
-    if (!streams || !r->journal)
-        return 0;
-    struct mj_append entry = {
-        .time_us = ev->time_us,
-        .did_hash = mj_hash(ev->did),
-        .streams = streams,
-        .collection = collection,
-        .kind = (uint8_t)ev->kind,
-        .op = (uint8_t)ev->op,
-    };
-    return mj_journal_append(r->journal, &entry, mj_buf_span(&r->json));
+    int dropped;
+    int err = mj__exit_emit(&r->exit, ev, collection, streams, prints, &dropped);
+    if (MJ_UNLIKELY(dropped))
+        count_drop(r, dropped, "operation");
+    return err;
 }
 
 /* A record must be sound before a script may look into it. */
@@ -380,6 +392,51 @@ static bool check_record(struct mj_router *r, struct mj_event *ev)
     return ev->record_checked;
 }
 
+/* Queues the event, and versions of it in streams, for lanes whose roots want them. `hits` NULL:
+ * only readers may. */
+static void push_to_lanes(struct mj_router *r, const struct mj_event *came, const uint64_t *hits)
+{
+    const struct mj__plan *p = &r->plan;
+    bool came_in_stream = false;
+    for (size_t o = 0; o <= r->output_count; o++) {
+        /* The last round is for the event as it came, unless a stream had it. */
+        const struct mj_event *ev = o < r->output_count ? r->outputs[o].ev : came;
+        uint64_t streams = o < r->output_count ? r->outputs[o].streams : 0;
+        struct mj_kept *kept = NULL;
+        if (o == r->output_count && came_in_stream)
+            break;
+        came_in_stream |= ev == came;
+        for (size_t i = 0; streams && i < p->reader_count; i++) {
+            const struct mj__member *m = &p->members[p->readers[i].member];
+            if (m->lane && !m->paused && (p->readers[i].sources & streams))
+                mj__lane_mark(m->lane, p->readers[i].number);
+        }
+        for (size_t w = 0; hits && ev == came && w < p->words; w++)
+            for (uint64_t bits = hits[w] & p->live[w] & ~p->here[w]; bits; bits &= bits - 1) {
+                const struct mj__root *f = &p->flows[w * 64 + (size_t)__builtin_ctzll(bits)];
+                mj__lane_mark(p->members[f->member].lane, f->number);
+            }
+        for (size_t m = 0; m < p->member_count; m++)
+            if (p->members[m].lane)
+                mj__lane_push(p->members[m].lane, ev, &kept);
+        mj_kept_unref(kept);
+    }
+}
+
+/* After all outputs are done with: waiting appends what lanes have made. */
+static void settle_lanes(struct mj_router *r)
+{
+    for (size_t m = 0; m < r->plan.member_count; m++)
+        if (r->plan.members[m].lane)
+            mj__lane_settle(r->plan.members[m].lane);
+}
+
+static void drop_copies(struct mj_router *r)
+{
+    while (MJ_UNLIKELY(r->copy_count))
+        mj_kept_unref(r->copies[--r->copy_count]);
+}
+
 /* Hands on what the flows have left. */
 static int emit_outputs(struct mj_router *r, uint32_t collection)
 {
@@ -391,7 +448,7 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
         const struct mj_event *out = o->ev;
         if (appended) {
             later = *out;
-            later.time_us = next_time(r);
+            later.time_us = mj__exit_time(&r->exit);
             out = &later;
         }
         int err = emit(r, out, collection, o->streams, o->prints);
@@ -423,14 +480,63 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     else
         output_of(r, ev)->streams = UINT64_C(1) << MJ_STREAM_MAIN;
     for (size_t w = 0; w < plan->words; w++)
-        for (uint64_t bits = hits[w] & plan->live[w]; bits; bits &= bits - 1)
+        for (uint64_t bits = hits[w] & plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
             run_flow(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node, ev);
     if (plan->reader_count)
         run_readers(r, ev);
     int err = emit_outputs(r, collection);
-    while (MJ_UNLIKELY(r->copy_count))
-        mj_kept_unref(r->copies[--r->copy_count]);
+    if (MJ_UNLIKELY(plan->has_lanes))
+        push_to_lanes(r, ev, hits);
+    drop_copies(r);
+    if (MJ_UNLIKELY(plan->has_lanes))
+        settle_lanes(r);
     return err;
+}
+
+int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t streams,
+                      unsigned prints)
+{
+    struct mj_event now = *ev;
+    now.time_us = mj__exit_time(&r->exit);
+    r->output_count = 0;
+    mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
+    *output_of(r, &now) = (struct output){&now, streams, prints};
+    if (r->plan.reader_count)
+        run_readers(r, &now);
+    int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);
+    if (r->plan.has_lanes)
+        push_to_lanes(r, &now, NULL);
+    drop_copies(r);
+    if (r->plan.has_lanes)
+        settle_lanes(r);
+    return err;
+}
+
+void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64_t *roots,
+                    mj__result_fn fn, void *ctx)
+{
+    const struct mj_graph *g = mj__router_graph(r);
+    unsigned number = 0;
+    if (r->pauses_changed) {
+        mj__plan_apply_pauses(&r->plan);
+        r->pauses_changed = false;
+    }
+    r->output_count = 0;
+    /* Another event may have lain at this address. */
+    mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
+    if (r->plan.members[0].paused)
+        return;
+    for (size_t i = 0; i < g->count; i++) {
+        if (g->nodes[i]->type != MJ_NODE_FROM)
+            continue;
+        if (roots[number / 64] >> (number % 64) & 1)
+            run_flow(r, g->nodes[i], ev);
+        number++;
+    }
+    run_readers(r, ev);
+    for (size_t i = 0; i < r->output_count; i++)
+        fn(ctx, r->outputs[i].ev, r->outputs[i].streams, r->outputs[i].prints);
+    drop_copies(r);
 }
 
 /* v1's name, with a bound it did not have: anybody can invent collections. */
@@ -453,7 +559,7 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
     uint32_t collection = ev->collection.len ? mj_collection_id(ev->collection) : 0;
     if (collection)
         count_op(r, ev, collection);
-    ev->time_us = next_time(r);
+    ev->time_us = mj__exit_time(&r->exit);
     bump(r->events, 1);
     if (MJ_LIKELY(!r->plan.member_count))
         return emit(r, ev, collection, UINT64_C(1) << MJ_STREAM_MAIN, 0);
@@ -473,8 +579,9 @@ int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *
 
 int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
 {
-    if (r->printed)
-        fflush(stdout);
-    r->printed = false;
-    return r->journal ? mj_journal_publish(r->journal, source, upstream_seq) : 0;
+    for (size_t i = 0; i < r->lane_count; i++) {
+        mj__lane_hand_over(r->lanes[i]);
+        mj__lane_collect(r->lanes[i]);
+    }
+    return mj__exit_flush(&r->exit, source, upstream_seq);
 }

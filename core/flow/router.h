@@ -1,5 +1,6 @@
 /* The router: takes frames from the sources, decodes them, lets every script's flows see each
- * event, and appends what is left to the journal. One router, one thread; it never blocks.
+ * event, and appends what is left to the journal. One router, one thread; it never blocks, but for
+ * a lane that asks for it (flow/lane.h).
  *
  *   frame ─▶ decode ─▶ event ─▶ match ─▶ flows (Lua) ─▶ main and named streams ─▶ journal
  *                                                         └▶ flows that read streams ─▶ …
@@ -68,6 +69,7 @@ int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *
 /* Routes one event that did not come in a frame of ours. time_us is assigned here. 0, or what the
  * journal said; drops are counted. */
 int mj_router_event(struct mj_router *r, struct mj_event *ev);
-/* Publishes what was appended: once per batch of frames, never per event. `source` (of
+/* Exchanges events and results with lanes, and publishes what was appended: once per batch of
+ * frames, never per event. `source` (of
  * mj_journal_source(); -1 for none) is done up to `upstream_seq` with it. 0 or MJ_EIO (said). */
 int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq);

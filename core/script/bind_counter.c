@@ -1,14 +1,18 @@
-/* jet.counter: a family of counters among the program's metrics, moonjet_script_NAME. Label values
- * come from records, so a counter has room for so many combinations and counts the rest as one. */
+/* jet.counter and jet.gauge: families among the program's metrics, moonjet_script_NAME. Label
+ * values come from records, so each has room for so many combinations and counts the rest as one.
+ */
+#include <math.h>
 #include <stdio.h>
 
 #include "base/err.h"
 #include "script/bind.h"
+#include "script/made.h"
 
 #define LABELS_MAX 8
 #define SERIES_MAX 1000
 
 struct counter {
+    bool gauge;
     char family[96];
     char script[128]; /* as a label value */
     int labels;
@@ -24,24 +28,25 @@ static bool is_name(const char *s, size_t max)
            strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == len;
 }
 
-static struct counter *check_counter(lua_State *L)
+static struct counter *check_counter(lua_State *L, enum mj_slot slot, const char *what)
 {
     struct counter *c = NULL;
     if (lua_getmetatable(L, 1)) {
-        mj_vm_push_slot(L, MJ_SLOT_COUNTER);
+        mj_vm_push_slot(L, slot);
         if (lua_rawequal(L, -1, -2))
             c = lua_touserdata(L, 1);
         lua_pop(L, 2);
     }
     if (!c)
-        luaL_error(L, "call it with a colon: counter:inc(…)");
+        luaL_error(L, "call it with a colon: %s(…)", what);
     return c;
 }
 
 static struct mj_metric *find_metric(const struct counter *c, const char *labels)
 {
-    return mj_metric(c->family, MJ_COUNTER, "Counted by scripts.", "script=\"%s\"%s", c->script,
-                     labels);
+    return mj_metric(c->family, c->gauge ? MJ_GAUGE_REAL : MJ_COUNTER,
+                     c->gauge ? "Told by scripts." : "Counted by scripts.", "script=\"%s\"%s",
+                     c->script, labels);
 }
 
 /* The series of the label values at 2…, made on first use. */
@@ -65,19 +70,14 @@ static struct mj_metric *make_series(lua_State *L, struct counter *c)
     return find_metric(c, labels);
 }
 
-/* counter:inc(value, …, n) */
-static int counter_inc(lua_State *L)
+/* The series of the label values at 2…; what is behind them is gone then. */
+static struct mj_metric *find_series(lua_State *L, struct counter *c)
 {
-    struct counter *c = check_counter(L);
     for (int i = 0; i < c->labels; i++) {
         int type = lua_type(L, i + 2);
         if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TNIL && type != LUA_TNONE)
-            return luaL_error(L, "label '%s' wants a text, not %s", c->names[i],
-                              luaL_typename(L, i + 2));
+            luaL_error(L, "label '%s' wants a text, not %s", c->names[i], luaL_typename(L, i + 2));
     }
-    lua_Number n = luaL_optnumber(L, c->labels + 2, 1);
-    if (!(n >= 0 && n < 1e15))
-        return luaL_error(L, "a counter only goes up");
     lua_settop(L, c->labels + 1);
     lua_getfenv(L, 1);
     int cache = lua_gettop(L);
@@ -108,27 +108,65 @@ static int counter_inc(lua_State *L)
             lua_rawset(L, cache);
         }
     }
-    mj_metric_add(m, (int64_t)n);
+    return m;
+}
+
+/* counter:inc(value, …, n) */
+static int counter_inc(lua_State *L)
+{
+    struct counter *c = check_counter(L, MJ_SLOT_COUNTER, "counter:inc");
+    lua_Number n = luaL_optnumber(L, c->labels + 2, 1);
+    if (!(n >= 0 && n < 1e15))
+        return luaL_error(L, "a counter only goes up");
+    mj_metric_add(find_series(L, c), (int64_t)n);
     return 0;
 }
 
-/* jet.counter(name, labels) */
-static int jet_counter(lua_State *L)
+/* gauge:set(value, …, n) */
+static int gauge_set(lua_State *L)
 {
-    mj_need_declare(L, "jet.counter");
+    struct counter *c = check_counter(L, MJ_SLOT_GAUGE, "gauge:set");
+    lua_Number n = luaL_checknumber(L, c->labels + 2);
+    if (isnan(n))
+        return luaL_error(L, "a gauge wants a number, not NaN");
+    mj_metric_set_real(find_series(L, c), n);
+    return 0;
+}
+
+/* gauge:add(value, …, n). A series is one script's, and so one thread's. */
+static int gauge_add(lua_State *L)
+{
+    struct counter *c = check_counter(L, MJ_SLOT_GAUGE, "gauge:add");
+    lua_Number n = luaL_optnumber(L, c->labels + 2, 1);
+    struct mj_metric *m = find_series(L, c);
+    lua_Number sum = mj_metric_get_real(m) + n;
+    if (isnan(sum))
+        return luaL_error(L, "a gauge wants a number, not NaN");
+    mj_metric_set_real(m, sum);
+    return 0;
+}
+
+static int declare(lua_State *L, bool gauge)
+{
+    const char *kind = gauge ? "gauge" : "counter";
+    mj_need_declare(L, gauge ? "jet.gauge" : "jet.counter");
     const char *name = luaL_checkstring(L, 1);
     if (!is_name(name, 64))
-        return luaL_error(L, "'%s' cannot name a counter: letters, digits and '_'", name);
+        return luaL_error(L, "'%s' cannot name a %s: letters, digits and '_'", name, kind);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
         labels = (int)lua_objlen(L, 2);
         if (labels > LABELS_MAX)
-            return luaL_error(L, "a counter has at most %d labels", LABELS_MAX);
+            return luaL_error(L, "a %s has at most %d labels", kind, LABELS_MAX);
     }
     struct counter *c = lua_newuserdata(L, sizeof *c);
-    *c = (struct counter){.labels = labels};
+    *c = (struct counter){.gauge = gauge, .labels = labels};
     snprintf(c->family, sizeof c->family, "moonjet_script_%s", name);
+    int type = mj_metric_type(c->family);
+    if (type >= 0 && type != (gauge ? MJ_GAUGE_REAL : MJ_COUNTER))
+        return luaL_error(L, "%s is another kind of metric already; give this %s another name",
+                          c->family, kind);
     mj_metric_label(mj_str(mj_vm_of(L)->graph->script), c->script, sizeof c->script);
     for (int i = 0; i < labels; i++) {
         lua_rawgeti(L, 2, i + 1);
@@ -141,21 +179,39 @@ static int jet_counter(lua_State *L)
     }
     lua_newtable(L);
     lua_setfenv(L, -2);
-    mj_vm_push_slot(L, MJ_SLOT_COUNTER);
+    mj_vm_push_slot(L, gauge ? MJ_SLOT_GAUGE : MJ_SLOT_COUNTER);
     lua_setmetatable(L, -2);
+    mj_made(L, gauge ? "jet.gauge" : "jet.counter", name);
     return 1;
 }
 
+/* jet.counter(name, labels), jet.gauge(name, labels) */
+static int jet_counter(lua_State *L) { return declare(L, false); }
+static int jet_gauge(lua_State *L) { return declare(L, true); }
+
 void mj_bind_counter(lua_State *L)
 {
-    lua_pushcfunction(L, jet_counter);
-    lua_setfield(L, -2, "counter");
-    mj_vm_push_slot(L, MJ_SLOT_COUNTER);
-    lua_newtable(L);
-    lua_pushcfunction(L, counter_inc);
-    lua_setfield(L, -2, "inc");
-    lua_setfield(L, -2, "__index");
-    lua_pushliteral(L, "counter");
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
+    static const struct {
+        enum mj_slot slot;
+        const char *name;
+        lua_CFunction make;
+        luaL_Reg methods[3];
+    } classes[] = {
+        {MJ_SLOT_COUNTER, "counter", jet_counter, {{"inc", counter_inc}}},
+        {MJ_SLOT_GAUGE, "gauge", jet_gauge, {{"set", gauge_set}, {"add", gauge_add}}},
+    };
+    for (size_t i = 0; i < MJ_COUNT(classes); i++) {
+        lua_pushcfunction(L, classes[i].make);
+        lua_setfield(L, -2, classes[i].name);
+        mj_vm_push_slot(L, classes[i].slot);
+        lua_newtable(L);
+        for (const luaL_Reg *m = classes[i].methods; m->name; m++) {
+            lua_pushcfunction(L, m->func);
+            lua_setfield(L, -2, m->name);
+        }
+        lua_setfield(L, -2, "__index");
+        lua_pushstring(L, classes[i].name);
+        lua_setfield(L, -2, "__metatable");
+        lua_pop(L, 1);
+    }
 }

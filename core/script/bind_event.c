@@ -1,5 +1,6 @@
-/* The event as scripts see it: ev.did, ev.text, ev:get "reply.root.uri". One userdata per VM that
- * holds nothing; what it shows is the event of the call in progress. */
+/* The event as scripts see it: ev.did, ev.text, ev:get "reply.root.uri". A call's event is one
+ * userdata per VM that holds nothing; what it shows is the event of the call in progress. A kept
+ * event is a userdata of its own that holds it. */
 #include "atproto/cid.h"
 #include "base/err.h"
 #include "base/options.h"
@@ -36,18 +37,34 @@ bool mj_is_event(lua_State *L, int index)
     return lua_touserdata(L, index) == mj_vm_of(L)->event_ud && lua_type(L, index) == LUA_TUSERDATA;
 }
 
-const struct mj_event *mj_current_event(lua_State *L, struct mj_vm *vm)
+struct mj_subject mj_current_event(lua_State *L, struct mj_vm *vm)
 {
     if (MJ_UNLIKELY(!vm->ev))
         luaL_error(L, "the event is gone: it can be used until the function it was given to "
-                      "returns; copy what you want to keep with ev:table() or ev:json()");
-    return vm->ev;
+                      "returns; ev:keep() makes one that stays");
+    return (struct mj_subject){vm->ev, vm->patch, NULL};
 }
 
-static const struct mj_event *check_event(lua_State *L, struct mj_vm *vm)
+struct handle {
+    struct mj_held *held; /* ref; NULL: the call's */
+};
+
+/* Any event that is not the call's: kept, or one of an earlier call. */
+static struct mj_subject check_other(lua_State *L)
+{
+    if (!mj_made_by(L, 1, MJ_SLOT_KEPT))
+        luaL_error(L, "this needs an event; call it with a colon: ev:name(…)");
+    struct mj_held *held = ((struct handle *)lua_touserdata(L, 1))->held;
+    if (!held)
+        luaL_error(L, "the event is gone: it was given to an earlier call; ev:keep() makes one "
+                      "that stays");
+    return (struct mj_subject){&held->kept->ev, NULL, held};
+}
+
+struct mj_subject mj_check_event(lua_State *L, struct mj_vm *vm)
 {
     if (MJ_UNLIKELY(lua_touserdata(L, 1) != vm->event_ud))
-        luaL_error(L, "this needs an event; call it with a colon: ev:name(…)");
+        return check_other(L);
     return mj_current_event(L, vm);
 }
 
@@ -115,22 +132,27 @@ static void push_cid(lua_State *L, const struct mj_event *ev)
 }
 
 /* A field of the record's top level, if there is a record that has it. */
-static bool top_level(const struct mj_vm *vm, struct mj_span key, struct mj_span *value)
+static bool top_level(const struct mj_subject *of, struct mj_span key, struct mj_span *value)
 {
-    struct mj_span record = mj_current_record(vm);
+    struct mj_span record = mj_subject_record(of);
     return record.len && mj_cbor_map_get(record, key, value) == 0;
 }
 
-static void push_text(lua_State *L, struct mj_vm *vm)
+/* record.text, or an empty span. */
+static struct mj_span text_of(const struct mj_subject *of)
 {
-    struct mj_cbor_head head = {0};
+    struct mj_cbor_head head;
     struct mj_span value;
-    if (top_level(vm, MJ_SPAN("text"), &value)) {
-        struct mj_cbor c = mj_cbor(value);
-        if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT)
-            head.s = mj_span("", 0);
-    }
-    lua_pushlstring(L, head.s.len ? (const char *)head.s.ptr : "", head.s.len);
+    if (!top_level(of, MJ_SPAN("text"), &value))
+        return mj_span("", 0);
+    struct mj_cbor c = mj_cbor(value);
+    return mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT ? head.s : mj_span("", 0);
+}
+
+static void push_text(lua_State *L, const struct mj_subject *of)
+{
+    struct mj_span text = text_of(of);
+    lua_pushlstring(L, text.len ? (const char *)text.ptr : "", text.len);
 }
 
 /* Opens the array at `item`: *c is at its first item. Returns how many there are, 0 for anything
@@ -157,11 +179,11 @@ static void append_texts(lua_State *L, struct mj_span item)
     }
 }
 
-static void push_langs(lua_State *L, struct mj_vm *vm)
+static void push_langs(lua_State *L, const struct mj_subject *of)
 {
     struct mj_span value;
     lua_newtable(L);
-    if (top_level(vm, MJ_SPAN("langs"), &value))
+    if (top_level(of, MJ_SPAN("langs"), &value))
         append_texts(L, value);
     mj_vm_push_slot(L, MJ_SLOT_ARRAY);
     lua_setmetatable(L, -2);
@@ -176,11 +198,24 @@ static void unknown_field(lua_State *L)
                near ? "'?" : "");
 }
 
+static void push_record(lua_State *L, struct mj_vm *vm, const struct mj_subject *of)
+{
+    static const struct mj_path whole = {.count = 0};
+    struct mj_span record = mj_subject_record(of);
+    if (!record.len)
+        lua_pushnil(L);
+    else if (of->held)
+        mj_push_proxy(L, vm, of, record, &whole);
+    else
+        mj_vm_push_slot(L, MJ_SLOT_RECORD);
+}
+
 /* ev.name: upvalue 1 maps names to field numbers or methods. */
 static int event_index(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    const struct mj_event *ev = check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
+    const struct mj_event *ev = of.ev;
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
@@ -223,16 +258,13 @@ static int event_index(lua_State *L)
         push_uri(L, vm, ev);
         break;
     case F_LANGS:
-        push_langs(L, vm);
+        push_langs(L, &of);
         break;
     case F_RECORD:
-        if (mj_current_record(vm).len)
-            mj_vm_push_slot(L, MJ_SLOT_RECORD);
-        else
-            lua_pushnil(L);
+        push_record(L, vm, &of);
         break;
     case F_TEXT:
-        push_text(L, vm);
+        push_text(L, &of);
         break;
     case F_ACTIVE:
         if (ev->kind == MJ_KIND_ACCOUNT)
@@ -256,14 +288,14 @@ static int event_index(lua_State *L)
 static int event_newindex(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     if (strcmp(key, "record") == 0) {
         struct mj_path whole = {.count = 0};
-        mj_edit(L, vm, &whole, 3);
+        mj_edit(L, vm, &of, &whole, 3);
         return 0;
     }
-    if (!vm->patch)
+    if (!of.patch)
         return luaL_error(L, "events cannot be changed here; edit the draft in a :map");
     if (strcmp(key, "text") == 0 || strcmp(key, "langs") == 0)
         return luaL_error(L, "write draft.record.%s = …", key);
@@ -282,9 +314,10 @@ static void check_path(lua_State *L, int index, struct mj_path *path)
 
 /* Finds the path in the record. A last step $link or $bytes is taken as the link's or bytes' own
  * text: *tag tells. */
-static bool find(const struct mj_vm *vm, struct mj_path *path, struct mj_span *value, bool *tag)
+static bool find(const struct mj_subject *of, struct mj_path *path, struct mj_span *value,
+                 bool *tag)
 {
-    struct mj_span record = mj_current_record(vm);
+    struct mj_span record = mj_subject_record(of);
     *tag = false;
     if (!record.len)
         return false;
@@ -311,13 +344,13 @@ static int event_get(lua_State *L)
     struct mj_path path;
     struct mj_span value;
     bool tag;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     check_path(L, 2, &path);
-    if (!find(vm, &path, &value, &tag)) {
+    if (!find(&of, &path, &value, &tag)) {
         lua_settop(L, 3);
         return 1;
     }
-    mj_push_value(L, vm, value, &path);
+    mj_push_value(L, vm, &of, value, &path);
     if (tag) {
         lua_pushnil(L);
         lua_next(L, -2);
@@ -332,9 +365,9 @@ static int event_has(lua_State *L)
     struct mj_path path;
     struct mj_span value;
     bool tag;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     check_path(L, 2, &path);
-    lua_pushboolean(L, find(vm, &path, &value, &tag));
+    lua_pushboolean(L, find(&of, &path, &value, &tag));
     return 1;
 }
 
@@ -345,11 +378,11 @@ static int event_each(lua_State *L)
     struct mj_path path;
     struct mj_span value;
     bool tag;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     check_path(L, 2, &path);
-    if (!find(vm, &path, &value, &tag))
+    if (!find(&of, &path, &value, &tag))
         value = mj_span(NULL, 0);
-    return mj_push_each(L, vm, value, &path);
+    return mj_push_each(L, vm, &of, value, &path);
 }
 
 /* ev:table(path) */
@@ -359,10 +392,10 @@ static int event_table(lua_State *L)
     struct mj_path path = {.count = 0};
     struct mj_span value;
     bool tag;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     if (!lua_isnoneornil(L, 2))
         check_path(L, 2, &path);
-    if (find(vm, &path, &value, &tag) && !tag)
+    if (find(&of, &path, &value, &tag) && !tag)
         mj_push_table(L, vm, value);
     else
         lua_pushnil(L);
@@ -376,9 +409,9 @@ static int event_int64(lua_State *L)
     struct mj_path path;
     struct mj_span value;
     bool tag;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     check_path(L, 2, &path);
-    if (find(vm, &path, &value, &tag)) {
+    if (find(&of, &path, &value, &tag)) {
         struct mj_cbor c = mj_cbor(value);
         struct mj_cbor_head head;
         if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_INT) {
@@ -394,9 +427,9 @@ static int event_int64(lua_State *L)
 static int event_json(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    const struct mj_event *ev = check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     vm->scratch.len = 0;
-    int err = mj_jetstream_encode(ev, vm->patch, &vm->scratch);
+    int err = mj_jetstream_encode(of.ev, of.patch, &vm->scratch);
     if (err)
         return luaL_error(L, "the event cannot be written as JSON: %s", mj_strerror(err));
     lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
@@ -424,11 +457,11 @@ static bool text_at(struct mj_span map, struct mj_span key, struct mj_span *text
     return true;
 }
 
-static void append_features(lua_State *L, const struct mj_vm *vm, struct mj_span type,
+static void append_features(lua_State *L, const struct mj_subject *of, struct mj_span type,
                             struct mj_span key)
 {
     struct mj_span facets, features, text;
-    if (!top_level(vm, MJ_SPAN("facets"), &facets))
+    if (!top_level(of, MJ_SPAN("facets"), &facets))
         return;
     int found = 0;
     struct mj_cbor facet, feature;
@@ -458,10 +491,10 @@ static int push_features(lua_State *L, struct mj_span type, struct mj_span key, 
 {
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_span value;
-    check_event(L, vm);
+    struct mj_subject of = mj_check_event(L, vm);
     lua_newtable(L);
-    append_features(L, vm, type, key);
-    if (tags && top_level(vm, MJ_SPAN("tags"), &value))
+    append_features(L, &of, type, key);
+    if (tags && top_level(&of, MJ_SPAN("tags"), &value))
         append_texts(L, value);
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, next_of_list, 2);
@@ -487,35 +520,28 @@ static int event_tags(lua_State *L)
 static int event_contains(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    struct mj_span value, text = {NULL, 0};
-    struct mj_cbor_head head;
-    check_event(L, vm);
-    if (top_level(vm, MJ_SPAN("text"), &value)) {
-        struct mj_cbor c = mj_cbor(value);
-        if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT)
-            text = head.s;
-    }
-    return mj_push_contained(L, 2, text);
+    struct mj_subject of = mj_check_event(L, vm);
+    return mj_push_contained(L, 2, text_of(&of));
 }
 
-static void need_draft(lua_State *L, const char *what)
+static struct mj_subject need_draft(lua_State *L, const char *what)
 {
-    struct mj_vm *vm = mj_vm_of(L);
-    check_event(L, vm);
-    if (!vm->patch)
+    struct mj_subject of = mj_check_event(L, mj_vm_of(L));
+    if (!of.patch)
         luaL_error(L, "%s edits a draft: use it in a :map", what);
+    return of;
 }
 
 /* draft:set(path, value) */
 static int event_set(lua_State *L)
 {
     struct mj_path path;
-    need_draft(L, "set");
+    struct mj_subject of = need_draft(L, "set");
     check_path(L, 2, &path);
     luaL_checkany(L, 3);
     if (lua_isnil(L, 3))
         return luaL_error(L, "set wants a value; a null is jet.null, draft:unset removes");
-    mj_edit(L, mj_vm_of(L), &path, 3);
+    mj_edit(L, mj_vm_of(L), &of, &path, 3);
     return 0;
 }
 
@@ -523,48 +549,119 @@ static int event_set(lua_State *L)
 static int event_unset(lua_State *L)
 {
     struct mj_path path;
-    need_draft(L, "unset");
+    struct mj_subject of = need_draft(L, "unset");
     check_path(L, 2, &path);
     if (!path.count)
         return luaL_error(L, "the record as a whole cannot be removed; drop the event instead");
     lua_settop(L, 2);
     lua_pushnil(L);
-    mj_edit(L, mj_vm_of(L), &path, 3);
+    mj_edit(L, mj_vm_of(L), &of, &path, 3);
     return 0;
 }
 
 /* draft:keep_cid() */
 static int event_keep_cid(lua_State *L)
 {
-    need_draft(L, "keep_cid");
-    mj_vm_of(L)->patch->keep_cid = true;
+    need_draft(L, "keep_cid").patch->keep_cid = true;
     return 0;
+}
+
+static struct handle *new_handle(lua_State *L)
+{
+    struct handle *h = lua_newuserdata(L, sizeof *h);
+    h->held = NULL;
+    mj_vm_push_slot(L, MJ_SLOT_KEPT);
+    lua_setmetatable(L, -2);
+    return h;
+}
+
+void mj_push_kept(lua_State *L, struct mj_kept *kept)
+{
+    struct handle *h = new_handle(L);
+    h->held = mj_held_new(L, kept);
+}
+
+/* A kept copy of the event. The handle owns it before anything can raise. */
+static void push_copy(lua_State *L, const struct mj_event *ev)
+{
+    struct handle *h = new_handle(L);
+    mj_held_need(L, mj_kept_size_of(ev));
+    struct mj_kept *kept = mj_kept_new(ev);
+    h->held = mj_held_new(L, kept);
+    mj_kept_unref(kept);
+}
+
+/* ev:keep() */
+static int event_keep(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_subject of = mj_check_event(L, vm);
+    struct mj_event edited;
+    if (of.held) {
+        lua_settop(L, 1);
+        return 1;
+    }
+    if (of.patch && mj_patch_changed(of.patch)) {
+        mj_patch_event(of.patch, of.ev, &edited);
+        of.ev = &edited;
+    }
+    push_copy(L, of.ev);
+    return 1;
 }
 
 static int event_tostring(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    if (!vm->ev)
+    const struct handle *h = lua_touserdata(L, 1);
+    const struct mj_event *ev = NULL;
+    if (h == vm->event_ud)
+        ev = vm->ev;
+    else if (mj_made_by(L, 1, MJ_SLOT_KEPT) && h->held)
+        ev = &h->held->kept->ev;
+    if (!ev)
         lua_pushliteral(L, "event (gone)");
-    else if (vm->ev->kind == MJ_KIND_COMMIT)
-        push_uri(L, vm, vm->ev);
+    else if (ev->kind == MJ_KIND_COMMIT)
+        push_uri(L, vm, ev);
     else
-        push_span(L, vm->ev->did);
+        push_span(L, ev->did);
     return 1;
+}
+
+static int event_gc(lua_State *L)
+{
+    mj_held_unref(((struct handle *)lua_touserdata(L, 1))->held);
+    return 0;
+}
+
+static void set_event(lua_State *L)
+{
+    struct handle *h = new_handle(L);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MJ_SLOT_EVENT);
+    mj_vm_of(L)->event_ud = h;
+}
+
+static int set_handles(lua_State *L)
+{
+    set_event(L);
+    mj_set_record(L);
+    return 0;
+}
+
+void mj_fresh_handles(struct mj_vm *vm)
+{
+    if (lua_cpcall(vm->L, set_handles, NULL))
+        lua_pop(vm->L, 1); /* no memory: the old ones do */
 }
 
 void mj_bind_event(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"get", event_get},           {"has", event_has},
-                                       {"each", event_each},         {"table", event_table},
-                                       {"int64", event_int64},       {"json", event_json},
-                                       {"mentions", event_mentions}, {"links", event_links},
-                                       {"tags", event_tags},         {"contains", event_contains},
-                                       {"set", event_set},           {"unset", event_unset},
-                                       {"keep_cid", event_keep_cid}, {NULL, NULL}};
-    struct mj_vm *vm = mj_vm_of(L);
-    vm->event_ud = lua_newuserdata(L, 1);
-    lua_newtable(L); /* the metatable */
+    static const luaL_Reg methods[] = {
+        {"get", event_get},           {"has", event_has},     {"each", event_each},
+        {"table", event_table},       {"int64", event_int64}, {"json", event_json},
+        {"mentions", event_mentions}, {"links", event_links}, {"tags", event_tags},
+        {"contains", event_contains}, {"set", event_set},     {"unset", event_unset},
+        {"keep_cid", event_keep_cid}, {"keep", event_keep},   {NULL, NULL}};
+    mj_vm_push_slot(L, MJ_SLOT_KEPT); /* the metatable */
     lua_newtable(L);
     luaL_register(L, NULL, methods);
     for (int i = 0; i < F_COUNT; i++) {
@@ -587,8 +684,10 @@ void mj_bind_event(lua_State *L)
     lua_setfield(L, -2, "__newindex");
     lua_pushcfunction(L, event_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pushcfunction(L, event_gc);
+    lua_setfield(L, -2, "__gc");
     lua_pushliteral(L, "event");
     lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
-    lua_rawseti(L, LUA_REGISTRYINDEX, MJ_SLOT_EVENT);
+    lua_pop(L, 1);
+    set_event(L);
 }

@@ -1,6 +1,5 @@
 /* The rest of `jet`, and `host`: the C functions lua/sandbox.lua builds the environment from. */
 #include "atproto/syntax.h"
-#include "base/clock.h"
 #include "base/options.h"
 #include "script/bind.h"
 #include "script/secrets.h"
@@ -13,7 +12,7 @@
 static int jet_now(lua_State *L)
 {
     char text[28];
-    mj_datetime_make(mj_now_us(), text);
+    mj_datetime_make(mj_vm_now_us(mj_vm_of(L)), text);
     lua_pushstring(L, text);
     return 1;
 }
@@ -59,14 +58,12 @@ static int host_memory(lua_State *L)
 void mj_check_stack(lua_State *L)
 {
     const char *here = __builtin_frame_address(0), *start = mj_vm_of(L)->stack;
-    if ((start > here ? start - here : here - start) > STACK_MAX)
-        luaL_error(L, "functions nested too deeply");
-}
-
-static int host_check_stack(lua_State *L)
-{
-    mj_check_stack(L);
-    return 0;
+    if ((start > here ? start - here : here - start) <= STACK_MAX)
+        return;
+    mj_guard_where(L);
+    lua_pushliteral(L, "functions nested too deeply");
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 static int null_tostring(lua_State *L)
@@ -77,15 +74,20 @@ static int null_tostring(lua_State *L)
 
 void mj_bind_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {
-        {"log", host_log},           {"closest", host_closest},         {"memory", host_memory},
-        {"require", mj_lua_require}, {"check_stack", host_check_stack}, {NULL, NULL}};
+    static const luaL_Reg host[] = {{"log", host_log},
+                                    {"closest", host_closest},
+                                    {"memory", host_memory},
+                                    {"require", mj_lua_require},
+                                    {NULL, NULL}};
     static const struct {
         const char *name;
         enum mj_slot slot;
     } tables[] = {{"no", MJ_SLOT_NO},       {"any", MJ_SLOT_ANY},       {"prefix", MJ_SLOT_PREFIX},
                   {"array", MJ_SLOT_ARRAY}, {"object", MJ_SLOT_OBJECT}, {"loaded", MJ_SLOT_LOADED}};
     luaL_register(L, NULL, host);
+    mj_bind_task_host(L);
+    mj_bind_http_host(L);
+    mj_bind_serve_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {
         mj_vm_push_slot(L, tables[i].slot);
         if (tables[i].slot != MJ_SLOT_LOADED) {

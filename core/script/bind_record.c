@@ -7,6 +7,8 @@
 #include "script/bind.h"
 
 struct proxy {
+    struct mj_held
+        *held;           /* ref, of a kept event; then the rest but offset is 0. NULL: the call's */
     uint32_t generation; /* of the call it was made in */
     uint32_t version;    /* of the draft `offset` is right for */
     size_t offset;       /* of the item's first byte in the record */
@@ -18,24 +20,24 @@ struct coded_step {
     uint32_t index, len;
 };
 
-struct mj_span mj_current_record(const struct mj_vm *vm)
+static uint32_t version_of(const struct mj_subject *of)
 {
-    return vm->patch ? vm->patch->record : vm->ev->record;
+    return of->patch ? of->patch->version : 0;
 }
 
-static uint32_t version_of(const struct mj_vm *vm) { return vm->patch ? vm->patch->version : 0; }
-
-void mj_push_proxy(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path)
+void mj_push_proxy(lua_State *L, struct mj_vm *vm, const struct mj_subject *of, struct mj_span item,
+                   const struct mj_path *path)
 {
     size_t size = 0;
-    for (unsigned i = 0; vm->patch && i < path->count; i++)
+    for (unsigned i = 0; of->patch && i < path->count; i++)
         size += sizeof(struct coded_step) + path->steps[i].key.len;
     struct proxy *p = lua_newuserdata(L, sizeof *p + size);
+    p->held = NULL;
     p->generation = vm->generation;
-    p->version = version_of(vm);
-    p->offset = (size_t)(item.ptr - mj_current_record(vm).ptr);
+    p->version = version_of(of);
+    p->offset = (size_t)(item.ptr - mj_subject_record(of).ptr);
     p->steps = 0;
-    if (vm->patch) {
+    if (of->patch) {
         uint8_t *at = p->path;
         for (unsigned i = 0; i < path->count; i++) {
             const struct mj_step *s = &path->steps[i];
@@ -48,8 +50,10 @@ void mj_push_proxy(lua_State *L, struct mj_vm *vm, struct mj_span item, const st
         }
         p->steps = path->count;
     }
-    mj_vm_push_slot(L, MJ_SLOT_PROXY);
+    mj_vm_push_slot(L, of->held ? MJ_SLOT_KEPT_PROXY : MJ_SLOT_PROXY);
     lua_setmetatable(L, -2);
+    if (of->held)
+        p->held = mj_held_ref(of->held);
 }
 
 static struct proxy *to_proxy(lua_State *L, int index)
@@ -58,6 +62,11 @@ static struct proxy *to_proxy(lua_State *L, int index)
         return NULL;
     mj_vm_push_slot(L, MJ_SLOT_PROXY);
     bool same = lua_rawequal(L, -1, -2);
+    if (!same) {
+        lua_pop(L, 1);
+        mj_vm_push_slot(L, MJ_SLOT_KEPT_PROXY);
+        same = lua_rawequal(L, -1, -2);
+    }
     lua_pop(L, 2);
     return same ? lua_touserdata(L, index) : NULL;
 }
@@ -76,43 +85,56 @@ static void path_of(const struct proxy *p, struct mj_path *out)
     }
 }
 
-void mj_proxy_path(lua_State *L, struct mj_vm *vm, int index, struct mj_path *out)
+/* The path of the proxy or record at the index, for drafts. */
+static void proxy_path(lua_State *L, struct mj_vm *vm, int index, struct mj_path *out)
 {
     out->count = 0;
     if (lua_touserdata(L, index) != vm->record_ud)
         path_of(to_proxy(L, index), out);
 }
 
-struct mj_span mj_proxy_span(lua_State *L, struct mj_vm *vm, int index)
+/* As mj_proxy_span(), and whose record it is in. */
+static struct mj_span locate(lua_State *L, struct mj_vm *vm, int index, struct mj_subject *of)
 {
     void *ud = lua_touserdata(L, index);
     if (ud == vm->record_ud) {
-        mj_current_event(L, vm);
-        return mj_current_record(vm);
+        *of = mj_current_event(L, vm);
+        return mj_subject_record(of);
     }
     struct proxy *p = to_proxy(L, index);
     if (!p)
         return mj_span(NULL, 0);
-    mj_current_event(L, vm);
+    if (p->held) {
+        *of = (struct mj_subject){&p->held->kept->ev, NULL, p->held};
+        struct mj_span whole = of->ev->record;
+        return mj_span(whole.ptr + p->offset, whole.len - p->offset);
+    }
+    *of = mj_current_event(L, vm);
     if (p->generation != vm->generation)
         luaL_error(L, "this part of a record belongs to an event that is gone; copy what you want "
-                      "to keep with ev:table()");
-    struct mj_span record = mj_current_record(vm);
-    if (MJ_UNLIKELY(p->version != version_of(vm))) {
+                      "to keep with ev:table(), or use ev:keep()");
+    struct mj_span record = mj_subject_record(of);
+    if (MJ_UNLIKELY(p->version != version_of(of))) {
         struct mj_path path;
         struct mj_span item;
         path_of(p, &path);
         if (mj_path_find(record, &path, &item))
             luaL_error(L, "this part of the record has been removed");
         p->offset = (size_t)(item.ptr - record.ptr);
-        p->version = version_of(vm);
+        p->version = version_of(of);
     }
     return mj_span(record.ptr + p->offset, record.len - p->offset);
 }
 
-static struct mj_span check_proxy(lua_State *L, struct mj_vm *vm, int index)
+struct mj_span mj_proxy_span(lua_State *L, struct mj_vm *vm, int index)
 {
-    struct mj_span item = mj_proxy_span(L, vm, index);
+    struct mj_subject of;
+    return locate(L, vm, index, &of);
+}
+
+static struct mj_span check_proxy(lua_State *L, struct mj_vm *vm, int index, struct mj_subject *of)
+{
+    struct mj_span item = locate(L, vm, index, of);
     if (!item.ptr)
         luaL_error(L, "this is not a part of a record");
     return item;
@@ -139,45 +161,47 @@ static bool to_step(lua_State *L, int index, struct mj_step *out)
 static int proxy_index(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    struct mj_span item = check_proxy(L, vm, 1), value;
+    struct mj_subject of;
+    struct mj_span item = check_proxy(L, vm, 1, &of), value;
     struct mj_step step;
     if (!to_step(L, 2, &step) || mj_path_step(item, &step, &value)) {
         lua_pushnil(L);
         return 1;
     }
     struct mj_path path = {.count = 0};
-    if (vm->patch) {
-        mj_proxy_path(L, vm, 1, &path);
+    if (of.patch) {
+        proxy_path(L, vm, 1, &path);
         if (path.count == MJ_PATH_MAX)
             return luaL_error(L, "the record is nested too deeply to be edited here");
         path.steps[path.count++] = step;
     }
-    mj_push_value(L, vm, value, &path);
+    mj_push_value(L, vm, &of, value, &path);
     return 1;
 }
 
-void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_path *path, int value)
+void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_subject *of,
+             const struct mj_path *path, int value)
 {
     int err;
-    if (!vm->patch)
+    if (!of->patch)
         luaL_error(L, "events cannot be changed here; edit the draft in a :map");
-    if (!vm->ev->record.len)
-        luaL_error(L, "this event has no record to edit (%s %s)", mj_kind_name(vm->ev->kind),
-                   mj_op_name(vm->ev->op));
+    if (!of->ev->record.len)
+        luaL_error(L, "this event has no record to edit (%s %s)", mj_kind_name(of->ev->kind),
+                   mj_op_name(of->ev->op));
     if (!path->count) {
         int type = lua_type(L, value);
         if (type != LUA_TTABLE && type != LUA_TUSERDATA)
             luaL_error(L, "a record must be a map");
     }
     if (lua_isnil(L, value)) {
-        err = mj_patch_unset(vm->patch, path);
+        err = mj_patch_unset(of->patch, path);
     } else {
         struct mj_span item = mj_to_cbor(L, vm, value);
         if (path->count && !mj_utf8_valid(path->steps[path->count - 1].key))
             luaL_error(L, "the key is not valid UTF-8");
         if (!path->count && (item.ptr[0] & 0xe0) != 0xa0)
             luaL_error(L, "a record must be a map");
-        err = mj_patch_set(vm->patch, path, item);
+        err = mj_patch_set(of->patch, path, item);
     }
     if (err == MJ_ENOENT)
         luaL_error(L, "cannot set this: what should hold it is not there");
@@ -192,22 +216,24 @@ static int proxy_newindex(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_path path = {.count = 0};
-    check_proxy(L, vm, 1);
-    if (!vm->patch)
+    struct mj_subject of;
+    check_proxy(L, vm, 1, &of);
+    if (!of.patch)
         return luaL_error(L, "events cannot be changed here; edit the draft in a :map");
-    mj_proxy_path(L, vm, 1, &path);
+    proxy_path(L, vm, 1, &path);
     if (path.count == MJ_PATH_MAX)
         return luaL_error(L, "the record is nested too deeply to be edited here");
     if (!to_step(L, 2, &path.steps[path.count++]))
         return luaL_error(L, "a key is text, or a number from 1 in a list");
-    mj_edit(L, vm, &path, 3);
+    mj_edit(L, vm, &of, &path, 3);
     return 0;
 }
 
 /* #proxy */
 static int proxy_len(lua_State *L)
 {
-    struct mj_cbor c = mj_cbor(check_proxy(L, mj_vm_of(L), 1));
+    struct mj_subject of;
+    struct mj_cbor c = mj_cbor(check_proxy(L, mj_vm_of(L), 1, &of));
     struct mj_cbor_head head;
     bool is_array = mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_ARRAY;
     lua_pushinteger(L, is_array ? (lua_Integer)head.n : 0);
@@ -218,8 +244,9 @@ static int proxy_len(lua_State *L)
 static int proxy_tostring(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
+    struct mj_subject of;
     vm->scratch.len = 0;
-    int err = mj_json_from_cbor(mj_cbor_item(check_proxy(L, vm, 1)), &vm->scratch);
+    int err = mj_json_from_cbor(mj_cbor_item(check_proxy(L, vm, 1, &of)), &vm->scratch);
     if (err)
         return luaL_error(L, "%s", mj_strerror(err));
     lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
@@ -272,13 +299,14 @@ static bool next_item(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     int container = lua_upvalueindex(UP_ITEM);
-    struct mj_span item = check_proxy(L, vm, container);
+    struct mj_subject of;
+    struct mj_span item = check_proxy(L, vm, container, &of);
     struct mj_cbor c = mj_cbor(item), probe = c;
     struct mj_cbor_head head, key;
     uint64_t left;
     if (mj_cbor_next(&probe, &head))
         return false;
-    uint32_t version = version_of(vm);
+    uint32_t version = version_of(&of);
     if ((uint32_t)lua_tonumber(L, lua_upvalueindex(UP_VERSION)) == version) {
         c.p += (size_t)lua_tonumber(L, lua_upvalueindex(UP_OFFSET));
         left = (uint64_t)lua_tonumber(L, lua_upvalueindex(UP_LEFT));
@@ -300,8 +328,8 @@ static bool next_item(lua_State *L)
     }
     lua_pushvalue(L, -1);
     lua_replace(L, lua_upvalueindex(UP_LAST));
-    if (vm->patch) {
-        mj_proxy_path(L, vm, container, &path);
+    if (of.patch) {
+        proxy_path(L, vm, container, &path);
         if (path.count == MJ_PATH_MAX)
             luaL_error(L, "the record is nested too deeply to be edited here");
         path.steps[path.count++] = step;
@@ -314,7 +342,7 @@ static bool next_item(lua_State *L)
     lua_replace(L, lua_upvalueindex(UP_LEFT));
     lua_pushnumber(L, version);
     lua_replace(L, lua_upvalueindex(UP_VERSION));
-    mj_push_value(L, vm, value, &path);
+    mj_push_value(L, vm, &of, value, &path);
     return true;
 }
 
@@ -327,7 +355,8 @@ static int nothing(lua_State *L)
 }
 
 /* Pushes an iterator over the proxy at the top of the stack (popped). */
-static void push_iterator(lua_State *L, struct mj_vm *vm, struct mj_span item, lua_CFunction next)
+static void push_iterator(lua_State *L, const struct mj_subject *of, struct mj_span item,
+                          lua_CFunction next)
 {
     struct mj_cbor c = mj_cbor(item);
     struct mj_cbor_head head = {0};
@@ -338,14 +367,15 @@ static void push_iterator(lua_State *L, struct mj_vm *vm, struct mj_span item, l
         lua_pushnil(L);
     lua_pushnumber(L, (lua_Number)(c.p - item.ptr));
     lua_pushnumber(L, (lua_Number)head.n);
-    lua_pushnumber(L, version_of(vm));
+    lua_pushnumber(L, version_of(of));
     lua_pushcclosure(L, next, UP_COUNT);
 }
 
 static int push_pairs(lua_State *L, bool arrays_only)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    struct mj_span item = mj_proxy_span(L, vm, 1);
+    struct mj_subject of;
+    struct mj_span item = locate(L, vm, 1, &of);
     if (!item.ptr)
         return luaL_error(L, mj_is_event(L, 1) ? "an event is not a table; walk ev.record"
                                                : "this cannot be walked");
@@ -355,23 +385,41 @@ static int push_pairs(lua_State *L, bool arrays_only)
         return 1;
     }
     lua_pushvalue(L, 1);
-    push_iterator(L, vm, item, next_pair);
+    push_iterator(L, &of, item, next_pair);
     return 1;
 }
 
 static int host_pairs(lua_State *L) { return push_pairs(L, false); }
 static int host_ipairs(lua_State *L) { return push_pairs(L, true); }
 
-int mj_push_each(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path)
+int mj_push_each(lua_State *L, struct mj_vm *vm, const struct mj_subject *of, struct mj_span item,
+                 const struct mj_path *path)
 {
     bool is_array = item.len && (item.ptr[0] & 0xe0) == 0x80;
     if (!is_array) {
         lua_pushcfunction(L, nothing);
         return 1;
     }
-    mj_push_proxy(L, vm, item, path);
-    push_iterator(L, vm, item, next_value);
+    mj_push_proxy(L, vm, of, item, path);
+    push_iterator(L, of, item, next_value);
     return 1;
+}
+
+static int proxy_gc(lua_State *L)
+{
+    mj_held_unref(((struct proxy *)lua_touserdata(L, 1))->held);
+    return 0;
+}
+
+void mj_set_record(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct proxy *p = lua_newuserdata(L, sizeof *p);
+    *p = (struct proxy){.held = NULL};
+    mj_vm_push_slot(L, MJ_SLOT_PROXY);
+    lua_setmetatable(L, -2);
+    lua_rawseti(L, LUA_REGISTRYINDEX, MJ_SLOT_RECORD);
+    vm->record_ud = p;
 }
 
 void mj_bind_record(lua_State *L)
@@ -383,15 +431,16 @@ void mj_bind_record(lua_State *L)
                                     {NULL, NULL}};
     static const luaL_Reg host[] = {{"pairs", host_pairs}, {"ipairs", host_ipairs}, {NULL, NULL}};
     luaL_register(L, NULL, host);
-    struct mj_vm *vm = mj_vm_of(L);
-    mj_vm_push_slot(L, MJ_SLOT_PROXY);
-    luaL_register(L, NULL, meta);
-    lua_pushliteral(L, "record");
-    lua_setfield(L, -2, "__metatable");
-    vm->record_ud = lua_newuserdata(L, sizeof(struct proxy));
-    *(struct proxy *)vm->record_ud = (struct proxy){0};
-    lua_pushvalue(L, -2);
-    lua_setmetatable(L, -2);
-    lua_rawseti(L, LUA_REGISTRYINDEX, MJ_SLOT_RECORD);
-    lua_pop(L, 1);
+    for (int kept = 0; kept < 2; kept++) {
+        mj_vm_push_slot(L, kept ? MJ_SLOT_KEPT_PROXY : MJ_SLOT_PROXY);
+        luaL_register(L, NULL, meta);
+        lua_pushliteral(L, "record");
+        lua_setfield(L, -2, "__metatable");
+        if (kept) {
+            lua_pushcfunction(L, proxy_gc);
+            lua_setfield(L, -2, "__gc");
+        }
+        lua_pop(L, 1);
+    }
+    mj_set_record(L);
 }

@@ -18,6 +18,7 @@
 #define GRACE_NS     INT64_C(10000000) /* of CPU, past the deadline */
 #define STUCK_NS     INT64_C(2000000000)
 #define STUCK_CPU_NS INT64_C(1000000000)
+#define SLICE_TICK   1000000 /* ns between looks at the end of a task's slice */
 
 struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */
@@ -33,6 +34,11 @@ struct mj_guard {
         int64_t call;       /* the late one */
         int64_t since, cpu; /* when it was first seen late, by the clock and by its thread's CPU */
     } stuck;                /* the watchdog's, once it is set */
+    bool yielded;           /* the hook has let the task yield */
+    _Atomic int64_t slice_end; /* of the running task; 0 = not a task, or it has yielded */
+    bool (*may_yield)(lua_State *L);
+    timer_t timer; /* of the thread `timer_tid`; 0 = none yet */
+    int timer_tid;
     pthread_t watchdog;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -68,6 +74,14 @@ static bool overdue(struct mj_guard *g)
     return g->stopped || cpu - g->late >= GRACE_NS;
 }
 
+static bool slice_over(struct mj_guard *g)
+{
+    if (!g)
+        return false;
+    int64_t end = atomic_load_explicit(&g->slice_end, memory_order_relaxed);
+    return end && mj_guard_now() >= end;
+}
+
 static void on_hook(lua_State *L, lua_Debug *ar);
 
 static void arm(lua_State *L) { lua_sethook(L, on_hook, LUA_MASKCOUNT, 1); }
@@ -80,9 +94,7 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
-/* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
- * lua/sandbox.lua, which is no place a script's author can look at. */
-static void push_where(lua_State *L)
+void mj_guard_where(lua_State *L)
 {
     lua_Debug at;
     for (int level = 0; lua_getstack(L, level, &at); level++) {
@@ -99,7 +111,7 @@ static void stop_call(lua_State *L)
 {
     current->stopped = true;
     arm(L); /* before raising: pcall in the script must not get away */
-    push_where(L);
+    mj_guard_where(L);
     lua_pushfstring(L, "stopped after %d ms", (int)(current->budget / 1000000));
     lua_concat(L, 2);
     lua_error(L);
@@ -108,10 +120,26 @@ static void stop_call(lua_State *L)
 static void on_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
+    if (slice_over(current) && current->may_yield(L)) {
+        /* First, so that no further tick sets the hook again for whoever runs next. */
+        atomic_store_explicit(&current->slice_end, 0, memory_order_relaxed);
+        current->yielded = true;
+        disarm(L);
+        lua_yield(L, 0);
+    }
     if (overdue(current))
         stop_call(L);
-    /* A signal meant for a call that ended just then. */
+    /* A signal meant for a call that ended just then, or a place where a task cannot yield: the
+     * next tick tries again. */
     disarm(L);
+}
+
+void mj_guard_cancel(struct mj_guard *g)
+{
+    /* A call that ends meanwhile sets 0, which must stay. */
+    int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
+    if (deadline)
+        atomic_compare_exchange_strong(&g->deadline, &deadline, 1);
 }
 
 void mj_guard_check(lua_State *L)
@@ -133,20 +161,26 @@ static void on_signal(int signal)
 {
     (void)signal;
     int saved = errno;
-    if (overdue(current))
+    if (slice_over(current) || overdue(current))
         interrupt(current);
     errno = saved;
 }
 
+/* ThreadSanitizer holds signals back until the thread calls something it intercepts, which an
+ * endless loop does not. Its builds take the risk of setting the hook from the watchdog, which then
+ * looks after slices, too. */
+#ifdef __SANITIZE_THREAD__
+#define THREAD_SANITIZER 1
+#else
+#define THREAD_SANITIZER 0
+#endif
+
 static void send_signal(struct mj_guard *g)
 {
-#ifdef __SANITIZE_THREAD__
-    /* ThreadSanitizer holds signals back until the thread calls something it intercepts, which an
-     * endless loop does not. Its builds take the risk of setting the hook from here. */
-    interrupt(g);
-#else
-    syscall(SYS_tgkill, getpid(), atomic_load_explicit(&g->tid, memory_order_relaxed), SIGURG);
-#endif
+    if (THREAD_SANITIZER)
+        interrupt(g);
+    else
+        syscall(SYS_tgkill, getpid(), atomic_load_explicit(&g->tid, memory_order_relaxed), SIGURG);
 }
 
 /* The CPU time of a thread of this process, by its kernel id: pthread_getcpuclockid()'s answer,
@@ -192,12 +226,14 @@ static void *watch(void *arg)
         int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
-        if (deadline && now >= deadline) {
-            if (MOONJET_LUAJIT_CHECKHOOK)
-                send_signal(g);
+        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g))) &&
+            MOONJET_LUAJIT_CHECKHOOK)
+            send_signal(g);
+        if (deadline && now >= deadline)
             look_for_stuck(g, calls, now);
-        }
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
+        if (THREAD_SANITIZER)
+            until = now + SLICE_TICK;
         seen = calls;
         struct timespec t = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
         pthread_cond_timedwait(&g->wake, &g->lock, &t);
@@ -241,6 +277,8 @@ void mj_guard_free(struct mj_guard *g)
     pthread_join(g->watchdog, NULL);
     pthread_cond_destroy(&g->wake);
     pthread_mutex_destroy(&g->lock);
+    if (g->timer_tid)
+        timer_delete(g->timer);
     if (current == g)
         current = NULL;
     free(g);
@@ -253,14 +291,20 @@ void mj_guard_setup(lua_State *L)
     disarm(L);
 }
 
-void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t budget_ns)
+static int thread_id(void)
 {
     static _Thread_local int tid;
     if (MJ_UNLIKELY(!tid))
         tid = (int)syscall(SYS_gettid);
+    return tid;
+}
+
+void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t budget_ns)
+{
+    int tid = thread_id();
     atomic_store_explicit(&g->L, L, memory_order_relaxed);
     g->budget = budget_ns;
-    g->stopped = false;
+    g->stopped = g->yielded = false;
     g->late = 0;
     current = g;
     atomic_store_explicit(&g->tid, tid, memory_order_relaxed);
@@ -268,8 +312,36 @@ void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t bu
     atomic_store_explicit(&g->deadline, now_ns + budget_ns, memory_order_release);
 }
 
+void mj_guard_slice(struct mj_guard *g, int64_t slice_ns, bool (*may_yield)(lua_State *L))
+{
+    g->may_yield = may_yield;
+    atomic_store_explicit(&g->slice_end, mj_guard_now() + slice_ns, memory_order_relaxed);
+}
+
+void mj_guard_tick(struct mj_guard *g, bool on)
+{
+    if (!MOONJET_LUAJIT_CHECKHOOK || THREAD_SANITIZER)
+        return; /* the permanent hook, or the watchdog, looks */
+    int tid = thread_id();
+    if (g->timer_tid != tid) {
+        if (g->timer_tid)
+            timer_delete(g->timer);
+        struct sigevent to = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGURG};
+        to._sigev_un._tid = tid;
+        /* Without a timer slices end where the watchdog looks, only later. */
+        g->timer_tid = timer_create(CLOCK_MONOTONIC, &to, &g->timer) == 0 ? tid : 0;
+    }
+    struct itimerspec every = {.it_interval = {.tv_nsec = on ? SLICE_TICK : 0},
+                               .it_value = {.tv_nsec = on ? SLICE_TICK : 0}};
+    if (g->timer_tid)
+        timer_settime(g->timer, 0, &every, NULL);
+}
+
+bool mj_guard_yielded(const struct mj_guard *g) { return g->yielded; }
+
 bool mj_guard_leave(struct mj_guard *g, lua_State *L)
 {
+    atomic_store_explicit(&g->slice_end, 0, memory_order_relaxed);
     atomic_store_explicit(&g->deadline, 0, memory_order_relaxed);
     if (MJ_UNLIKELY(g->stopped))
         disarm(L);

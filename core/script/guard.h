@@ -15,6 +15,11 @@
  * A call that is stuck inside a C function of LuaJIT's reaches no hook. The watchdog sees that,
  * too, and tells whoever asked for it (mj_guard_on_stuck()): only the process can be ended then.
  *
+ * A task is a call that may be left and taken up again. Where it has had its slice, the hook lets
+ * its coroutine yield instead of raising; a timer of the task's own thread looks every millisecond,
+ * but only while tasks run. Below a C function that called back into Lua nothing can yield: there
+ * the deadline holds, as in any other call.
+ *
  * One guard per set of scripts; one call at a time; the thread may differ from call to call. */
 #pragma once
 
@@ -38,9 +43,22 @@ void mj_guard_on_stuck(struct mj_guard *g, void (*fn)(void *ctx, lua_State *L), 
 void mj_guard_setup(lua_State *L);
 /* A call of at most budget_ns begins at now_ns (mj_guard_now()). */
 void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t budget_ns);
+/* The call just begun is a task's: it yields after slice_ns, wherever `may_yield` (called from a
+ * hook) says that this coroutine can. Between mj_guard_tick(g, true) and false. */
+void mj_guard_slice(struct mj_guard *g, int64_t slice_ns, bool (*may_yield)(lua_State *L));
+/* Starts and stops the timer that ends slices, on the thread that runs them. */
+void mj_guard_tick(struct mj_guard *g, bool on);
 /* The call is over. True when it was stopped. */
 bool mj_guard_leave(struct mj_guard *g, lua_State *L);
+/* Whether the call that is over yielded because it had had its slice. */
+bool mj_guard_yielded(const struct mj_guard *g);
+/* The call that is running, if any, has had its time: it is stopped soon. Async-signal-safe. */
+void mj_guard_cancel(struct mj_guard *g);
 /* For C functions that may run long on a script's behalf: raises the error if it is time. */
 void mj_guard_check(lua_State *L);
+
+/* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
+ * lua/sandbox.lua, which is no place a script's author can look at. */
+void mj_guard_where(lua_State *L);
 
 int64_t mj_guard_now(void); /* monotonic nanoseconds */

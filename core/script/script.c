@@ -10,22 +10,43 @@
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
+#include "script/services.h"
 #include "script/source.h"
+#include "script/task.h"
+#include "state/store.h"
 
+#define STATE_STEP      1000 /* µs for what is due in one script's state */
 #define MEMORY_DEFAULT  ((size_t)64 << 20)
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define MESSAGE_MAX     1000 /* bytes of an error's text */
-#define ERROR_BURST     10   /* logged per second and script; all are counted */
+#define MESSAGE_MAX     1000             /* bytes of an error's text */
+#define RETIRE_US       INT64_C(5000000) /* for what a replaced script still does */
+#define RETIRED_US      50000            /* between looks at whether it has ended */
+#define ERROR_BURST     10               /* logged per second and script; all are counted */
+
+static int64_t now_of_services(void *ctx)
+{
+    const struct mj_services *v = mj__sched_services(((struct mj_scripts *)ctx)->sched);
+    return v && v->now_us ? v->now_us(v->ctx) : mj_now_us();
+}
 
 struct mj_scripts *mj_scripts_new(struct mj_router *router)
 {
     struct mj_scripts *s = mj_calloc(1, sizeof *s);
     s->router = router;
     s->guard = mj_guard_new();
+    s->sched = mj__sched_new(s->guard);
+    MJ_AUTO_BUF error = {0};
+    struct mj_store_cfg cfg = {.now_us = now_of_services, .ctx = s};
+    mj_store_open(&cfg, &s->own_store, &error); /* in memory nothing can fail */
+    s->store = s->own_store;
     return s;
 }
+
+void mj_scripts_set_store(struct mj_scripts *s, struct mj_store *store) { s->store = store; }
+
+struct mj_store *mj_scripts_store(const struct mj_scripts *s) { return s->store; }
 
 void mj_scripts_free(struct mj_scripts *s)
 {
@@ -33,6 +54,11 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj__script_free(s->scripts[i]);
+    for (size_t i = 0; i < s->retired_count; i++)
+        mj__script_free(s->retired[i]);
+    free(s->retired);
+    mj_store_close(s->own_store);
+    mj__sched_free(s->sched);
     mj_guard_free(s->guard);
     free(s->scripts);
     free(s);
@@ -131,6 +157,12 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     if (!cfg)
         cfg = &defaults;
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
+    if (vm) {
+        vm->sched = s->sched;
+        vm->strict = s->strict;
+        vm->shelf = mj_store_shelf(s->store, name);
+        vm->plan = mj_plan_new(vm->shelf);
+    }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
         mj_vm_free(vm);
@@ -143,7 +175,8 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
         .owner = s,
         .vm = vm,
         .path = mj_strdup(path),
-        .loaded_us = mj_now_us(),
+        .cfg_digest = mj__cfg_digest(cfg),
+        .loaded_us = mj_mono_us(),
         .on_error = cfg->on_error,
         .state = mj_metric("moonjet_script_state", MJ_GAUGE,
                            "0 running, 1 degraded, 2 quarantined, 3 out until it is reloaded.",
@@ -183,6 +216,11 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     mj_metric_set(script->state, MJ_LIFE_RUNNING);
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
+    mj__serving_publish(s);
+    if (s->router) {
+        mj_plan_commit(script->vm->plan);
+        mj__tasks_begin(script->vm);
+    }
     return 0;
 }
 
@@ -198,105 +236,71 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
         .left_us = script->life.state == MJ_LIFE_QUARANTINED && left > 0 ? left : 0,
         .heap = script->vm->used,
         .heap_max = script->vm->cap,
-        .loaded_us = script->loaded_us,
+        .age_us = mj_mono_us() - script->loaded_us,
     };
 }
 
+struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
+
+void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services)
+{
+    mj__sched_set_services(s->sched, services);
+}
+
+void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+
+/* The earlier of two waits; negative ones are none. */
+static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
-    (void)budget_us;
-    int64_t now = mj_mono_us(), due = mj__lives_tick(s, now);
-    return due < 0 ? -1 : due > now ? due - now : 0;
+    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
+    int64_t next = mj__sched_run(s->sched, budget_us);
+    mj__retired_tick(s);
+    if (s->retired_count)
+        next = sooner(next, RETIRED_US);
+    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    for (size_t i = 0; i < s->count; i++)
+        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
+    return sooner(next, mj_store_step(s->store, STATE_STEP));
 }
 
-/* ---- strikes ---- */
-
-static void pause_script(struct mj_script *script, bool paused)
+void mj__retire(struct mj_scripts *s, struct mj_script *script)
 {
-    script->vm->paused = paused;
-    if (script->owner->router)
-        mj_router_pause(script->owner->router, script->vm->graph, paused,
-                        script->on_error == MJ_ON_ERROR_DROP);
+    mj__tasks_stop(script->vm, RETIRE_US);
+    s->retired = mj_realloc(s->retired, (s->retired_count + 1) * sizeof script);
+    s->retired[s->retired_count++] = script;
+    mj__retired_tick(s);
 }
 
-void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
+bool mj__retired_tick(struct mj_scripts *s)
 {
-    struct mj_script *script = s->scripts[i];
-    if (n)
-        mj_life_quarantine(&script->life, n, mj_mono_us());
-    else
-        script->life.state = MJ_LIFE_OUT;
-    mj_metric_add(script->quarantines, 1);
-    mj_metric_set(script->state, script->life.state);
-    pause_script(script, true);
+    size_t kept = 0;
+    for (size_t i = 0; i < s->retired_count; i++)
+        if (mj__tasks_stopped(s->retired[i]->vm))
+            mj__script_free(s->retired[i]);
+        else
+            s->retired[kept++] = s->retired[i];
+    s->retired_count = kept;
+    return !kept;
 }
 
-static void on_stuck(void *ctx, lua_State *L)
+bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
 {
-    struct mj_scripts *s = ctx;
-    const struct mj_vm *vm = mj_vm_of(L);
-    struct mj_stuck stuck = {vm->path, vm->doing};
-    s->on_stuck(s->stuck_ctx, &stuck);
-}
-
-void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
-                         void *ctx)
-{
-    s->on_stuck = fn;
-    s->stuck_ctx = ctx;
-    mj_guard_on_stuck(s->guard, on_stuck, s);
-}
-
-void mj__strike(struct mj_vm *vm)
-{
-    struct mj_script *script = vm->script;
-    if (!script)
-        return;
-    script->struck = true;
-    mj_metric_add(script->strikes, 1);
-    if (mj_life_strike(&script->life, mj_mono_us())) {
-        mj_metric_add(script->quarantines, 1);
-        pause_script(script, true);
-    }
-    mj_metric_set(script->state, script->life.state);
-}
-
-const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap)
-{
-    const struct mj_life *l = &script->life;
-    if (!script->struck)
-        *out = 0;
-    else if (l->state == MJ_LIFE_QUARANTINED)
-        snprintf(out, cap, " (%u strike%s, quarantined %llds)", l->total, l->total == 1 ? "" : "s",
-                 (long long)(l->pause / 1000000));
-    else
-        snprintf(out, cap, " (%u strike%s)", l->total, l->total == 1 ? "" : "s");
-    return out;
-}
-
-int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
-{
-    int64_t next = -1;
+    bool done = true;
     for (size_t i = 0; i < s->count; i++) {
-        struct mj_script *script = s->scripts[i];
-        if (mj_life_tick(&script->life, now)) {
-            mj_log(MJ_LOG_INFO, "script", "%s runs again after a quarantine of %llds",
-                   script->vm->graph->script, (long long)(script->life.pause / 1000000));
-            pause_script(script, false);
-        }
-        mj_metric_set(script->state, script->life.state);
-        int64_t due = mj_life_due(&script->life);
-        if (due >= 0 && (next < 0 || due < next))
-            next = due;
+        mj__tasks_stop(s->scripts[i]->vm, budget_us);
+        done &= mj__tasks_stopped(s->scripts[i]->vm);
     }
-    return next;
+    return mj__retired_tick(s) && done;
 }
 
-/* "quickstart.lua:12 where#1: attempt to …; at://did/collection/rkey". Lua puts the line where the
- * error happened before the message; when it did not, the node's own line serves. */
-static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_event *ev)
+/* Lua puts the line where the error happened before the message; when it did not, the node's own
+ * line serves. */
+void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
+                unsigned at_line, const struct mj_event *ev)
 {
-    const char *text = error_text(vm->L);
+    const char *text = error_text(L);
     size_t file = 0;
     const char *colon = strchr(text, ':');
     if (colon && colon[1] >= '0' && colon[1] <= '9') {
@@ -307,23 +311,29 @@ static void report(struct mj_vm *vm, const struct mj_node *n, const struct mj_ev
     char place[300];
     if (file && file < sizeof place)
         snprintf(place, sizeof place, "%.*s", (int)file, text);
+    else if (at_line)
+        snprintf(place, sizeof place, "%s:%u", at_file, at_line);
     else
-        snprintf(place, sizeof place, "%s:%u", n->file, n->line);
+        snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
     struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
-    bool commit = ev->kind == MJ_KIND_COMMIT;
+    int len = (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX);
     /* Strikes are few: each of them is told. */
-    struct mj_log_gate open = {0};
+    struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
-    mj_log_limited(vm->script->struck ? &open : &vm->error_gate, ERROR_BURST, MJ_LOG_ERROR,
-                   "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s", place, n->name,
-                   (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX),
-                   (const char *)shown.ptr, commit ? "at://" : "", (int)ev->did.len,
-                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
-                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
-                   (const char *)ev->rkey.ptr,
-                   mj__strike_words(vm->script, strikes, sizeof strikes));
+    mj__strike_words(vm->script, strikes, sizeof strikes);
+    if (!ev) {
+        mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s%s", place, name, len,
+                       (const char *)shown.ptr, strikes);
+        return;
+    }
+    bool commit = ev->kind == MJ_KIND_COMMIT;
+    mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s",
+                   place, name, len, (const char *)shown.ptr, commit ? "at://" : "",
+                   (int)ev->did.len, (const char *)ev->did.ptr, commit ? "/" : "",
+                   (int)ev->collection.len, (const char *)ev->collection.ptr, commit ? "/" : "",
+                   (int)ev->rkey.len, (const char *)ev->rkey.ptr, strikes);
 }
 
 /* Pushes the text with the top value's type in it. Nothing would catch an error here, so the
@@ -371,6 +381,8 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
     int64_t ns;
     vm->script->struck = false;
     vm->doing = n->name;
+    if (MJ_UNLIKELY(vm->strict))
+        mj_fresh_handles(vm);
     vm->ev = ev;
     vm->generation++;
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, n->ref);
@@ -405,7 +417,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
-        report(vm, n, ev);
+        mj__report(vm, L, n->name, n->file, n->line, ev);
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
@@ -451,7 +463,7 @@ enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev,
     int status = call_node(vm, n, ev);
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
-        report(vm, n, ev);
+        mj__report(vm, vm->L, n->name, n->file, n->line, ev);
         if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
             verdict = MJ_VERDICT_DROP;
     }

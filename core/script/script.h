@@ -35,12 +35,21 @@ struct mj_script_cfg {
     const struct mj_strings *secrets;
     const char *secrets_dir;
     const struct mj_strings *secret_values;
+    bool lint;            /* mj_scripts_unused() will be asked */
+    bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
+                             that cannot act */
     enum mj_on_error on_error;
 };
 
 /* router NULL: scripts are loaded and checked, nothing runs. */
 struct mj_scripts *mj_scripts_new(struct mj_router *router);
 void mj_scripts_free(struct mj_scripts *s);
+
+/* What scripts remember (state/store.h); before the first script is loaded. Borrowed; free the
+ * scripts first. Without it they have a store of their own, in memory, with the services' clock. */
+struct mj_store;
+void mj_scripts_set_store(struct mj_scripts *s, struct mj_store *store);
+struct mj_store *mj_scripts_store(const struct mj_scripts *s);
 
 /* Loads one file. cfg NULL for the defaults. 0; MJ_EIO when it cannot be read; MJ_EINVAL when it
  * does not load; MJ_ELIMIT for too many streams. The reason is appended to `error`, with file and
@@ -51,6 +60,10 @@ size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
 
+/* Appends a line "FILE:LINE: …" for each thing that script i made at its top level and nothing can
+ * ever use, and returns how many there are. It was loaded with cfg.lint. */
+size_t mj_scripts_unused(struct mj_scripts *s, size_t i, struct mj_buf *out);
+
 /* How a script is doing. Texts are borrowed until it is reloaded. */
 struct mj_script_state {
     const char *name, *path;
@@ -58,7 +71,7 @@ struct mj_script_state {
     unsigned strikes;  /* since the last 10 quiet minutes */
     int64_t left_us;   /* of the quarantine */
     size_t heap, heap_max;
-    int64_t loaded_us; /* Unix time */
+    int64_t age_us; /* since it was loaded */
 };
 /* Of script i, in load order. On the scripts' thread. */
 void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);
@@ -84,6 +97,9 @@ struct mj_fetched;
 struct mj_identity;
 /* Before the first script is loaded. Borrowed. */
 void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *services);
+/* For tests of scripts: every call gets handles of its own, so that an event which is used after
+ * its call is an error, always. Before the first script is loaded. */
+void mj_scripts_strict(struct mj_scripts *s);
 /* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
  * call it again; negative: not before something happens. */
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);

@@ -134,13 +134,14 @@ void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item)
     push_tree(L, vm, &c);
 }
 
-void mj_push_value(lua_State *L, struct mj_vm *vm, struct mj_span item, const struct mj_path *path)
+void mj_push_value(lua_State *L, struct mj_vm *vm, const struct mj_subject *of, struct mj_span item,
+                   const struct mj_path *path)
 {
     struct mj_cbor c = mj_cbor(item);
     struct mj_cbor_head head;
     next_head(L, &c, &head);
     if (!push_scalar(L, vm, &head))
-        mj_push_proxy(L, vm, item, path);
+        mj_push_proxy(L, vm, of, item, path);
 }
 
 /* From Lua to CBOR. */

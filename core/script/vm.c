@@ -6,6 +6,8 @@
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
+#include "script/task.h"
+#include "state/store.h"
 
 extern const unsigned char mj_lua_sandbox_lua[];
 extern const size_t mj_lua_sandbox_lua_len;
@@ -16,6 +18,7 @@ extern const size_t mj_lua_sandbox_lua_len;
 /* Work per step: large, so that a cycle ends before much more has been allocated. With the default
  * of 200, a few texts of a megabyte each outrun the collector. */
 #define GC_STEPMUL 1000
+#define GC_WORTH   ((size_t)256 << 10) /* bytes allocated before collecting between calls */
 
 static void *counting_alloc(void *ud, void *ptr, size_t old, size_t size)
 {
@@ -76,7 +79,13 @@ static int setup(lua_State *L)
     mj_bind_operator(L);
     mj_bind_counter(L);
     mj_bind_words(L);
+    mj_bind_state(L);
     mj_bind_secret(L);
+    mj_bind_task(L);
+    mj_bind_http(L);
+    mj_bind_each(L);
+    mj_bind_queue(L);
+    mj_bind_json(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
@@ -96,6 +105,7 @@ struct mj_vm *mj_vm_new(const char *name, size_t cap, struct mj_guard *guard, st
     vm->guard = guard;
     vm->cap = SIZE_MAX;
     vm->graph = mj_graph_new(name);
+    mj__tasks_init(vm);
     vm->L = luaL_newstate();
     if (!vm->L) {
         mj_buf_puts(error, "no memory for a Lua VM");
@@ -132,30 +142,93 @@ void mj_vm_free(struct mj_vm *vm)
 {
     if (!vm)
         return;
+    mj__tasks_free(vm);
+    mj__serving_free(vm);
     if (vm->L) {
         /* LuaJIT gives its arena back only when it finds its own allocator in place. */
         if (vm->alloc)
             lua_setallocf(vm->L, vm->alloc, vm->alloc_ud);
         lua_close(vm->L);
     }
+    mj_plan_free(vm->plan);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);
     mj_buf_deinit(&vm->scratch);
     mj_secrets_free(vm->secrets);
+    mj_sources_deinit(&vm->sources);
     free(vm->dir);
     free(vm);
 }
 
 /* A script near its cap would fail before LuaJIT's own collector, which works in small steps, gets
  * to its garbage. Collecting all of it is dear, so a tenth of the time may go there at most. */
-static void relieve(struct mj_vm *vm, int64_t now)
+static int collect_all(lua_State *L)
 {
-    if (now < vm->next_full_gc)
-        return;
-    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+}
+
+static int collect_some(lua_State *L)
+{
+    struct mj_vm *vm = lua_touserdata(L, 1);
+    vm->gc_running = !lua_gc(L, LUA_GCSTEP, 0);
+    return 0;
+}
+
+/* Collecting takes a little memory before it gives some back (this call does, and so does a string
+ * table that shrinks); it is needed most when there is none left under the cap. And it is done
+ * where it may raise. */
+static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
+{
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    if (lua_cpcall(vm->L, fn, vm))
+        lua_pop(vm->L, 1);
+    vm->cap = cap;
+}
+
+void mj__vm_gc(lua_State *L, int what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_gc(L, what, 0);
+    vm->cap = cap;
+}
+
+void mj__vm_collect_all(struct mj_vm *vm)
+{
+    int64_t now = mj_guard_now();
+    protected_gc(vm, collect_all);
     int64_t end = mj_guard_now();
     vm->next_full_gc = end + 9 * (end - now);
+    vm->gc_running = false;
+    vm->gc_used = vm->used;
+}
+
+static void relieve(struct mj_vm *vm, int64_t now)
+{
+    if (now >= vm->next_full_gc)
+        mj__vm_collect_all(vm);
+}
+
+void mj__vm_relieve(struct mj_vm *vm, int64_t now)
+{
+    if (MJ_UNLIKELY(vm->used > vm->cap - vm->cap / 4))
+        relieve(vm, now);
+}
+
+void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns)
+{
+    if (!vm->gc_running && vm->used < vm->gc_used + vm->gc_used / 8 + GC_WORTH)
+        return;
+    int64_t end = mj_guard_now() + budget_ns;
+    do {
+        protected_gc(vm, collect_some);
+    } while (vm->gc_running && mj_guard_now() < end);
+    if (!vm->gc_running)
+        vm->gc_used = vm->used;
 }
 
 int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,
@@ -168,6 +241,7 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
     }
     vm->context = context;
     vm->stack = __builtin_frame_address(0);
+    vm->blocked = 0;
     mj_guard_enter(vm->guard, vm->L, start, budget_ns);
     int status = lua_pcall(vm->L, args, results, 0);
     bool stopped = mj_guard_leave(vm->guard, vm->L);

@@ -18,6 +18,7 @@
 #include "flow/graph.h"
 #include "script/guard.h"
 #include "script/script.h"
+#include "script/source.h"
 
 enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC, MJ_CONTEXT_TASK };
 
@@ -26,11 +27,12 @@ enum mj_slot {
     MJ_SLOT_EVENT = 1,
     MJ_SLOT_RECORD,
     MJ_SLOT_NULL,
-    MJ_SLOT_ARRAY,  /* metatable of arrays */
-    MJ_SLOT_OBJECT, /* metatable of maps that would be ambiguous */
-    MJ_SLOT_PROXY,  /* metatable of proxies */
-    MJ_SLOT_FLOW,   /* metatable of flows */
-    MJ_SLOT_SINK,   /* metatable of sinks */
+    MJ_SLOT_ARRAY,      /* metatable of arrays */
+    MJ_SLOT_OBJECT,     /* metatable of maps that would be ambiguous */
+    MJ_SLOT_PROXY,      /* metatable of proxies */
+    MJ_SLOT_KEPT_PROXY, /* of those into kept events */
+    MJ_SLOT_FLOW,       /* metatable of flows */
+    MJ_SLOT_SINK,       /* metatable of sinks */
     MJ_SLOT_COUNTER,
     MJ_SLOT_GAUGE,
     MJ_SLOT_WORDS, /* metatables of what jet.words, jet.map … make */
@@ -39,7 +41,7 @@ enum mj_slot {
     MJ_SLOT_ZSET,
     MJ_SLOT_TOP,
     MJ_SLOT_QUEUE,
-    MJ_SLOT_KEPT,  /* metatable of kept events */
+    MJ_SLOT_KEPT,  /* metatable of events, kept or not */
     MJ_SLOT_TASKS, /* coroutines by ticket, so that they are not collected */
     MJ_SLOT_NO,    /* metatables of what jet.no, jet.any, jet.prefix make */
     MJ_SLOT_ANY,
@@ -47,6 +49,7 @@ enum mj_slot {
     MJ_SLOT_NAMES,  /* collection names, so that their strings stay interned */
     MJ_SLOT_LOADED, /* modules by name */
     MJ_SLOT_CONFIG, /* jet.config */
+    MJ_SLOT_MADE,   /* made.h */
     MJ_SLOT_COUNT
 };
 
@@ -62,8 +65,11 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_sources sources; /* owned: the files it was loaded from */
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
+    struct mj_shelf *shelf;    /* borrowed: what the script remembers; NULL for other VMs */
+    struct mj_plan *plan;      /* owned: what it declares of that, carried out when it takes over */
     bool paused;               /* quarantined: neither its functions nor its tasks run */
 
     /* The call in progress. */
@@ -71,10 +77,25 @@ struct mj_vm {
     struct mj_patch *patch;    /* borrowed; map only */
     uint32_t generation;       /* +1 per call */
     void *event_ud, *record_ud;
+    bool strict;       /* handles are new in every call, for tests of scripts */
     const char *stack; /* where the C stack was when the call began */
     /* What the watchdog's thread says of a call that is stuck: */
     const char *path;  /* borrowed: the script's, as it was given */
     const char *doing; /* borrowed: the node or task */
+
+    /* Tasks: task.c. */
+    struct mj_sched *sched; /* borrowed; set before the script is loaded */
+    struct mj_tasks *tasks; /* owned */
+    struct mj_task *task;   /* borrowed: the running one */
+    struct mj_each *eaches; /* owned lists: bind_each.c */
+    struct mj_batch *batches;
+    struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
+    struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
+    unsigned blocked;                /* coroutines around the running one that cannot yield */
+    lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
+    bool gc_running;    /* a collection has begun between calls */
+    size_t held_debt;   /* bytes of kept events taken since the collector was last pushed */
+    size_t gc_used;     /* bytes in use when the last one ended */
 
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
@@ -99,6 +120,16 @@ void mj_vm_free(struct mj_vm *vm);
 int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,
                int64_t *ns);
 
+/* Before a call: collects all garbage when the heap is near its cap, but only so often. */
+void mj__vm_relieve(struct mj_vm *vm, int64_t now_ns);
+/* Between calls: collects all garbage, now. */
+void mj__vm_collect_all(struct mj_vm *vm);
+/* Within a call: lua_gc(L, what, 0), which is not held to the cap it makes room under. */
+void mj__vm_gc(lua_State *L, int what);
+/* Between calls: goes on with a collection for about that long, so that less of it falls into
+ * calls. Does nothing when little was allocated. */
+void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns);
+
 /* The VM a state belongs to: any coroutine of it will do. */
 static inline struct mj_vm *mj_vm_of(lua_State *L)
 {
@@ -116,6 +147,11 @@ static inline void mj_vm_push_slot(lua_State *L, enum mj_slot slot)
 enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *ev);
 /* What dedupe and limit nodes whose `by` is a function call: a mj_key_fn. */
 enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *ev, uint64_t *hash);
+
+/* Logs the error on L's top (limited): "quickstart.lua:12 where#1: attempt to …; at://…". `file`
+ * and `line` serve when the message names no place; `ev` may be NULL. */
+void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *file, unsigned line,
+                const struct mj_event *ev);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);

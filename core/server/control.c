@@ -12,19 +12,21 @@
 #include "base/err.h"
 #include "server/internal.h"
 
-static void say(const char *path, const char *what)
+static void say(const struct mj_server *s, const char *what)
 {
-    mj_log(MJ_LOG_ERROR, "server", "control socket %s: %s", path, what);
+    mj_log(s->cfg.control_may_fail ? MJ_LOG_WARN : MJ_LOG_ERROR, "server",
+           "control socket %s: %s%s", s->cfg.control, what,
+           s->cfg.control_may_fail ? "; going on without one" : "");
 }
 
 /* Makes room for a socket of that name. 0 or MJ_EIO. */
-static int clear_way(const struct sockaddr_un *at)
+static int clear_way(const struct mj_server *s, const struct sockaddr_un *at)
 {
     struct stat st;
     if (lstat(at->sun_path, &st))
         return 0; /* not there, or bind() will say what is wrong */
     if (!S_ISSOCK(st.st_mode)) {
-        say(at->sun_path, "there is a file of that name; remove it, or choose another --control");
+        say(s, "there is a file of that name; remove it, or choose another --control");
         return MJ_EIO;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -32,11 +34,11 @@ static int clear_way(const struct sockaddr_un *at)
     bool dead = r && errno == ECONNREFUSED;
     close(fd);
     if (!dead) {
-        say(at->sun_path, "another process listens there; stop it, or choose another --control");
+        say(s, "another process listens there; stop it, or choose another --control");
         return MJ_EIO;
     }
     if (unlink(at->sun_path)) {
-        say(at->sun_path, strerror(errno));
+        say(s, strerror(errno));
         return MJ_EIO;
     }
     return 0;
@@ -47,11 +49,11 @@ int mj__control_listen(struct mj_server *s)
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     const char *path = s->cfg.control;
     if (strlen(path) >= sizeof at.sun_path) {
-        say(path, "a socket's path has at most 107 bytes; choose a shorter --control");
+        say(s, "a socket's path has at most 107 bytes; choose a shorter --control");
         return MJ_ESYNTAX;
     }
     strcpy(at.sun_path, path);
-    int err = clear_way(&at);
+    int err = clear_way(s, &at);
     if (err)
         return err;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -59,7 +61,7 @@ int mj__control_listen(struct mj_server *s)
     /* The file gets the socket's own mode, so there is no moment in which others may connect. */
     if (fd < 0 || fchmod(fd, 0600) || bind(fd, (struct sockaddr *)&at, sizeof at) ||
         chmod(path, 0600) || listen(fd, 64) || lstat(path, &st)) {
-        say(path, strerror(errno));
+        say(s, strerror(errno));
         if (fd >= 0)
             close(fd);
         return MJ_EIO;

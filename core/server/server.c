@@ -271,7 +271,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     if (cfg->metrics_listen && *cfg->metrics_listen &&
         (err = listen_at(s, MJ_LISTEN_METRICS, cfg->metrics_listen)))
         goto fail;
-    if (cfg->control && *cfg->control && (err = mj__control_listen(s)))
+    if (cfg->control && *cfg->control && (err = mj__control_listen(s)) && !cfg->control_may_fail)
         goto fail;
     if ((err = mj__subs_init(s))) {
         mj_log(MJ_LOG_ERROR, "server", "libwebsockets does not start; is its libev plug-in there?");

@@ -4,8 +4,9 @@
 #include "state/epoch.h"
 #include "state/ledger.h"
 
-#define ROOM_STEPS 2 /* cells that make room per new one, so that a lower limit is caught up with  \
-                      */
+#define ROOM_STEPS                                                                                 \
+    2 /* cells that make room per new one, so that a lower limit is caught up with                 \
+       */
 #define BUDGET_STEPS  16 /* … when it is the budget that is short */
 #define RETIRED_BATCH 64
 #define OVERHEAD      16 /* bytes malloc needs for itself, about */

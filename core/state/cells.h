@@ -50,6 +50,7 @@ struct mj_cell {
 
 struct mj_cells;
 struct mj_ledger;
+struct mj_codec_cell;
 
 struct mj_cells_kind {
     size_t size; /* of the struct a cell is embedded in */
@@ -59,8 +60,8 @@ struct mj_cells_kind {
     /* Bytes it owns, and the end of them, but not of itself. NULL: it owns nothing. */
     size_t (*owned)(const struct mj_cell *cell);
     void (*destroy)(struct mj_cell *cell);
-    /* Appends what disk keeps of it besides its age. */
-    void (*encode)(const struct mj_cell *cell, struct mj_buf *out);
+    /* What disk keeps of it, besides key and age. */
+    void (*encode)(const struct mj_cell *cell, struct mj_codec_cell *out);
     bool lowest_first; /* it is not age that says who makes room: the embedder does it */
 };
 

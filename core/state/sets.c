@@ -137,6 +137,14 @@ void mj_sets_each(struct mj_sets *s, void (*fn)(void *ctx, struct mj_set *set), 
     }
 }
 
+size_t mj_sets_count(struct mj_sets *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->count;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 struct step {
     size_t n;
     bool more;

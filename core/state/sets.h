@@ -31,6 +31,8 @@ struct mj_set *mj_sets_private(struct mj_sets *s);
 void mj_sets_names(struct mj_sets *s, struct mj_buf *out);
 /* Calls `fn` with each declared set, in order of name, under no lock. */
 void mj_sets_each(struct mj_sets *s, void (*fn)(void *ctx, struct mj_set *set), void *ctx);
+/* How many there are, declared or not. */
+size_t mj_sets_count(struct mj_sets *s);
 /* About n members' worth of what is due in each. True when there is more. */
 bool mj_sets_step(struct mj_sets *s, size_t n);
 /* 1 to MJ_SET_NAME_MAX letters, digits and '_', not starting with a digit? Names of all state. */

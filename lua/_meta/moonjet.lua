@@ -12,7 +12,7 @@
 jet = {}
 
 ---@alias jet.Duration string "500ms", "90s", "10m", "1h30m", "7d"
----@alias jet.Rate string "5/s", "6/m", "100/h"
+---@alias jet.Rate string "5/s", "6/m", "100/h", "5/10s"
 ---@alias jet.Value string | number | boolean
 
 -- # Flows
@@ -46,11 +46,12 @@ jet = {}
 ---@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record
 
 --- "app.bsky.feed.post:create", "app.bsky.graph.*", "*:delete", "#identity", "*"; a table whose
---- keys must all fit; a stream, for what other flows put there; or a list of which one must fit.
+--- keys must all fit; or a list of which one must fit.
 ---@alias jet.Match string | jet.MatchTable | jet.Match[] | jet.Wrapped
 
---- Opens a flow of the events that match, each as it came from the network.
----@param match jet.Match
+--- Opens a flow of the events that match, each as it came from the network; or, from a stream or a
+--- list of streams, of what other flows put there, as they left it.
+---@param match jet.Match | jet.Sink | jet.Sink[]
 ---@return jet.Flow
 function jet.from(match) end
 
@@ -123,35 +124,36 @@ function Flow:tap(look) end
 ---@return jet.Flow
 function Flow:as(name) end
 
---- Removes what the paths of the record name. Runs in C.
+--- Removes what the paths of the record name, at most 32. Runs in C.
 ---@param ... string
 ---@return jet.Flow
 function Flow:strip(...) end
 
---- Keeps, of the record, only what the paths name, and `$type`. Runs in C.
+--- Keeps, of the record, only what the paths name (at most 32), and `$type`. Runs in C.
 ---@param ... string
 ---@return jet.Flow
 function Flow:keep(...) end
 
---- Replaces the text at the path, where there is one. Runs in C.
+--- Replaces the text at the path, where there is one. Facets point into the old text: strip them.
+--- Runs in C.
 ---@param path string
 ---@param text string
 ---@return jet.Flow
 function Flow:redact(path, text) end
 
---- Lets through that part of the events: always the same ones. By "did" (or "collection", "uri", a
---- path of the record) it is that part of the accounts. Runs in C.
+--- Lets through that part of the events: always the same ones, on every machine. By "did" it is
+--- that part of the accounts. Runs in C.
 ---@param part number 0 to 1
----@param by? string what to choose by; default "uri"
+---@param by? string what to choose by: "uri" (the default), "did", "collection", "text", or a path of the record; where there is none, by the DID
 ---@return jet.Flow
 function Flow:sample(part, by) end
 
 ---@class jet.DedupeOptions
----@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil lets the event through
----@field within jet.Duration how long something counts as seen
----@field max? integer how many are remembered; default 1e5, the oldest are forgotten first
+---@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil, or a key the event does not have, lets it through
+---@field within jet.Duration how long something counts as seen, from when it passed
+---@field max? integer how many are remembered; default 1e5, at most 1e7, the oldest are forgotten first
 
---- Drops what came before. Runs in C, but for a function in `by`.
+--- Drops what came before. Goes by the events' time_us. Runs in C, but for a function in `by`.
 ---@param options jet.DedupeOptions
 ---@return jet.Flow
 function Flow:dedupe(options) end
@@ -160,9 +162,9 @@ function Flow:dedupe(options) end
 ---@field rate jet.Rate
 ---@field by? string | fun(ev: jet.Event): jet.Value? as for dedupe; without it, one limit for all
 ---@field burst? integer how many may come at once; default: the rate's number
----@field max? integer how many are told apart; default 1e5
+---@field max? integer how many are told apart; default 1e5, at most 1e7
 
---- Drops what is too much. Runs in C, but for a function in `by`.
+--- Drops what is too much. Goes by the events' time_us. Runs in C, but for a function in `by`.
 ---@param options jet.LimitOptions
 ---@return jet.Flow
 function Flow:limit(options) end
@@ -545,18 +547,18 @@ function Queue:count() end
 function jet.on_stop(fn) end
 
 ---@class jet.HttpOptions
----@field headers? table<string, string>
----@field timeout? jet.Duration of everything together; default "10s"
----@field max_bytes? integer of the answer; default 1 MiB
+---@field headers? table<string, string | number>
+---@field timeout? jet.Duration of everything together, waiting for a turn included; default "10s", at most "10m"
+---@field max_bytes? integer of the answer, unpacked; default 1 MiB, at most 64 MiB
 
 ---@class jet.HttpRequest: jet.HttpOptions
 ---@field method? string default "GET"
 ---@field url string
----@field body? string
+---@field body? string | table a table is sent as JSON
 
 ---@class jet.HttpResponse
 ---@field status integer
----@field headers table<string, string> names in lower case
+---@field headers table<string, string> names in lower case; the values of one that comes again are put together with ", "
 ---@field body string
 
 jet.http = {}
@@ -570,13 +572,16 @@ jet.http = {}
 function jet.http.get(url, options) end
 
 --- Sends the body and waits for the answer, as `jet.http.get` does.
+--- The same with a body. A text is sent as text/plain, a table as application/json, unless the
+--- headers say otherwise.
 ---@param url string
----@param body string | table a table is sent as JSON
+---@param body string | table
 ---@param options? jet.HttpOptions
 ---@return jet.HttpResponse?, string?
 function jet.http.post(url, body, options) end
 
 --- Any method; otherwise as `jet.http.get`.
+--- Any other request.
 ---@param request jet.HttpRequest
 ---@return jet.HttpResponse?, string?
 function jet.http.request(request) end
@@ -587,24 +592,27 @@ function jet.http.request(request) end
 ---@field pds string?
 ---@field key string? the signing key, did:key form
 
---- Who is behind a DID or handle, with the handle checked in both directions. Answers are cached for
---- an hour, failures for a minute, and asked once for all who wait. Tasks only.
+--- Who is behind a DID (did:plc, did:web) or handle, with the handle checked in both directions.
+--- Answers are cached for an hour, failures for a minute, and asked once for all who wait. Tasks
+--- only.
 ---@param did_or_handle string
 ---@return jet.Identity?, string?
 function jet.resolve(did_or_handle) end
 
 ---@class jet.Request
----@field method string
----@field path string
----@field query table<string, string>
+---@field method string HEAD comes as "GET"
+---@field path string decoded
+---@field query table<string, string> decoded; of a key that comes again, the first value
 ---@field headers table<string, string> names in lower case
----@field body string
+---@field body string at most 1 MiB
 ---@field peer string the client's address
 
---- Answers requests on the listener of the stream: the function, a task, returns a body (a table is
---- sent as JSON), or a status, a body and headers.
----@param route string "GET /path"; a last "*" takes what follows
----@param fn fun(request: jet.Request): string | table | integer, (string | table)?, table<string, string>?
+--- Answers requests on the listener of the stream. The function is a task and has 30 seconds. It
+--- returns a body (a text, or a table, which is sent as JSON), or a status, a body and headers, or
+--- nothing (status 204). An error in it is a 500. Of several routes that fit, a whole path goes before
+--- a prefix. Top level only.
+---@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows
+---@param fn fun(request: jet.Request): (string | table | integer)?, (string | table)?, table<string, string | number>?
 function jet.serve(route, fn) end
 
 -- # Everything else
@@ -666,46 +674,58 @@ function jet.log.error(text, ...) end
 -- # Specs
 
 --- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
---- runs have it. What the script sends is captured, its clock stands still until `advance`.
+--- runs have it. What the script sends is captured; its clock stands still at the start of 2026 until
+--- `advance`. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
+--- both serves several. Metrics, state and streams begin empty.
 ---@param script string the script's file name, with or without .lua, beside the spec
----@param options? { config?: table<string, any>, secrets?: table<string, string> }
+---@param options? { config?: table<string, any>, secrets?: table<string, string> } what the script reads as jet.config and jet.secret
 ---@return jet.Test
 function jet.test(script, options) end
 
+--- A script on the bench: what happens to it, and what came of that.
 ---@class jet.Test
 local Test = {}
 
---- A made-up post: fields of the record, over sensible defaults.
+--- A made-up post: fields of the record, over `text = ""`, `createdAt` and `$type`. It goes through
+--- the script's flows, and tasks run until all of them wait.
 ---@param record table
----@param event? table did, rkey, op, …
----@return table # the event as sent
+---@param event? table did, rkey, op and other fields, as for `event`
+---@return table # the event as sent, with the fields of jet.Event
 function Test:post(record, event) end
 
 --- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
+--- What is left out is made up: the same DID for all, rkeys and revs that grow, the CID that belongs
+--- to the record.
 ---@param event table
----@return table # the event as sent
+---@return table # the event as sent, with the fields of jet.Event
 function Test:event(event) end
 
---- Sends recorded events: a capture, or Jetstream JSON lines; how many there were.
----@param file string
----@return integer
+--- Sends recorded events: a capture, or Jetstream JSON lines.
+---@param file string beside the spec
+---@return integer # how many there were
 function Test:replay(file) end
 
---- What arrived in a stream (or "main") since the last call, as tables.
+--- What arrived in a stream (or "main") since the last call, as tables with the fields of jet.Event.
 ---@param stream string
 ---@return table[]
 function Test:out(stream) end
 
---- Lines that jet.print wrote, decoded, since the last call.
+--- What jet.print wrote since the last call, as tables with the fields of jet.Event.
 ---@return table[]
 function Test:printed() end
 
---- Moves the clock on and runs what is due.
+--- Moves the clock on and runs what is due, each at its time.
 ---@param duration jet.Duration
 function Test:advance(duration) end
 
---- Answers the script's HTTP requests: the function gets the request and returns a response.
----@param fn fun(request: jet.HttpRequest): { status: integer, body?: string | table, headers?: table } | nil, string?
+--- The time on the script's clock, as jet.now gives it.
+---@return string
+function Test:now() end
+
+--- Answers the script's HTTP requests from now on: the function gets the request and returns a
+--- response (a table as body is sent as JSON; status 200 when there is none), or nil and what went
+--- wrong. Without it, every request fails.
+---@param fn fun(request: jet.HttpRequest): { status?: integer, body?: string | table, headers?: table<string, string> } | nil, string?
 function Test:http(fn) end
 
 --- Answers the script's `jet.resolve`: the function gets the DID or handle and returns what is known
@@ -722,14 +742,15 @@ function Test:set(name) end
 ---@return jet.HttpRequest[]
 function Test:requests() end
 
---- Asks one of the script's routes.
+--- Asks one of the script's routes. Where it waits for time, the clock goes on until it has answered.
 ---@param method string
----@param path string
+---@param path string with a query, if any
 ---@param body? string
+---@param headers? table<string, string>
 ---@return { status: integer, body: string, headers: table<string, string> }
-function Test:ask(method, path, body) end
+function Test:ask(method, path, body, headers) end
 
---- What a plug-in sink got since the last call, as tables.
+--- What a plug-in sink got since the last call, as tables with the fields of jet.Event.
 ---@param plugin string
 ---@return table[]
 function Test:sunk(plugin) end
@@ -738,15 +759,20 @@ function Test:sunk(plugin) end
 ---@return { level: string, text: string }[]
 function Test:logs() end
 
---- A metric's value, as moonjet_script_NAME or any other, with labels as `a="b"`; 0 when there is none.
+--- A metric's value, as moonjet_script_NAME or any other, with labels as `a="b"`: the sum of what has
+--- all of them; 0 when there is none.
 ---@param name string
 ---@param labels? string
 ---@return number
 function Test:metric(name, labels) end
 
---- Errors of the script's functions since the last call.
+--- Errors of the script's functions since the last call. One that a spec has not asked for fails it.
 ---@return string[]
 function Test:errors() end
 
 --- Reloads the script as a running Moonjet would; state stays.
 function Test:reload() end
+
+--- Ends the script as a running Moonjet would: what it gave jet.on_stop runs, the clock going on
+--- until that is done.
+function Test:stop() end

@@ -166,6 +166,13 @@ write("from_json", "account", event("account", {"active": False, "did": DID, "se
                                                 "time": TIME}))
 write("from_json", "numbers-wrong", b"[1.5,1e3,-0,01,9223372036854775808,-9223372036854775808]")
 write("from_json", "padded", b'{"a":{"$bytes":"AQ=="},"b":{"$bytes":"AR"},"c":{"$link":"bafkqaaa"}}')
+# paths, an empty line, the record they are looked up in
+for name, record, paths in (
+        ("post", RECORDS["post"], ["text", "embed.images[1].alt", "langs.1", "embed.images", "gone.away"]),
+        ("like", RECORDS["like"], ["subject.uri", "subject"]),
+        ("nested", RECORDS["nested"], ["a", "a[1][1]", "a.1.1.1.1.b"]),
+        ("keys", RECORDS["order"], ["a b", "_", "bb", "Z.x"])):
+    write("operator", name, "\n".join(paths).encode() + b"\n\n" + cbor(record))
 
 for name, s in (("moon", "moon\nnew york\nlua*\n*moon*\n\nThe Moon over New  York; moonlit"),
                 ("folding", "σίσυφος\nстраны\n\nΣΊΣΥΦΟΣ СТРАНЫ \u212aelvin \U00010400 Ǆ"),

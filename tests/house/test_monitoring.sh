@@ -24,7 +24,7 @@ done
 for name in $(sed -n 's/^#\{0,1\}MOONJET_\([A-Z_]*\)=.*/\1/p' cmake/packaging/moonjet.env); do
     option=$(echo "$name" | tr A-Z_ a-z-)
     # MOONJET_SCRIPTS is the unit's own.
-    [ "$name" = SCRIPTS ] || grep -qE "^    \{\"$option\", MJ_OPT" core/cli/cmd_run.c ||
+    [ "$name" = SCRIPTS ] || grep -qE "^    \{\"$option\", MJ_OPT" core/cli/run_options.c ||
         fail "moonjet.env shows MOONJET_$name, but run has no --$option"
 done
 

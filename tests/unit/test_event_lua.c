@@ -254,6 +254,104 @@ static void handles_end_with_the_call(void **state)
                    "attempt to index");
 }
 
+/* A kept event reads as the call's did, as long as anything of it is used. */
+static void kept_events(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "local kept, part, each, json, uri\n"
+                    "jet.from '*':where(function(ev)\n"
+                    "  if not kept then\n"
+                    "    kept, json, uri = ev:keep(), ev:json(), ev.uri\n"
+                    "    assert(kept:keep() == kept and kept ~= ev)\n"
+                    "    part, each = kept.record.reply, kept:each 'langs'\n"
+                    "    return false\n"
+                    "  end\n"
+                    "  assert(kept:json() == json and kept.uri == uri and tostring(kept) == uri)\n"
+                    "  assert(kept.text == ev.text and kept.record.text == ev.text)\n"
+                    "  assert(getmetatable(kept) == 'event' and getmetatable(part) == 'record')\n"
+                    "  assert(part.parent.uri == ev:get 'reply.parent.uri')\n"
+                    "  assert(kept:get('reply').parent.uri == part.parent.uri)\n"
+                    "  assert(each() == ev.langs[1])\n"
+                    "  for k, v in pairs(kept.record) do assert(kept:has(k)) end\n"
+                    "  local ok, why = pcall(function() kept.record.text = 'x' end)\n"
+                    "  assert(not ok and why:find('cannot be changed', 1, true), why)\n"
+                    "  kept = nil\n"
+                    "  return true\n"
+                    "end):to(jet.stream 'second')\n");
+    /* A kept event is not the draft, wherever it is used; a kept draft is as it was then. */
+    fixture_load(f, "local before\n"
+                    "jet.from '*':map(function(d)\n"
+                    "  if before then\n"
+                    "    assert(before.text == 'EDITED' and before.cid == nil)\n"
+                    "    local ok, why = pcall(before.set, before, 'text', 'x')\n"
+                    "    assert(not ok and why:find('edits a draft', 1, true), why)\n"
+                    "    ok, why = pcall(function() before.record = {} end)\n"
+                    "    assert(not ok, why)\n"
+                    "    ok, why = pcall(function() return before end)\n"
+                    "    d.record.text = before.text .. '!'\n"
+                    "    return d\n"
+                    "  end\n"
+                    "  d.record.text = 'EDITED'\n"
+                    "  before = d:keep()\n"
+                    "  d.record.text = 'LATER'\n"
+                    "  return d\n"
+                    "end):to(jet.stream 'kept')\n"
+                    "jet.from '*':map(function(d) return d:keep() end):to(jet.stream 'wrong')\n");
+    send(f, POST);
+    send(f, POST);
+    assert_int_equal(fixture_count(f, "second"), 1);
+    assert_non_null(strstr(fixture_take(f, "kept"), "\"text\":\"EDITED!\""));
+    assert_int_equal(fixture_count(f, "wrong"), 0);
+}
+
+/* What kept events take is the script's memory, and comes back. */
+static void kept_events_count(void **state)
+{
+    struct fixture *f = *state;
+    struct mj_metric *errors = mj_metric("moonjet_node_errors_total", MJ_COUNTER, "",
+                                         "script=\"s1.lua\",node=\"where#1\"");
+    int64_t before = mj_metric_get(errors);
+    f->cfg.memory = 4 << 20;
+    fixture_load(f, "local n, all = 0, {}\n"
+                    "jet.from '*':where(function(ev)\n"
+                    "  n = n + 1\n"
+                    "  if n == 1 then for _ = 1, 1e5 do all[#all + 1] = ev:keep() end end\n"
+                    "  if n == 2 then all = {} end\n"
+                    "  for _ = 1, 1e5 do ev:keep() end\n" /* garbage */
+                    "  for _ = 1, 1000 do all[#all + 1] = ev:keep() end\n"
+                    "  return true\n"
+                    "end):to(jet.stream 'kept')\n");
+    for (int i = 0; i < 3; i++)
+        send(f, POST);
+    assert_int_equal(fixture_count(f, "kept"), 2);
+    assert_int_equal(mj_metric_get(errors) - before, 1);
+}
+
+/* For tests of scripts: a handle put aside is always found out. */
+static void strict_handles(void **state)
+{
+    struct fixture *f = *state;
+    mj_scripts_strict(f->scripts);
+    fixture_load(f, "local aside, record\n"
+                    "jet.from '*':where(function(ev)\n"
+                    "  if aside then\n"
+                    "    local ok, why = pcall(function() return aside.did end)\n"
+                    "    assert(not ok and why:find('earlier call', 1, true), why)\n"
+                    "    ok, why = pcall(function() return record.text end)\n"
+                    "    assert(not ok and why:find('is gone', 1, true), why)\n"
+                    "    assert(aside ~= ev and tostring(aside) == 'event (gone)')\n"
+                    "  end\n"
+                    "  aside, record = ev, ev.record\n"
+                    "  return ev.record.text == ev.text\n"
+                    "end):to(jet.stream 'strict')\n"
+                    "jet.from '*':map(function(d) d.record.text = 'm' return d end)"
+                    ":to(jet.stream 'map')\n");
+    send(f, POST);
+    send(f, POST);
+    assert_int_equal(fixture_count(f, "strict"), 2);
+    assert_int_equal(fixture_count(f, "map"), 2);
+}
+
 static void other_kinds(void **state)
 {
     struct fixture *f = *state;
@@ -491,6 +589,9 @@ int main(void)
         T(read_only_where_it_should_be),
         T(other_kinds),
         T(handles_end_with_the_call),
+        T(kept_events),
+        T(kept_events_count),
+        T(strict_handles),
         T(drafts),
         T(drafts_while_walking),
         T(round_trips),
