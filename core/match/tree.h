@@ -11,6 +11,7 @@ enum mj__type {
     MJ__OPS,
     MJ__SET,
     MJ__PREFIX,
+    MJ__MEMBER,
     MJ__PRESENT,
     MJ__HAS_TEXT,
     MJ__IS_REPLY,
@@ -19,11 +20,12 @@ enum mj__type {
 
 struct mj_match {
     enum mj__type type;
-    enum mj_field field;        /* SET, PREFIX, PRESENT */
+    enum mj_field field;        /* SET, PREFIX, MEMBER, PRESENT */
     unsigned mask;              /* KINDS, OPS */
     struct mj_match **children; /* owned; AND, OR, NOT */
     size_t count, cap;
     struct mj_span prefix;  /* owned; PREFIX */
+    struct mj_set *members; /* ref; MEMBER */
     struct mj_words *words; /* ref; WORDS */
     bool all;               /* WORDS */
     struct mj_path *path;   /* owned, with the text behind it; MJ_FIELD_PATH */

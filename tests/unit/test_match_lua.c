@@ -249,6 +249,39 @@ static void contains(void **state)
     assert_int_equal(mj_metric_get(mj_scripts_graph(f.scripts, 2)->nodes[1]->errors), 1);
 }
 
+/* Sets: named and private ones, edited while events go by. */
+static void sets(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF out = {0};
+    fixture_load(&f, "local vips = jet.set('vips', { '" A "' })\n"
+                     "jet.from { subject = vips }:to(jet.stream 'vips')\n"
+                     "jet.from { subject = jet.no(jet.set { '" A "' }) }:to(jet.stream 'others')\n"
+                     "jet.from { record = { text = { 'x', vips } } }:to(jet.stream 'text')\n"
+                     "jet.from '#identity':tap(function(ev) vips:add(ev.did) end)");
+    const char *like = "{\"subject\":{\"uri\":\"" URI "\"}}";
+    const char *follow = "{\"subject\":\"" B "\"}";
+    send("app.bsky.feed.like", like);
+    send("app.bsky.graph.follow", follow);
+    send("app.bsky.feed.post", "{\"text\":\"" A "\"}");
+    assert_int_equal(fixture_count(&f, "vips"), 1);
+    assert_int_equal(fixture_count(&f, "others"), 1);
+    assert_int_equal(fixture_count(&f, "text"), 1);
+    struct mj_event ev = {
+        .kind = MJ_KIND_IDENTITY, .did = MJ_SPAN(B), .time = MJ_SPAN("2026-07-04T14:38:08.123Z")};
+    assert_int_equal(mj_router_event(f.router, &ev), 0);
+    fixture_skip(&f);
+    send("app.bsky.graph.follow", follow);
+    assert_int_equal(fixture_count(&f, "vips"), 1);
+    assert_int_equal(fixture_count(&f, "others"), 1);
+    mj_graph_print(mj_scripts_graph(f.scripts, 0), &out);
+    assert_non_null(strstr(mj_buf_cstr(&out), "{ subject = set vips }"));
+    assert_non_null(strstr(mj_buf_cstr(&out), "{ subject = no set of 1 }"));
+    fixture_refuse(&f, "jet.from(jet.set('vips'))", "jet.set goes behind a key");
+    fixture_refuse(&f, "jet.from { text = jet.set('vips') }", "words are listed with jet.words");
+    fixture_refuse(&f, "jet.from { kind = jet.set('vips') }", "jet.set does not fit 'kind'");
+}
+
 /* What a flow edits, a match behind it sees; other flows do not. */
 static void edited_events(void **state)
 {
@@ -308,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refused, setup, teardown),
         cmocka_unit_test_setup_teardown(shown, setup, teardown),
         cmocka_unit_test_setup_teardown(contains, setup, teardown),
+        cmocka_unit_test_setup_teardown(sets, setup, teardown),
         cmocka_unit_test_setup_teardown(edited_events, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_records, setup, teardown),
         cmocka_unit_test_setup_teardown(words_under_a_memory_cap, setup, teardown),

@@ -219,6 +219,7 @@ enum what {
     W_NUMBER,
     W_FLAG,
     W_AT_PATH,
+    W_MEMBER,
     W_COUNT
 };
 
@@ -245,6 +246,29 @@ static struct desc *make_desc(unsigned depth)
     for (unsigned i = 0; i < parts; i++)
         d->parts[i] = make_desc(depth - 1);
     return d;
+}
+
+/* Sets that are edited all the time: which of the DIDs and collections are in. */
+static struct mj_set *sets[4];
+static bool is_in[4][8];
+
+static const char *member(unsigned i) { return i < 4 ? dids[i] : collections[i - 4]; }
+
+static void edit_sets(void)
+{
+    unsigned set = rng(4), i = rng(8);
+    is_in[set][i] = !is_in[set][i];
+    int changed = is_in[set][i] ? mj_set_add(sets[set], mj_str(member(i)))
+                                : mj_set_remove(sets[set], mj_str(member(i)));
+    assert_int_equal(changed, 1);
+}
+
+static bool naive_member(unsigned set, const char *value)
+{
+    for (unsigned i = 0; i < 8; i++)
+        if (value && is_in[set][i] && strcmp(member(i), value) == 0)
+            return true;
+    return false;
 }
 
 static bool equal(const char *a, const char *b) { return a && b && strcmp(a, b) == 0; }
@@ -373,6 +397,12 @@ static bool naive(const struct desc *d, const struct model *m)
                : mask & 2 ? m->mentions[0] || m->links[0] || m->facet_tags[0]
                : mask & 4 ? m->number != 0
                           : m->parent != NULL;
+    case W_MEMBER:
+        if (mask & 8)
+            return naive_member(mask & 3, mask & 4 ? m->collection : m->did);
+        for (unsigned i = 0; i < LIST; i++)
+            yes |= naive_member(mask & 3, m->mentions[i]);
+        return yes;
     case W_PRESENT:
         if (mask & 8 && !(mask & 7))
             yes = is_link(m->card);
@@ -513,6 +543,10 @@ static struct mj_match *to_match(const struct desc *d)
         m = mj_match_present(MJ_FIELD_PATH);
         assert_int_equal(mj_match_path(m, mj_str(has_paths[__builtin_ctz(mask)])), 0);
         return m;
+    case W_MEMBER:
+        return mj_match_member(mask & 8 ? (mask & 4 ? MJ_FIELD_COLLECTION : MJ_FIELD_DID)
+                                        : MJ_FIELD_MENTION,
+                               mj_set_ref(sets[mask & 3]));
     case W_NUMBER:
         return values_at("extra.number", mask, d->what);
     case W_FLAG:
@@ -522,12 +556,20 @@ static struct mj_match *to_match(const struct desc *d)
     }
 }
 
+static int64_t now_us(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+
 static void decision_agrees(void **state)
 {
     (void)state;
     size_t hits = 0, asked = 0;
     struct mj_facts *facts = mj_facts_new();
     struct mj_buf record = {0};
+    for (size_t i = 0; i < 4; i++)
+        assert_non_null(sets[i] = mj_set_new(now_us, NULL, NULL));
     for (unsigned seed = 1; seed < 250; seed++) {
         static struct desc *descs[150];
         static struct mj_match *flows[150];
@@ -542,6 +584,7 @@ static void decision_agrees(void **state)
         }
         for (int k = 0; k < 100; k++) {
             struct model m = random_model();
+            edit_sets();
             struct mj_event ev = {.kind = m.kind,
                                   .op = m.op,
                                   .did = mj_str(m.did),
@@ -582,6 +625,8 @@ static void decision_agrees(void **state)
     }
     mj_buf_deinit(&record);
     mj_facts_free(facts);
+    for (size_t i = 0; i < 4; i++)
+        mj_set_unref(sets[i]);
     /* A test in which nearly everything or nothing matched would show little. */
     assert_in_range(hits * 100 / asked, 15, 85);
 }
