@@ -6,7 +6,8 @@
  *   "*moon*"      so may the first one at its start: "honeymoons"
  *
  * Each word is kept as the stream that must occur in a text's stream; the edges tell where a token
- * must begin and end. Matches that share a list hold references. One thread. */
+ * must begin and end. Matches that share a list hold references, on whatever thread. A list is made
+ * before it is shared; one thread may call mj_words_find(). */
 #pragma once
 
 #include "base/bytes.h"
