@@ -218,8 +218,8 @@ local NO, ANY, PREFIX = host.no, host.any, host.prefix
 
 local function match_value(what, value)
   local kind = type(value)
-  if kind ~= "string" and kind ~= "table" and kind ~= "userdata" then
-    error(format("%s wants a string or a table, not %s", what, kind), 3)
+  if kind == "nil" or kind == "function" or kind == "thread" then
+    error(format("%s wants a match or a value, not %s", what, kind), 3)
   end
   return value
 end
