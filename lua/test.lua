@@ -390,7 +390,8 @@ end
 
 local Test = host.Test
 local send, take, streams = Test.send, Test.take, Test.streams
-Test.send, Test.take, Test.streams = nil, nil, nil
+local answer, serve = Test.answer, Test.serve
+Test.send, Test.take, Test.streams, Test.answer, Test.serve = nil, nil, nil, nil, nil
 
 -- ev.text and ev.langs of events as tables, which are no fields of theirs.
 local event_meta = {}
@@ -482,6 +483,68 @@ function Test:out(stream)
       concat(streams(self), ", ")), 2)
   end
   return readable(events)
+end
+
+-- Headers as lines.
+local function header_lines(what, headers)
+  local lines = {}
+  for name, value in pairs(headers or {}) do
+    value = tostring(value)
+    if type(name) ~= "string" or not name:find "^[%w!#$&'*+.^_`|~-]+$" or value:find "[%z\r\n]" then
+      error(format("%s: '%s' cannot be a header", what, tostring(name)), 0)
+    end
+    lines[#lines + 1] = name:lower() .. ": " .. value .. "\r\n"
+  end
+  return concat(lines)
+end
+
+local response_keys = { "status", "body", "headers" }
+local known_response = { status = true, body = true, headers = true }
+
+function Test:http(fn)
+  if fn ~= nil then
+    need_function("t:http", fn)
+  end
+  answer(self, "http", fn and function(request)
+    local response, message = fn(request)
+    if response == nil then
+      return nil, tostring(message or "no answer")
+    elseif type(response) ~= "table" then
+      error("the function of t:http returns a response: { status = 200, body = … }", 0)
+    end
+    check_keys("a response", response, response_keys, known_response)
+    local body = response.body or ""
+    if type(body) == "table" then
+      body = env.jet.json.encode(body)
+    end
+    return response.status or 200, tostring(body), header_lines("t:http", response.headers)
+  end)
+end
+
+function Test:resolve(fn)
+  if fn ~= nil then
+    need_function("t:resolve", fn)
+  end
+  answer(self, "resolve", fn and function(who)
+    local identity, message = fn(who)
+    if identity == nil then
+      return nil, tostring(message or "not found")
+    elseif type(identity) ~= "table" or type(identity.did) ~= "string" then
+      error("the function of t:resolve returns an identity: { did = …, handle = …, pds = … }", 0)
+    end
+    return identity.did, identity.handle, identity.pds, identity.key
+  end)
+end
+
+function Test:ask(method, path, body, headers)
+  if type(method) ~= "string" or type(path) ~= "string" then
+    error("t:ask wants a method and a path: t:ask(\"GET\", \"/path\")", 2)
+  end
+  if type(body) == "table" then
+    body = env.jet.json.encode(body)
+  end
+  local route, query = path:match "^([^?]*)%??(.*)$"
+  return serve(self, method, route, query, body or "", header_lines("t:ask", headers))
 end
 
 local printed = Test.printed

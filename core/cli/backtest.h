@@ -32,8 +32,8 @@ struct mj__backtest_input {
     void (*tick)(void *ctx); /* now and then */
 
     /* Found out on the way. */
-    uint64_t events; /* in the range */
-    uint64_t read;   /* of these, how many had to be read */
+    uint64_t events; /* in the range, and readable as far as they were read */
+    uint64_t read;   /* how many had to be read */
     uint64_t bad;    /* that could not be, and why the first one could not */
     char first_bad[200];
     int64_t first_us, last_us;          /* of events in the range; 0 when there are none */

@@ -109,10 +109,12 @@ static void read_entry(struct mj__backtest_input *in, const struct mj_run *run, 
     uint64_t seq = run->seq + i;
     in->read++;
     int err = mj_event_from_json(in->source->reader, mj_run_json(run, i), &ev, &at);
-    if (err)
+    if (err) {
+        in->events--;
         note_bad(in, "event %llu: %s", (unsigned long long)seq, mj_strerror(err));
-    else
+    } else {
         in->event(in->ctx, seq, &ev);
+    }
 }
 
 static void read_journal(struct mj__backtest_input *in)
@@ -138,10 +140,12 @@ static void read_journal(struct mj__backtest_input *in)
                 broken = mj_view_load(&s->view, &run) != 0;
                 loaded = !broken;
             }
-            if (broken)
-                note_bad(in, "event %llu: its block is damaged", (unsigned long long)(run.seq + i));
-            else
+            if (!broken) {
                 read_entry(in, &run, i);
+                continue;
+            }
+            in->events--;
+            note_bad(in, "event %llu: its block is damaged", (unsigned long long)(run.seq + i));
         }
         seq = run.seq + run.count;
     }

@@ -1,64 +1,13 @@
-#include <math.h>
-#include <stdio.h>
-#include <time.h>
-
-#include "atproto/utf8.h"
-#include "base/err.h"
 #include "cli/backtest.h"
-
-static const char *when(int64_t us, char out[32])
-{
-    time_t t = (time_t)(us / 1000000);
-    struct tm tm;
-    if (!us || !gmtime_r(&t, &tm))
-        return "-";
-    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    return out;
-}
-
-/* 1,234,567 */
-static const char *number(uint64_t n, char out[32])
-{
-    char digits[24];
-    int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
-    char *w = out;
-    for (int i = 0; i < len; i++) {
-        if (i && (len - i) % 3 == 0)
-            *w++ = ',';
-        *w++ = digits[i];
-    }
-    *w = '\0';
-    return out;
-}
-
-/* Strangers wrote it: one line, and nothing that could steer a terminal. */
-static void put_harmless(struct mj_buf *out, const char *text, size_t max)
-{
-    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
-    size_t shown = 0;
-    for (; p < end && shown < max; shown++) {
-        unsigned n = mj_utf8_len(p, end);
-        bool control = !n || *p < 0x20 || *p == 0x7f || (n == 2 && p[0] == 0xc2 && p[1] < 0xa0) ||
-                       (n == 3 && p[0] == 0xe2 && (p[1] == 0x80 || p[1] == 0x81));
-        if (control)
-            mj_buf_putc(out, ' ');
-        else
-            mj_buf_put(out, p, n);
-        p += n ? n : 1;
-    }
-    if (p < end)
-        mj_buf_puts(out, "…");
-}
+#include "cli/text.h"
 
 static const char *const change_names[] = {"newly", "no longer", "changed"};
 static const char *const change_keys[] = {"newly", "no_longer", "changed"};
 
-static uint64_t seen(const struct mj__backtest_report *r) { return r->in->events - r->in->bad; }
-
 /* Events in the outlet, for the main stream those that are left. */
 static uint64_t reached(const struct mj__backtest_report *r, const struct mj__row *row, int side)
 {
-    return row->main ? seen(r) - row->reached[side] : row->reached[side];
+    return row->main ? r->in->events - row->reached[side] : row->reached[side];
 }
 
 static void put_examples(const struct mj__row *row, enum mj__change change, const char *label,
@@ -69,17 +18,17 @@ static void put_examples(const struct mj__row *row, enum mj__change change, cons
     mj_buf_printf(out, "\n%s%s%s\n", row->name, *label ? ", " : "", label);
     for (size_t i = 0; i < row->example_count[change]; i++) {
         mj_buf_puts(out, "  ");
-        put_harmless(out, row->examples[change][i].uri, 400);
+        mj_text_harmless(mj_str(row->examples[change][i].uri), 400, out);
         if (*row->examples[change][i].text) {
             mj_buf_puts(out, "\n    ");
-            put_harmless(out, row->examples[change][i].text, 100);
+            mj_text_harmless(mj_str(row->examples[change][i].text), 100, out);
         }
         mj_buf_putc(out, '\n');
     }
     uint64_t more = row->changes[change] - row->example_count[change];
     char n[32];
     if (more)
-        mj_buf_printf(out, "  and %s more\n", number(more, n));
+        mj_buf_printf(out, "  and %s more\n", mj_text_number(more, n));
 }
 
 static void put_errors(const struct mj__backtest_report *r, struct mj_buf *out)
@@ -89,14 +38,14 @@ static void put_errors(const struct mj__backtest_report *r, struct mj_buf *out)
     for (size_t i = 0; i < mj__side_nodes(r->side); i++)
         all += (uint64_t)mj__side_node(r->side, i).errors;
     if (all) {
-        mj_buf_printf(out, "\n%s events ended with an error\n", number(all, n));
+        mj_buf_printf(out, "\n%s events ended with an error\n", mj_text_number(all, n));
         for (size_t i = 0; i < mj__side_errors(r->side); i++) {
             const char *text = mj__side_error(r->side, i, &count);
             listed += count;
             if (i >= 20)
                 continue;
-            mj_buf_printf(out, "  %s × ", number(count, n));
-            put_harmless(out, text, 300);
+            mj_buf_printf(out, "  %s × ", mj_text_number(count, n));
+            mj_text_harmless(mj_str(text), 300, out);
             mj_buf_putc(out, '\n');
         }
         if (mj__side_errors(r->side) > 20 || listed < all)
@@ -104,7 +53,7 @@ static void put_errors(const struct mj__backtest_report *r, struct mj_buf *out)
     }
     if (r->old_errors)
         mj_buf_printf(out, "\n%s events ended with an error in the old scripts\n",
-                      number(r->old_errors, n));
+                      mj_text_number(r->old_errors, n));
 }
 
 void mj__backtest_print(const struct mj__backtest_report *r, struct mj_buf *out)
@@ -112,12 +61,14 @@ void mj__backtest_print(const struct mj__backtest_report *r, struct mj_buf *out)
     const struct mj__comparison *c = r->comparison;
     char a[32], b[32], n[32], m[32];
     mj_buf_printf(
-        out, "%s events from %s to %s, %s of them read; %s events/s\n", number(r->in->events, n),
-        when(r->in->first_us, a), when(r->in->last_us, b), number(r->in->read, m),
-        number(r->seconds > 0 ? (uint64_t)((double)r->in->events / r->seconds) : 0, (char[32]){0}));
+        out, "%s events from %s to %s, %s of them read; %s events/s\n",
+        mj_text_number(r->in->events, n), mj_text_time(r->in->first_us, a),
+        mj_text_time(r->in->last_us, b), mj_text_number(r->in->read, m),
+        mj_text_number(r->seconds > 0 ? (uint64_t)((double)r->in->events / r->seconds) : 0,
+                       (char[32]){0}));
     if (r->in->bad)
-        mj_buf_printf(out, "%s could not be read: %s%s\n", number(r->in->bad, n), r->in->first_bad,
-                      r->in->bad > 1 ? ", …" : "");
+        mj_buf_printf(out, "%s could not be read: %s%s\n", mj_text_number(r->in->bad, n),
+                      r->in->first_bad, r->in->bad > 1 ? ", …" : "");
     mj_buf_putc(out, '\n');
     if (!c->row_count)
         mj_buf_puts(out, "no flow leads anywhere\n");
@@ -128,16 +79,16 @@ void mj__backtest_print(const struct mj__backtest_report *r, struct mj_buf *out)
         mj_buf_printf(out, "%-28s %13s %10s\n", "", "events", "share");
     for (size_t i = 0; i < c->row_count; i++) {
         const struct mj__row *row = &c->rows[i];
-        uint64_t in_new = reached(r, row, 0), all = seen(r);
+        uint64_t in_new = reached(r, row, 0), all = r->in->events;
         if (!c->other) {
-            mj_buf_printf(out, "%-28s %13s %8.3g %%\n", row->name, number(in_new, n),
+            mj_buf_printf(out, "%-28s %13s %8.3g %%\n", row->name, mj_text_number(in_new, n),
                           all ? 100.0 * (double)in_new / (double)all : 0);
             continue;
         }
-        mj_buf_printf(out, "%-28s %13s", row->name, number(reached(r, row, 1), n));
-        mj_buf_printf(out, " %13s", number(in_new, n));
+        mj_buf_printf(out, "%-28s %13s", row->name, mj_text_number(reached(r, row, 1), n));
+        mj_buf_printf(out, " %13s", mj_text_number(in_new, n));
         for (int k = 0; k < MJ__CHANGES; k++)
-            mj_buf_printf(out, " %13s", number(row->changes[k], n));
+            mj_buf_printf(out, " %13s", mj_text_number(row->changes[k], n));
         mj_buf_putc(out, '\n');
     }
     for (size_t i = 0; i < c->row_count; i++)
@@ -193,8 +144,8 @@ void mj__backtest_print_json(const struct mj__backtest_report *r, struct mj_buf 
                   "{\"events\":%llu,\"read\":%llu,\"bad\":%llu,\"from\":\"%s\",\"to\":\"%s\","
                   "\"seconds\":%.3f,\"outlets\":[",
                   (unsigned long long)r->in->events, (unsigned long long)r->in->read,
-                  (unsigned long long)r->in->bad, when(r->in->first_us, a), when(r->in->last_us, b),
-                  r->seconds);
+                  (unsigned long long)r->in->bad, mj_text_time(r->in->first_us, a),
+                  mj_text_time(r->in->last_us, b), r->seconds);
     for (size_t i = 0; i < r->comparison->row_count; i++) {
         mj_buf_puts(out, i ? "," : "");
         put_row_json(r, &r->comparison->rows[i], out);

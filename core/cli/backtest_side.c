@@ -43,12 +43,15 @@ struct mj__side {
 
     struct side_error errors[ERRORS_MAX];
     size_t error_count;
+    bool said; /* something about a script was logged */
 };
 
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj__side *s = ctx;
-    if (level < MJ_LOG_ERROR || strcmp(tag, "script") != 0)
+    bool script = strcmp(tag, "script") == 0;
+    s->said |= script;
+    if (level < MJ_LOG_ERROR || !script)
         return;
     /* The event that was being looked at stands behind the last semicolon: not part of what went
      * wrong. */
@@ -169,7 +172,7 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
                               size_t memory, struct mj_buf *error)
 {
     struct mj__side *s = mj_calloc(1, sizeof *s);
-    struct mj_script_cfg cfg = {.memory = memory, .config = config};
+    struct mj_script_cfg cfg = {.memory = memory, .config = config, .made_up_secrets = true};
     s->main_outlet = s->print_outlet = -1;
     for (size_t i = 0; i < MJ_STREAMS_MAX; i++)
         s->stream_outlet[i] = -1;
@@ -177,6 +180,7 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
     s->router = mj_router_new(NULL);
     mj_router_set_streams(s->router, s->streams);
     mj_router_on_output(s->router, on_output, s);
+    mj_router_set_stdout(s->router, false);
     s->scripts = mj_scripts_new(s->router);
     for (size_t i = 0; i < scripts->n; i++)
         if (mj_scripts_load(s->scripts, scripts->v[i], &cfg, error)) {
@@ -259,6 +263,20 @@ static void tell(struct mj__side *s, uint64_t ordinal)
     s->fn(s->ctx, &o);
 }
 
+/* A script that would be left out for a while goes on: what it lets through is what is asked, and
+ * its errors are told. */
+static void end_quarantines(struct mj__side *s)
+{
+    struct mj_script_state state;
+    for (size_t i = 0; i < mj_scripts_count(s->scripts); i++) {
+        mj_scripts_state(s->scripts, i, &state);
+        if (strcmp(state.state, "quarantined") == 0)
+            mj_router_pause(s->router, (struct mj_graph *)mj_scripts_graph(s->scripts, i), false,
+                            false);
+    }
+    s->said = false;
+}
+
 void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
 {
     struct mj__side *s = side;
@@ -268,6 +286,8 @@ void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
     /* Scripts, their state and the router see the time when it happened. */
     mj_clock_freeze(ev->time_us);
     mj_router_event(s->router, ev);
+    if (s->said)
+        end_quarantines(s);
     if (s->main_drawn && (!s->reached_main || s->main_digest) && s->hit_count < HITS_MAX)
         s->hits[s->hit_count++] = (struct mj__hit){(uint32_t)s->main_outlet, !s->reached_main,
                                                    s->reached_main ? s->main_digest : 0};

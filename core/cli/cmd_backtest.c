@@ -183,7 +183,8 @@ static void print_report(const struct cfg *cfg, const struct mj__backtest_report
         mj__backtest_print_json(r, &out);
     else
         mj__backtest_print(r, &out);
-    fwrite(out.ptr, 1, out.len, stdout);
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
 }
 
 /* With the input open. */
@@ -231,7 +232,7 @@ static int run(const struct cfg *cfg, const struct mj_strings *scripts,
                                                .side = p.side,
                                                .old_errors = old_errors,
                                                .seconds = (double)(real_ns() - p.start_ns) / 1e9});
-    status = in->events && in->bad >= in->events ? MJ_EXIT_FAILED : MJ_EXIT_OK;
+    status = in->bad && !in->events ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 out:
     mj__comparison_deinit(&comparison);
     mj__other_free(other);

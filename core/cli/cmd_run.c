@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "cli/commands.h"
+#include "cli/control_path.h"
 #include "cli/run.h"
 
 /* On any thread; the journal has said what happened. */
@@ -31,6 +32,22 @@ static void health(void *ctx, struct mj_buf *json)
         mj_buf_printf(json, ",\"last_frame_age_seconds\":%.3f", (double)(mj_now_us() - last) / 1e6);
     run_put_sources(run, json);
 }
+
+/* Something came from another thread, or SIGHUP. */
+static void on_wake(void *ctx)
+{
+    struct run *run = ctx;
+    if (mj_loop_hung_up(run->loop)) {
+        MJ_AUTO_BUF report = {0};
+        run_reload(run, false, NULL, &report);
+    }
+    run_take_calls(run);
+    if (run->net)
+        mj_net_deliver(run->net, run->scripts);
+    run_scripts(run);
+}
+
+static void wake(void *ctx) { mj_loop_wake(((struct run *)ctx)->loop); }
 
 /* The original server's variables without a counterpart here. */
 static void note_unused_variables(void)
@@ -150,6 +167,8 @@ static int route(const struct run_settings *settings, char **argv)
     struct mj_server *server = NULL;
     struct mj_journal *journal = NULL;
     struct mj_dictionary dictionary = {0};
+    MJ_AUTO_BUF control = {0};
+    MJ_AUTO_BUF error = {0};
     run.loop = mj_loop_new();
     status = open_journal(&run, cfg, &journal);
     if (!status)
@@ -165,13 +184,30 @@ static int route(const struct run_settings *settings, char **argv)
     run_notes_read(&notes, run.data.path);
     run_restart_setup(&run, argv, &notes);
     mj_scripts_on_stuck(run.scripts, run_restart, NULL);
+    run.settings = settings;
+    status = run_start_services(&run);
+    if (status)
+        goto out;
 
     status = MJ_EXIT_FAILED;
+    if (run_allow(run.net, &settings->file, &error)) {
+        fprintf(stderr, "moonjet run: http_allow: %s\n", mj_buf_cstr(&error));
+        goto out;
+    }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
+    run.calls = mj_calls_new(wake, &run);
+    bool asked = mj_control_path(cfg->control, cfg->data, &control);
+    if (cfg->control && strcmp(cfg->control, "none") == 0)
+        control.len = 0;
     struct mj_server_cfg server_cfg = {.listen = cfg->listen,
                                        .metrics_listen = cfg->metrics_listen,
+                                       .control = control.len ? mj_buf_cstr(&control) : NULL,
+                                       .control_may_fail = !asked,
+                                       .routes = run.routes,
+                                       .request = mj_calls_put,
+                                       .request_ctx = run.calls,
                                        .journal = journal,
                                        .streams = run.streams,
                                        .dictionary = mj_buf_span(&dictionary.bytes),
@@ -186,6 +222,10 @@ static int route(const struct run_settings *settings, char **argv)
         goto out; /* it has said why */
     say_where(cfg, server, run.streams);
     mj_loop_stop_on_signals(run.loop);
+    mj_loop_wake_on_hangup(run.loop);
+    mj_loop_on_wake(run.loop, on_wake, &run);
+    if (cfg->watch && run_watch(&run))
+        goto out;
     mj_loop_every(run.loop, 1000, run_copy_sources, &run);
     run_start_scripts(&run);
     run_restart_armed();
@@ -194,11 +234,16 @@ static int route(const struct run_settings *settings, char **argv)
              : atomic_load(&run.failed) ? MJ_EXIT_FAILED
                                         : MJ_EXIT_OK;
 out:
-    mj_server_stop(server);
     run_stop_sources(&run);
+    run_end_scripts(&run);
+    run_unwatch(&run);
     run_stop_scripts(&run);
+    run_stop_net(&run);
+    mj_server_stop(server);
+    mj_calls_free(run.calls);
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
+    mj_routes_free(run.routes);
     mj_streams_free(run.streams);
     mj_journal_close(journal);
     mj_dictionary_deinit(&dictionary);

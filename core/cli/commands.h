@@ -6,6 +6,7 @@
 extern const struct mj_command mj_cmd_simulate;
 extern const struct mj_command mj_cmd_check;
 extern const struct mj_command mj_cmd_backtest;
+extern const struct mj_command mj_cmd_ctl;
 extern const struct mj_command mj_cmd_decode;
 extern const struct mj_command mj_cmd_record;
 extern const struct mj_command mj_cmd_replay;
@@ -17,3 +18,4 @@ extern const struct mj_command mj_cmd_journal;
 extern const struct mj_command mj_cmd_dictionary;
 extern const struct mj_command mj_cmd_load;
 extern const struct mj_command mj_cmd_test;
+extern const struct mj_command mj_cmd_repl;

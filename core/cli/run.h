@@ -6,18 +6,21 @@
 #include <stdatomic.h>
 
 #include "cli/data_dir.h"
+#include "deliver/net.h"
 #include "flow/router.h"
 #include "script/config.h"
+#include "script/reload.h"
 #include "script/script.h"
+#include "script/services.h"
 #include "server/server.h"
 #include "source/firehose.h"
 
 #define RUN_DEFAULT_SOURCE "wss://bsky.network"
 
 struct run_cfg {
-    struct mj_strings sources, config, trusted;
+    struct mj_strings sources, config, trusted, http_allow;
     const char *listen, *metrics_listen, *data, *dictionary, *on_future, *log_level, *log_format,
-        *secrets;
+        *secrets, *control, *plc, *dns;
     int64_t max_per_ip, replay_rate, stall_seconds;
     int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
     bool watch, check_config, print_config;
@@ -63,7 +66,13 @@ struct run {
     struct mj_router *router;
     struct mj_streams *streams;
     struct mj_scripts *scripts;
-    struct mj_timer *tasks; /* owned: when scripts have something to do next */
+    struct mj_timer *tasks;              /* owned: when scripts have something to do next */
+    const struct run_settings *settings; /* borrowed */
+    struct mj_calls *calls;              /* owned: from the server's thread */
+    struct mj_routes *routes;            /* owned */
+    struct mj_net *net;                  /* owned; NULL when no script can need it */
+    struct mj_services services;
+    struct run_watcher *watcher; /* owned; NULL without --watch */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
     size_t source_count;
@@ -130,5 +139,30 @@ int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
 /* Lets their timers and tasks run from now on, on the router's thread. */
 void run_start_scripts(struct run *run);
 void run_stop_scripts(struct run *run);
+/* Lets their jet.on_stop functions run, for some seconds at most. */
+void run_end_scripts(struct run *run);
 /* Something may be due: after each batch of frames. */
 void run_scripts(struct run *run);
+
+/* run_reload.c: the configuration file and the scripts are read again; `only` (may be NULL or
+ * empty): those scripts, by path or name. What changed, failed or takes a restart is logged, and
+ * appended to `report`, a line each. 0 or MJ_E…. */
+int run_reload(struct run *run, bool all, const struct mj_strings *only, struct mj_buf *report);
+/* --watch: reloads when one of the files changes. 0 or an exit status, after saying why. */
+int run_watch(struct run *run);
+void run_unwatch(struct run *run);
+/* The scripts are others now, and so are their files. Nothing without --watch. */
+void run_watch_again(struct run *run);
+
+/* run_services.c: what scripts get; before they are loaded. 0 or an exit status, after saying why.
+ */
+int run_start_services(struct run *run);
+/* A net of its own, with the operator's options; `fn` is its wake function. */
+int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out);
+/* When no script runs any more. */
+void run_stop_net(struct run *run);
+/* What single scripts may reach besides. 0, or MJ_ESYNTAX with a sentence. */
+int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error);
+
+/* run_control.c: answers what the server's thread has handed over. */
+void run_take_calls(struct run *run);

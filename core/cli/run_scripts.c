@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "cli/run.h"
 
-#define SLICE_US 2000 /* of tasks between two batches of frames */
+#define SLICE_US 2000             /* of tasks between two batches of frames */
+#define STOP_US  INT64_C(5000000) /* for what scripts still do at the end */
+#define STEP_US  20000
 
 /* A script that was stuck before this start waits; returns false when it must not even load. */
 static bool was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out)
@@ -65,4 +67,26 @@ void run_stop_scripts(struct run *run)
 {
     mj_timer_free(run->tasks);
     run->tasks = NULL;
+}
+
+/* The end of the tasks that jet.on_stop started, or of their time. */
+static void on_ending(void *ctx)
+{
+    struct run *run = ctx;
+    int64_t next = mj_scripts_run(run->scripts, SLICE_US);
+    if (mj_scripts_stop(run->scripts, STOP_US))
+        mj_loop_stop(run->loop);
+    else
+        mj_timer_set(run->tasks, next < 0 || next > STEP_US ? STEP_US : next);
+}
+
+void run_end_scripts(struct run *run)
+{
+    if (!run->tasks || mj_scripts_stop(run->scripts, STOP_US))
+        return;
+    mj_timer_free(run->tasks);
+    run->tasks = mj_timer_new(run->loop, on_ending, run);
+    mj_timer_set(run->tasks, 0);
+    mj_loop_resume(run->loop);
+    mj_loop_run(run->loop);
 }

@@ -4,18 +4,30 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "script/guard.h"
+
+#define SLICE_US                                                                                   \
+    INT64_C(20000) /* real time of the script's tasks between two looks at the clock               \
+                    */
+#define STOP_US INT64_C(5000000)
 
 struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
     struct mj_scripts *scripts;
     char *name;
+    struct mj_services services;
     int64_t now, seq;
 
     struct mj_output *outputs; /* owned array, from the first one on */
     size_t count, cap, bytes;
     size_t taken[MJ_STREAMS_MAX + 1]; /* per bit, and one for prints: outputs looked at */
     bool full;
+
+    struct mj_ask **asks; /* owned array of owned ones, in the order they came */
+    size_t asked, asks_cap;
+    size_t told, shown; /* how many are answered, and how many were looked at */
+    struct mj_answer answer;
 
     struct mj_logged *logs; /* owned array */
     size_t logged, logs_cap;
@@ -78,6 +90,114 @@ static void script_label(const char *name, char *out, size_t cap)
     snprintf(out, cap, "script=\"%s\"", value);
 }
 
+/* ---- what the script asks for ---- */
+
+/* Where the next one is noted; NULL when there are too many, and then nobody will answer. */
+static struct mj_ask *new_ask(struct mj_bed *bed, uint64_t ticket)
+{
+    if (bed->asked == MJ_BED_ASKS_MAX)
+        return NULL;
+    if (bed->asked == bed->asks_cap) {
+        bed->asks_cap = bed->asks_cap ? 2 * bed->asks_cap : 16;
+        bed->asks = mj_realloc(bed->asks, bed->asks_cap * sizeof *bed->asks);
+    }
+    struct mj_ask *ask = mj_calloc(1, sizeof *ask);
+    ask->ticket = ticket;
+    return bed->asks[bed->asked++] = ask;
+}
+
+static void put_span(struct mj_buf *out, struct mj_span s) { mj_buf_put(out, s.ptr, s.len); }
+
+static void on_fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
+{
+    struct mj_ask *ask = new_ask(ctx, ticket);
+    if (!ask)
+        return;
+    ask->timeout_us = request->timeout_us;
+    ask->max_bytes = request->max_bytes;
+    put_span(&ask->method, request->method);
+    put_span(&ask->what, request->url);
+    put_span(&ask->headers, request->headers);
+    put_span(&ask->body, request->body);
+}
+
+static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who)
+{
+    struct mj_ask *ask = new_ask(ctx, ticket);
+    if (!ask)
+        return;
+    ask->resolve = true;
+    put_span(&ask->what, who);
+}
+
+const struct mj_ask *mj_bed_ask(struct mj_bed *bed)
+{
+    return bed->told < bed->asked ? bed->asks[bed->told] : NULL;
+}
+
+const struct mj_ask *mj_bed_request(struct mj_bed *bed)
+{
+    while (bed->shown < bed->asked) {
+        const struct mj_ask *ask = bed->asks[bed->shown++];
+        if (!ask->resolve)
+            return ask;
+    }
+    return NULL;
+}
+
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer)
+{
+    enter(bed);
+    mj_scripts_fetched(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    leave();
+}
+
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer)
+{
+    enter(bed);
+    mj_scripts_resolved(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    leave();
+}
+
+static void on_answer(void *ctx, int status, struct mj_span headers, struct mj_span body)
+{
+    struct mj_answer *a = ctx;
+    a->done = true;
+    a->status = status;
+    put_span(&a->headers, headers);
+    put_span(&a->body, body);
+}
+
+const struct mj_answer *mj_bed_serve(struct mj_bed *bed, const struct mj_route_request *request)
+{
+    bed->answer.pending = true;
+    bed->answer.done = false;
+    bed->answer.headers.len = bed->answer.body.len = 0;
+    enter(bed);
+    mj_scripts_serve(bed->scripts, request, on_answer, &bed->answer);
+    leave();
+    return &bed->answer;
+}
+
+static void free_asks(struct mj_bed *bed)
+{
+    for (size_t i = 0; i < bed->asked; i++) {
+        struct mj_ask *ask = bed->asks[i];
+        mj_buf_deinit(&ask->method);
+        mj_buf_deinit(&ask->what);
+        mj_buf_deinit(&ask->headers);
+        mj_buf_deinit(&ask->body);
+        free(ask);
+    }
+    free(bed->asks);
+    mj_buf_deinit(&bed->answer.headers);
+    mj_buf_deinit(&bed->answer.body);
+}
+
+/* ---- the bed ---- */
+
+static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
+
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error)
 {
@@ -92,7 +212,11 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_streams(bed->router, bed->streams);
     mj_router_on_output(bed->router, on_output, bed);
     mj_router_set_stdout(bed->router, false);
+    mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
+    bed->services = (struct mj_services){
+        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
+    mj_scripts_set_services(bed->scripts, &bed->services);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, cfg, error);
     leave();
@@ -115,18 +239,51 @@ void mj_bed_free(struct mj_bed *bed)
         mj_kept_unref(bed->outputs[i].event);
     for (size_t i = 0; i < bed->logged; i++)
         free(bed->logs[i].text);
+    free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
     free(bed->name);
     free(bed);
 }
 
+struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 
+int mj_bed_run(struct mj_bed *bed, int64_t until)
+{
+    int64_t patience = mj_guard_now() + MJ_BED_PATIENCE_NS;
+    for (;;) {
+        enter(bed);
+        int64_t next = mj_scripts_run(bed->scripts, SLICE_US);
+        leave();
+        if (bed->told < bed->asked)
+            return 1;
+        if (bed->answer.pending && bed->answer.done) {
+            bed->answer.pending = false;
+            return 0;
+        }
+        if (next != 0 && (next < 0 || bed->now + next > until))
+            break;
+        if (mj_guard_now() > patience)
+            return MJ_ELIMIT;
+        bed->now += next;
+    }
+    if (bed->now < until)
+        bed->now = until;
+    return 0;
+}
+
+bool mj_bed_stop(struct mj_bed *bed)
+{
+    enter(bed);
+    bool done = mj_scripts_stop(bed->scripts, STOP_US);
+    leave();
+    return done;
+}
+
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev)
 {
-    bed->now++;
     enter(bed);
     int err = mj_router_event(bed->router, ev);
     if (!err)

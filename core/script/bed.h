@@ -13,10 +13,13 @@
 #include "base/log.h"
 #include "event/kept.h"
 #include "script/script.h"
+#include "script/services.h"
 
-#define MJ_BED_START_US   INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
-#define MJ_BED_OUTPUT_MAX ((size_t)256 << 20)       /* bytes that wait to be taken */
-#define MJ_BED_LOGS_MAX   10000                     /* lines that wait to be taken */
+#define MJ_BED_START_US    INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
+#define MJ_BED_OUTPUT_MAX  ((size_t)256 << 20)       /* bytes that wait to be taken */
+#define MJ_BED_PATIENCE_NS INT64_C(20000000000)
+#define MJ_BED_ASKS_MAX    100000
+#define MJ_BED_LOGS_MAX    10000 /* lines that wait to be taken */
 
 struct mj_bed;
 
@@ -33,15 +36,54 @@ struct mj_logged {
     char *text; /* owned */
 };
 
+/* Something a task of the script waits for. Everything is owned by the bed. */
+struct mj_ask {
+    bool resolve; /* jet.resolve, of `what`; else HTTP */
+    uint64_t ticket;
+    struct mj_buf method, what /* URL, DID or handle */, headers /* lines */, body;
+    int64_t timeout_us;
+    size_t max_bytes;
+};
+
+/* An answer of one of the script's routes. */
+struct mj_answer {
+    bool pending, done;
+    int status;
+    struct mj_buf headers /* lines */, body;
+};
+
 /* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
  * cfg NULL: defaults. NULL with a sentence appended to `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
                           struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 
-/* Routes one event; its time_us is set. The clock goes on by a microsecond, so that no two events
- * have the same time. 0, or MJ_ELIMIT when more waits to be taken than MJ_BED_OUTPUT_MAX. */
+/* Runs what is due until the script's clock is `until`, or now when that has passed; the clock
+ * stops at each thing that is due. 0; 1 when the script has asked for something (mj_bed_ask()),
+ * which is to be answered before the call is made again; MJ_ELIMIT when it never came to rest in
+ * MJ_BED_PATIENCE_NS of real time. */
+int mj_bed_run(struct mj_bed *bed, int64_t until);
+/* What the script has asked for and was not told yet, oldest first; NULL when there is nothing.
+ * Borrowed until it is told. */
+const struct mj_ask *mj_bed_ask(struct mj_bed *bed);
+/* Answers it, by its kind. */
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer);
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer);
+/* The next HTTP request since the last one asked for, told or not; NULL when there is none.
+ * Borrowed for as long as the bed. */
+const struct mj_ask *mj_bed_request(struct mj_bed *bed);
+/* Asks one of the script's routes; everything in `request` is borrowed during the call. The answer
+ * comes during mj_bed_run(), which then ends at once. One at a time. Borrowed until the next. */
+const struct mj_answer *mj_bed_serve(struct mj_bed *bed, const struct mj_route_request *request);
+/* Begins the end, of which mj_bed_run() is the rest: what the script has given jet.on_stop is due,
+ * and its every-functions are over. True when all of it is done. */
+bool mj_bed_stop(struct mj_bed *bed);
+
+/* Routes one event; its time_us is set. 0, or MJ_ELIMIT when more waits to be taken than
+ * MJ_BED_OUTPUT_MAX. */
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
+/* The bed's scripts, of which there is one. Borrowed. */
+struct mj_scripts *mj_bed_scripts(struct mj_bed *bed);
 int64_t mj_bed_now(const struct mj_bed *bed); /* Unix µs */
 /* The next upstream seq, from 1. */
 int64_t mj_bed_seq(struct mj_bed *bed);

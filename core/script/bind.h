@@ -147,5 +147,9 @@ void mj_push_table(lua_State *L, struct mj_vm *vm, struct mj_span item);
 struct mj_span mj_to_cbor(lua_State *L, struct mj_vm *vm, int index);
 /* True when the value has the metatable that jet.array, jet.object, jet.no … give. */
 bool mj_made_by(lua_State *L, int index, enum mj_slot slot);
+/* plain.c: pushes an event as a table with the fields that scripts see. */
+void mj_push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev);
+/* A C function: of a userdata what can be read of it, as tables; else a text that names it. */
+int mj_lua_plain(lua_State *L);
 /* Pushes an integer's exact decimal text. */
 void mj_push_int64(lua_State *L, int64_t v);

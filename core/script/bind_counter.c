@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "script/bind.h"
+#include "script/made.h"
 
 #define LABELS_MAX 8
 #define SERIES_MAX 1000
@@ -180,6 +181,7 @@ static int declare(lua_State *L, bool gauge)
     lua_setfenv(L, -2);
     mj_vm_push_slot(L, gauge ? MJ_SLOT_GAUGE : MJ_SLOT_COUNTER);
     lua_setmetatable(L, -2);
+    mj_made(L, gauge ? "jet.gauge" : "jet.counter", name);
     return 1;
 }
 

@@ -2,6 +2,7 @@
  * while the script is loading, and notes the file and line it was called from. */
 #include "base/err.h"
 #include "script/bind.h"
+#include "script/made.h"
 
 struct flow {
     struct mj_node *at;   /* what the next operator is put behind */
@@ -143,6 +144,7 @@ static bool from_streams(lua_State *L)
     if (check_class(L, 1, MJ_SLOT_SINK)) {
         if (!stream_at(L, 1))
             luaL_error(L, "jet.from wants a match or a stream: nothing comes out of another sink");
+        mj_made_used(L, 1);
         n = add_node(L, MJ_NODE_FROM, NULL);
         mj_graph_read(n, stream_at(L, 1));
         fill_flow(L, n);
@@ -151,6 +153,7 @@ static bool from_streams(lua_State *L)
     for (size_t i = 1; i <= count; i++) {
         lua_rawgeti(L, 1, (int)i);
         streams += stream_at(L, -1) != NULL;
+        mj_made_used(L, -1);
         lua_pop(L, 1);
     }
     if (!streams)
@@ -277,6 +280,7 @@ static int flow_to(lua_State *L)
         f->last = add_node(L, s->type, f->at);
         if (s->type == MJ_NODE_STREAM)
             f->last->stream = mj_strdup(s->name);
+        mj_made_used(L, i);
     }
     lua_settop(L, 1);
     return 1;
@@ -313,6 +317,7 @@ static int jet_stream(lua_State *L)
     }
     struct sink *s = push_sink(L, MJ_NODE_STREAM);
     memcpy(s->name, name, len);
+    mj_made_sink(L, "jet.stream", s->name);
     return 1;
 }
 
@@ -321,6 +326,7 @@ static int jet_print(lua_State *L)
 {
     mj_need_declare(L, "jet.print");
     push_sink(L, MJ_NODE_PRINT);
+    mj_made_sink(L, "jet.print", NULL);
     return 1;
 }
 

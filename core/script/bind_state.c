@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "script/bind.h"
 #include "script/bind_state.h"
+#include "script/made.h"
 #include "state/store.h"
 
 #define LIST_USUAL  10
@@ -146,6 +147,7 @@ static int declare(lua_State *L, enum mj_state_type type, enum mj_slot slot, con
     if (mj_plan_state(vm->plan, type, name, &o, &state, &vm->scratch))
         return raise_plan(L, what, &vm->scratch);
     h->state = mj_state_ref(state);
+    mj_made(L, what, name);
     return 1;
 }
 
@@ -172,6 +174,7 @@ static int jet_top(lua_State *L)
     if (mj_plan_top(vm->plan, name, k, window, &state, &vm->scratch))
         return raise_plan(L, what, &vm->scratch);
     h->state = mj_state_ref(state);
+    mj_made(L, what, name);
     return 1;
 }
 

@@ -5,11 +5,15 @@
 #include <unistd.h>
 
 #include "atproto/syntax.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "event/decode.h"
+#include "script/services.h"
 #include "script/spec_vm.h"
 
-#define DEFAULT_DID "did:plc:testtesttesttesttesttest"
+#define STOP_STEP_US INT64_C(100000)   /* of the script's time between two looks at how far it is */
+#define SERVE_US     INT64_C(60000000) /* of the script's time, for a route */
+#define DEFAULT_DID  "did:plc:testtesttesttesttesttest"
 
 struct handle {
     size_t slot;
@@ -41,6 +45,8 @@ static int host_bed(lua_State *L)
     if (spec->bed_count == MJ_SPEC_BEDS_MAX)
         return luaL_error(L, "more than %d scripts at once", MJ_SPEC_BEDS_MAX);
     struct handle *h = lua_newuserdata(L, sizeof *h);
+    lua_newtable(L); /* who answers requests */
+    lua_setfenv(L, -2);
     luaL_getmetatable(L, "moonjet.test");
     lua_setmetatable(L, -2);
     const char *slash = strrchr(path, '/');
@@ -60,54 +66,16 @@ static int host_bed(lua_State *L)
     return 1;
 }
 
-/* Events as tables. */
-
-static void set_span(lua_State *L, const char *key, struct mj_span s)
+static void set_bytes(lua_State *L, const char *key, struct mj_span s)
 {
-    if (!s.ptr)
-        return;
-    lua_pushlstring(L, (const char *)s.ptr, s.len);
+    lua_pushlstring(L, s.len ? (const char *)s.ptr : "", s.len);
     lua_setfield(L, -2, key);
 }
 
-void mj__push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev)
+static void set_text(lua_State *L, const char *key, const char *text)
 {
-    char cid[2 * MJ_CID_MAX];
-    lua_createtable(L, 0, 12);
-    set_span(L, "kind", mj_str(mj_kind_name(ev->kind)));
-    set_span(L, "did", ev->did);
-    set_span(L, "time", ev->time);
-    lua_pushnumber(L, (lua_Number)ev->seq);
-    lua_setfield(L, -2, "seq");
-    lua_pushnumber(L, (lua_Number)ev->time_us);
-    lua_setfield(L, -2, "time_us");
-    if (ev->kind == MJ_KIND_IDENTITY)
-        set_span(L, "handle", ev->handle);
-    if (ev->kind == MJ_KIND_ACCOUNT) {
-        lua_pushboolean(L, ev->active);
-        lua_setfield(L, -2, "active");
-        set_span(L, "status", ev->status);
-    }
-    if (ev->kind != MJ_KIND_COMMIT)
-        return;
-    set_span(L, "op", mj_str(mj_op_name(ev->op)));
-    set_span(L, "collection", ev->collection);
-    set_span(L, "rkey", ev->rkey);
-    set_span(L, "rev", ev->rev);
-    if (ev->cid.len)
-        set_span(L, "cid", mj_span(cid, mj_cid_text(ev->cid, cid)));
-    lua_pushliteral(L, "at://");
-    lua_pushlstring(L, (const char *)ev->did.ptr, ev->did.len);
-    lua_pushliteral(L, "/");
-    lua_pushlstring(L, (const char *)ev->collection.ptr, ev->collection.len);
-    lua_pushliteral(L, "/");
-    lua_pushlstring(L, (const char *)ev->rkey.ptr, ev->rkey.len);
-    lua_concat(L, 6);
-    lua_setfield(L, -2, "uri");
-    if (ev->record.len) {
-        mj_push_table(L, vm, ev->record);
-        lua_setfield(L, -2, "record");
-    }
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, key);
 }
 
 /* The text under the key of the event's table at 2, which holds it; else the default. Raises when
@@ -170,7 +138,100 @@ static void read_commit(lua_State *L, struct mj_spec *spec, struct mj_event *ev,
     ev->cid = mj_span(cid->bytes, sizeof cid->bytes);
 }
 
-/* The same as `send` below, for both ways to say what is sent. */
+static struct mj_span top_span(lua_State *L, int index)
+{
+    struct mj_span s;
+    s.ptr = (const uint8_t *)lua_tolstring(L, index, &s.len);
+    return s;
+}
+
+/* Pushes the function that the spec gave t:http or t:resolve; false when it gave none. */
+static bool push_answerer(lua_State *L, const char *name)
+{
+    lua_getfenv(L, 1);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    bool is_there = !lua_isnil(L, -1);
+    if (!is_there)
+        lua_pop(L, 1);
+    return is_there;
+}
+
+static void push_request(lua_State *L, const struct mj_ask *ask)
+{
+    lua_createtable(L, 0, 4);
+    set_bytes(L, "method", mj_buf_span(&ask->method));
+    set_bytes(L, "url", mj_buf_span(&ask->what));
+    if (ask->body.len)
+        set_bytes(L, "body", mj_buf_span(&ask->body));
+    mj_push_headers(L, mj_buf_span(&ask->headers));
+    lua_setfield(L, -2, "headers");
+}
+
+/* Has the spec's function answer a request; lua/test.lua has made it return status, body and header
+ * lines, or nil and a message. */
+static void answer_fetch(lua_State *L, struct mj_bed *bed, const struct mj_ask *ask)
+{
+    struct mj_fetched answer = {.error = "nobody answers: the spec has no t:http"};
+    int top = lua_gettop(L);
+    if (push_answerer(L, "http")) {
+        push_request(L, ask);
+        lua_call(L, 1, 3);
+        answer.error = NULL;
+        answer.status = (int)lua_tointeger(L, -3);
+        answer.body = top_span(L, -2);
+        answer.headers = top_span(L, -1);
+        if (lua_isnil(L, -3))
+            answer.error = lua_tostring(L, -2);
+        else if (answer.body.len > ask->max_bytes)
+            answer.error = "the answer is larger than max_bytes";
+    }
+    mj_bed_fetched(bed, &answer);
+    lua_settop(L, top);
+}
+
+/* The same for t:resolve: DID, handle, PDS and key, or nil and a message. */
+static void answer_resolve(lua_State *L, struct mj_bed *bed, const struct mj_ask *ask)
+{
+    struct mj_identity answer = {.error = "nobody knows it: the spec has no t:resolve"};
+    int top = lua_gettop(L);
+    if (push_answerer(L, "resolve")) {
+        lua_pushlstring(L, (const char *)ask->what.ptr, ask->what.len);
+        lua_call(L, 1, 4);
+        answer = (struct mj_identity){.did = lua_tostring(L, -4),
+                                      .handle = lua_tostring(L, -3),
+                                      .pds = lua_tostring(L, -2),
+                                      .key = lua_tostring(L, -1)};
+        if (!answer.did)
+            answer = (struct mj_identity){.error = lua_tostring(L, -3)};
+    }
+    mj_bed_resolved(bed, &answer);
+    lua_settop(L, top);
+}
+
+/* Runs what is due until the script's clock is at `until`, answering what it asks for on the way.
+ * The test is at index 1. */
+static void run_until(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, int64_t until)
+{
+    for (;;) {
+        mj__spec_out(spec, L);
+        int result = mj_bed_run(bed, until);
+        mj__spec_in(spec, L);
+        if (result < 0)
+            luaL_error(L,
+                       "the script's tasks do not come to rest: after %d s of real time "
+                       "something is still due",
+                       (int)(MJ_BED_PATIENCE_NS / 1000000000));
+        if (!result)
+            return;
+        const struct mj_ask *ask = mj_bed_ask(bed);
+        if (ask->resolve)
+            answer_resolve(L, bed, ask);
+        else
+            answer_fetch(L, bed, ask);
+    }
+}
+
 static void send(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, struct mj_event *ev)
 {
     mj__spec_out(spec, L);
@@ -227,7 +288,8 @@ static int test_send(lua_State *L)
         need(L, false, "kind", kind, "commit, identity or account");
     }
     send(L, spec, bed, &ev);
-    mj__push_event(L, spec->vm, &ev);
+    mj_push_event(L, spec->vm, &ev);
+    run_until(L, spec, bed, 0);
     return 1;
 }
 
@@ -237,6 +299,88 @@ static int test_now(lua_State *L)
     char time[28];
     mj_datetime_make(mj_bed_now(check_bed(L, mj__spec_of(L))), time);
     lua_pushstring(L, time);
+    return 1;
+}
+
+/* test:advance(duration) */
+static int test_advance(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    struct mj_span text;
+    int64_t us;
+    text.ptr = (const uint8_t *)luaL_checklstring(L, 2, &text.len);
+    if (mj_duration_us(text, &us))
+        return luaL_error(L, "'%s' is no duration; write \"500ms\", \"90s\", \"1h30m\"",
+                          lua_tostring(L, 2));
+    run_until(L, spec, bed, mj_bed_now(bed) + us);
+    return 0;
+}
+
+/* test:stop() */
+static int test_stop(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    for (bool done = false; !done;) {
+        mj__spec_out(spec, L);
+        done = mj_bed_stop(bed);
+        mj__spec_in(spec, L);
+        run_until(L, spec, bed, mj_bed_now(bed) + (done ? 0 : STOP_STEP_US));
+    }
+    return 0;
+}
+
+/* test:answer(name, function): who answers "http" or "resolve" */
+static int test_answer(lua_State *L)
+{
+    check_bed(L, mj__spec_of(L));
+    lua_settop(L, 3);
+    lua_getfenv(L, 1);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
+    lua_rawset(L, -3);
+    return 0;
+}
+
+/* test:requests() */
+static int test_requests(lua_State *L)
+{
+    struct mj_bed *bed = check_bed(L, mj__spec_of(L));
+    const struct mj_ask *ask;
+    lua_newtable(L);
+    for (int n = 1; (ask = mj_bed_request(bed)); n++) {
+        push_request(L, ask);
+        lua_rawseti(L, -2, n);
+    }
+    return 1;
+}
+
+/* test:serve(method, path, query, body, headers): status, body, headers */
+static int test_serve(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = check_bed(L, spec);
+    struct mj_route_request request = {.peer = MJ_SPAN("127.0.0.1")};
+    struct mj_span *const fields[] = {&request.method, &request.path, &request.query, &request.body,
+                                      &request.headers};
+    for (int i = 0; i < (int)MJ_COUNT(fields); i++)
+        fields[i]->ptr = (const uint8_t *)luaL_checklstring(L, i + 2, &fields[i]->len);
+    mj__spec_out(spec, L);
+    const struct mj_answer *answer = mj_bed_serve(bed, &request);
+    mj__spec_in(spec, L);
+    run_until(L, spec, bed, mj_bed_now(bed));
+    if (!answer->done)
+        run_until(L, spec, bed, mj_bed_now(bed) + SERVE_US);
+    if (!answer->done)
+        return luaL_error(L, "the route has not answered within %d s of its time",
+                          (int)(SERVE_US / 1000000));
+    lua_createtable(L, 0, 3);
+    lua_pushinteger(L, answer->status);
+    lua_setfield(L, -2, "status");
+    set_bytes(L, "body", mj_buf_span(&answer->body));
+    mj_push_headers(L, mj_buf_span(&answer->headers));
+    lua_setfield(L, -2, "headers");
     return 1;
 }
 
@@ -272,6 +416,7 @@ static int test_replay(lua_State *L)
                           (int)(MJ_BED_OUTPUT_MAX >> 20), name);
     if (err)
         return luaL_error(L, "%s", mj_buf_cstr(&spec->error));
+    run_until(L, spec, r.bed, 0);
     lua_pushnumber(L, (lua_Number)r.n);
     return 1;
 }
@@ -284,7 +429,7 @@ static int push_outputs(lua_State *L, struct mj_spec *spec, struct mj_bed *bed, 
     lua_newtable(L);
     while ((o = mj_bed_take(bed, stream)))
         for (unsigned i = 0; i < (stream ? 1 : o->prints); i++) {
-            mj__push_event(L, spec->vm, &o->event->ev);
+            mj_push_event(L, spec->vm, &o->event->ev);
             lua_rawseti(L, -2, ++n);
         }
     return 1;
@@ -329,8 +474,8 @@ static int test_logs(lua_State *L)
     lua_newtable(L);
     for (int n = 1; (l = mj_bed_log(bed, false)); n++) {
         lua_createtable(L, 0, 2);
-        set_span(L, "level", mj_str(mj_log_level_name(l->level)));
-        set_span(L, "text", mj_str(l->text));
+        set_text(L, "level", mj_log_level_name(l->level));
+        set_text(L, "text", l->text);
         lua_rawseti(L, -2, n);
     }
     return 1;
@@ -378,11 +523,12 @@ static int host_unseen(lua_State *L)
 void mj_bind_test(lua_State *L, struct mj_spec *spec)
 {
     static const luaL_Reg host[] = {{"bed", host_bed}, {"unseen", host_unseen}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", test_send},       {"now", test_now},
-                                       {"replay", test_replay},   {"take", test_take},
-                                       {"printed", test_printed}, {"streams", test_streams},
-                                       {"logs", test_logs},       {"errors", test_errors},
-                                       {"metric", test_metric},   {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"send", test_send},       {"now", test_now},         {"advance", test_advance},
+        {"stop", test_stop},       {"answer", test_answer},   {"requests", test_requests},
+        {"serve", test_serve},     {"replay", test_replay},   {"take", test_take},
+        {"printed", test_printed}, {"streams", test_streams}, {"logs", test_logs},
+        {"errors", test_errors},   {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);

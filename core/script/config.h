@@ -18,6 +18,7 @@
 #pragma once
 
 #include "base/options.h"
+#include "flow/lane.h"
 #include "script/script.h"
 
 struct mj_config_option {
@@ -26,8 +27,7 @@ struct mj_config_option {
     unsigned line;
 };
 
-enum mj_lane { MJ_LANE_SHARED, MJ_LANE_OWN };
-enum mj_lag { MJ_LAG_WAIT, MJ_LAG_SKIP };
+enum mj_lane_kind { MJ_LANE_SHARED, MJ_LANE_OWN };
 
 struct mj_config_script {
     char *path;                            /* owned */
@@ -36,7 +36,7 @@ struct mj_config_script {
     char *config_lua;                      /* owned, or NULL */
     struct mj_strings secrets, http_allow; /* owned texts */
     bool has_secrets, has_http_allow;
-    enum mj_lane lane;
+    enum mj_lane_kind lane;
     enum mj_lag lag;
 };
 

@@ -136,6 +136,14 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     disarm(L);
 }
 
+void mj_guard_cancel(struct mj_guard *g)
+{
+    /* A call that ends meanwhile sets 0, which must stay. */
+    int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_relaxed);
+    if (deadline)
+        atomic_compare_exchange_strong(&g->deadline, &deadline, 1);
+}
+
 void mj_guard_check(lua_State *L)
 {
     if (overdue(current))
@@ -220,12 +228,11 @@ static void *watch(void *arg)
         int64_t calls = atomic_load_explicit(&g->calls, memory_order_relaxed);
         int64_t deadline = atomic_load_explicit(&g->deadline, memory_order_acquire);
         int64_t now = mj_guard_now();
-        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g)))) {
-            if (MOONJET_LUAJIT_CHECKHOOK)
-                send_signal(g);
-            if (now >= deadline)
-                look_for_stuck(g, calls, now);
-        }
+        if (deadline && (now >= deadline || (THREAD_SANITIZER && slice_over(g))) &&
+            MOONJET_LUAJIT_CHECKHOOK)
+            send_signal(g);
+        if (deadline && now >= deadline)
+            look_for_stuck(g, calls, now);
         int64_t until = now + (deadline || calls != seen ? TICK_BUSY_NS : TICK_IDLE_NS);
         if (THREAD_SANITIZER)
             until = now + SLICE_TICK;

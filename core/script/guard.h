@@ -14,6 +14,7 @@
  *
  * A call that is stuck inside a C function of LuaJIT's reaches no hook. The watchdog sees that,
  * too, and tells whoever asked for it (mj_guard_on_stuck()): only the process can be ended then.
+ *
  * A task is a call that may be left and taken up again. Where it has had its slice, the hook lets
  * its coroutine yield instead of raising; a timer of the task's own thread looks every millisecond,
  * but only while tasks run. Below a C function that called back into Lua nothing can yield: there
@@ -51,6 +52,8 @@ void mj_guard_tick(struct mj_guard *g, bool on);
 bool mj_guard_leave(struct mj_guard *g, lua_State *L);
 /* Whether the call that is over yielded because it had had its slice. */
 bool mj_guard_yielded(const struct mj_guard *g);
+/* The call that is running, if any, has had its time: it is stopped soon. Async-signal-safe. */
+void mj_guard_cancel(struct mj_guard *g);
 /* For C functions that may run long on a script's behalf: raises the error if it is time. */
 void mj_guard_check(lua_State *L);
 

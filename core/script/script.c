@@ -20,8 +20,10 @@
 #define CALL_DEFAULT    INT64_C(50000)
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
-#define MESSAGE_MAX     1000 /* bytes of an error's text */
-#define ERROR_BURST     10   /* logged per second and script; all are counted */
+#define MESSAGE_MAX     1000             /* bytes of an error's text */
+#define RETIRE_US       INT64_C(5000000) /* for what a replaced script still does */
+#define RETIRED_US      50000            /* between looks at whether it has ended */
+#define ERROR_BURST     10               /* logged per second and script; all are counted */
 
 static int64_t now_of_services(void *ctx)
 {
@@ -52,6 +54,9 @@ void mj_scripts_free(struct mj_scripts *s)
         return;
     for (size_t i = 0; i < s->count; i++)
         mj__script_free(s->scripts[i]);
+    for (size_t i = 0; i < s->retired_count; i++)
+        mj__script_free(s->retired[i]);
+    free(s->retired);
     mj_store_close(s->own_store);
     mj__sched_free(s->sched);
     mj_guard_free(s->guard);
@@ -170,7 +175,8 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
         .owner = s,
         .vm = vm,
         .path = mj_strdup(path),
-        .loaded_us = mj_now_us(),
+        .cfg_digest = mj__cfg_digest(cfg),
+        .loaded_us = mj_mono_us(),
         .on_error = cfg->on_error,
         .state = mj_metric("moonjet_script_state", MJ_GAUGE,
                            "0 running, 1 degraded, 2 quarantined, 3 out until it is reloaded.",
@@ -230,95 +236,9 @@ void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_sta
         .left_us = script->life.state == MJ_LIFE_QUARANTINED && left > 0 ? left : 0,
         .heap = script->vm->used,
         .heap_max = script->vm->cap,
-        .loaded_us = script->loaded_us,
+        .age_us = mj_mono_us() - script->loaded_us,
     };
 }
-
-/* ---- strikes ---- */
-
-static void pause_script(struct mj_script *script, bool paused)
-{
-    script->vm->paused = paused;
-    if (script->owner->router)
-        mj_router_pause(script->owner->router, script->vm->graph, paused,
-                        script->on_error == MJ_ON_ERROR_DROP);
-    mj__tasks_poke(script->vm);
-}
-
-void mj_scripts_quarantine(struct mj_scripts *s, size_t i, unsigned n)
-{
-    struct mj_script *script = s->scripts[i];
-    if (n)
-        mj_life_quarantine(&script->life, n, mj_mono_us());
-    else
-        script->life.state = MJ_LIFE_OUT;
-    mj_metric_add(script->quarantines, 1);
-    mj_metric_set(script->state, script->life.state);
-    pause_script(script, true);
-}
-
-static void on_stuck(void *ctx, lua_State *L)
-{
-    struct mj_scripts *s = ctx;
-    const struct mj_vm *vm = mj_vm_of(L);
-    struct mj_stuck stuck = {vm->path, vm->doing};
-    s->on_stuck(s->stuck_ctx, &stuck);
-}
-
-void mj_scripts_on_stuck(struct mj_scripts *s, void (*fn)(void *ctx, const struct mj_stuck *stuck),
-                         void *ctx)
-{
-    s->on_stuck = fn;
-    s->stuck_ctx = ctx;
-    mj_guard_on_stuck(s->guard, on_stuck, s);
-}
-
-void mj__strike(struct mj_vm *vm)
-{
-    struct mj_script *script = vm->script;
-    if (!script)
-        return;
-    script->struck = true;
-    mj_metric_add(script->strikes, 1);
-    if (mj_life_strike(&script->life, mj_mono_us())) {
-        mj_metric_add(script->quarantines, 1);
-        pause_script(script, true);
-    }
-    mj_metric_set(script->state, script->life.state);
-}
-
-const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap)
-{
-    const struct mj_life *l = &script->life;
-    if (!script->struck)
-        *out = 0;
-    else if (l->state == MJ_LIFE_QUARANTINED)
-        snprintf(out, cap, " (%u strike%s, quarantined %llds)", l->total, l->total == 1 ? "" : "s",
-                 (long long)(l->pause / 1000000));
-    else
-        snprintf(out, cap, " (%u strike%s)", l->total, l->total == 1 ? "" : "s");
-    return out;
-}
-
-int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
-{
-    int64_t next = -1;
-    for (size_t i = 0; i < s->count; i++) {
-        struct mj_script *script = s->scripts[i];
-        if (mj_life_tick(&script->life, now)) {
-            mj_log(MJ_LOG_INFO, "script", "%s runs again after a quarantine of %llds",
-                   script->vm->graph->script, (long long)(script->life.pause / 1000000));
-            pause_script(script, false);
-        }
-        mj_metric_set(script->state, script->life.state);
-        int64_t due = mj_life_due(&script->life);
-        if (due >= 0 && (next < 0 || due < next))
-            next = due;
-    }
-    return next;
-}
-
-/* ---- tasks ---- */
 
 struct mj_sched *mj__scripts_sched(struct mj_scripts *s) { return s->sched; }
 
@@ -339,7 +259,31 @@ int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
     next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
     for (size_t i = 0; i < s->count; i++)
         next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
-    return sooner(next, mj_store_step(s->store, STATE_STEP));
+    next = sooner(next, mj_store_step(s->store, STATE_STEP));
+    mj__retired_tick(s);
+    if (s->retired_count)
+        next = sooner(next, RETIRED_US);
+    return next;
+}
+
+void mj__retire(struct mj_scripts *s, struct mj_script *script)
+{
+    mj__tasks_stop(script->vm, RETIRE_US);
+    s->retired = mj_realloc(s->retired, (s->retired_count + 1) * sizeof script);
+    s->retired[s->retired_count++] = script;
+    mj__retired_tick(s);
+}
+
+bool mj__retired_tick(struct mj_scripts *s)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->retired_count; i++)
+        if (mj__tasks_stopped(s->retired[i]->vm))
+            mj__script_free(s->retired[i]);
+        else
+            s->retired[kept++] = s->retired[i];
+    s->retired_count = kept;
+    return !kept;
 }
 
 bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
@@ -349,7 +293,7 @@ bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
         mj__tasks_stop(s->scripts[i]->vm, budget_us);
         done &= mj__tasks_stopped(s->scripts[i]->vm);
     }
-    return done;
+    return mj__retired_tick(s) && done;
 }
 
 /* Lua puts the line where the error happened before the message; when it did not, the node's own

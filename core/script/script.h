@@ -35,6 +35,9 @@ struct mj_script_cfg {
     const struct mj_strings *secrets;
     const char *secrets_dir;
     const struct mj_strings *secret_values;
+    bool lint;            /* mj_scripts_unused() will be asked */
+    bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
+                             that cannot act */
     enum mj_on_error on_error;
 };
 
@@ -57,6 +60,10 @@ size_t mj_scripts_count(const struct mj_scripts *s);
 /* The graph of script i, in load order. Borrowed. */
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i);
 
+/* Appends a line "FILE:LINE: …" for each thing that script i made at its top level and nothing can
+ * ever use, and returns how many there are. It was loaded with cfg.lint. */
+size_t mj_scripts_unused(struct mj_scripts *s, size_t i, struct mj_buf *out);
+
 /* How a script is doing. Texts are borrowed until it is reloaded. */
 struct mj_script_state {
     const char *name, *path;
@@ -64,7 +71,7 @@ struct mj_script_state {
     unsigned strikes;  /* since the last 10 quiet minutes */
     int64_t left_us;   /* of the quarantine */
     size_t heap, heap_max;
-    int64_t loaded_us; /* Unix time */
+    int64_t age_us; /* since it was loaded */
 };
 /* Of script i, in load order. On the scripts' thread. */
 void mj_scripts_state(const struct mj_scripts *s, size_t i, struct mj_script_state *out);

@@ -13,7 +13,8 @@ struct mj_script {
     struct mj_vm *vm;         /* owned */
     char *path;               /* owned: as it was given */
     uint64_t cfg_digest;      /* of the configuration it was loaded with */
-    int64_t loaded_us;        /* Unix time */
+    size_t place;             /* reload.c's own */
+    int64_t loaded_us;        /* monotonic */
     struct mj_life life;
     enum mj_on_error on_error;
     bool struck; /* the call in progress, or the last one, was a strike */
@@ -29,6 +30,8 @@ struct mj_scripts {
     bool strict;                /* mj_scripts_strict() */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
+    struct mj_script **retired; /* owned: replaced, and still ending */
+    size_t retired_count;
     void (*on_stuck)(void *ctx, const struct mj_stuck *stuck);
     void *stuck_ctx; /* borrowed */
 };
@@ -38,12 +41,21 @@ struct mj_scripts {
 struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
                                  const struct mj_script_cfg *cfg, struct mj_buf *error, int *err);
 void mj__script_free(struct mj_script *script);
+/* Takes a script that no router has any more: its tasks get some seconds to end, then it is freed.
+ */
+void mj__retire(struct mj_scripts *s, struct mj_script *script);
+/* Frees those that have ended. True when none is left. */
+bool mj__retired_tick(struct mj_scripts *s);
+
+/* reload.c: tells two configurations of a script apart. */
+uint64_t mj__cfg_digest(const struct mj_script_cfg *cfg);
 
 /* bind_serve.c: the set of scripts has changed, and with it the routes: tells the services. */
 void mj__serving_publish(struct mj_scripts *s);
 /* In mj_vm_free(), behind the tasks: answers requests that nobody will answer any more. */
 void mj__serving_free(struct mj_vm *vm);
 
+/* strikes.c */
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the
  * scripts' thread; mj_vm_call() does it by itself, for tasks whoever slices them. Nothing happens
  * while the script is being loaded. */

@@ -8,7 +8,8 @@
 
 #include <lauxlib.h>
 
-#include "base/bytes.h"
+#include "base/hash.h"
+#include "script/vm.h"
 
 /* 0 or an errno. Regular files only: reading a pipe could wait for ever. */
 static int read_file(const char *path, struct mj_buf *out)
@@ -49,6 +50,7 @@ int mj_load_source(lua_State *L, const char *path, const char *shown)
         lua_pushfstring(L, "%s: %s", shown, strerror(err));
         return LUA_ERRFILE;
     }
+    mj_sources_add(&mj_vm_of(L)->sources, path, mj_buf_span(&text));
     if (text.len && text.ptr[0] == '\033') {
         mj_buf_deinit(&text);
         lua_pushfstring(L, "%s: is bytecode; only source text is loaded", shown);
@@ -64,4 +66,32 @@ int mj_load_source(lua_State *L, const char *path, const char *shown)
     int status = luaL_loadbufferx(L, text.len ? (const char *)text.ptr : "", text.len, name, "t");
     mj_buf_deinit(&text);
     return status;
+}
+
+static uint64_t hash_file(const char *path)
+{
+    MJ_AUTO_BUF text = {0};
+    return read_file(path, &text) ? 0 : mj_hash(mj_buf_span(&text));
+}
+
+void mj_sources_add(struct mj_sources *s, const char *path, struct mj_span bytes)
+{
+    s->files = mj_realloc(s->files, (s->count + 1) * sizeof *s->files);
+    s->files[s->count++] = (struct mj_source_file){.path = mj_strdup(path), .hash = mj_hash(bytes)};
+}
+
+bool mj_sources_changed(const struct mj_sources *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (hash_file(s->files[i].path) != s->files[i].hash)
+            return true;
+    return false;
+}
+
+void mj_sources_deinit(struct mj_sources *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->files[i].path);
+    free(s->files);
+    *s = (struct mj_sources){0};
 }

@@ -155,28 +155,6 @@ static int host_write(lua_State *L)
     return 0;
 }
 
-/* host.plain(userdata): a part of a record as tables; anything else as a text. */
-static int host_plain(lua_State *L)
-{
-    struct mj_vm *vm = mj_vm_of(L);
-    lua_settop(L, 1);
-    mj_vm_push_slot(L, MJ_SLOT_NULL);
-    if (lua_rawequal(L, 1, 2)) {
-        lua_pushliteral(L, "jet.null");
-        return 1;
-    }
-    if (mj_is_event(L, 1) && vm->ev) {
-        mj__push_event(L, vm, vm->ev);
-        return 1;
-    }
-    struct mj_span item = vm->ev ? mj_proxy_span(L, vm, 1) : mj_span(NULL, 0);
-    if (item.ptr)
-        mj_push_table(L, vm, mj_cbor_item(item));
-    else if (!luaL_callmeta(L, 1, "__tostring"))
-        lua_pushfstring(L, "<%s>", luaL_typename(L, 1));
-    return 1;
-}
-
 /* host.beds(): how many are open. host.close(n): closes all but the first n. */
 static int host_beds(lua_State *L)
 {
@@ -228,7 +206,7 @@ static void set_option(lua_State *L, const char *name, bool on)
 static int prepare(lua_State *L)
 {
     static const luaL_Reg host[] = {{"protect", host_protect}, {"place", host_place},
-                                    {"write", host_write},     {"plain", host_plain},
+                                    {"write", host_write},     {"plain", mj_lua_plain},
                                     {"beds", host_beds},       {"close", host_close},
                                     {"closest", host_closest}, {NULL, NULL}};
     struct mj_spec *spec = lua_touserdata(L, 1);

@@ -40,5 +40,3 @@ void mj__spec_close(struct mj_spec *spec, size_t n);
 
 /* bind_test.c: adds bed (the function) and Test (its methods) to the table at the top. */
 void mj_bind_test(lua_State *L, struct mj_spec *spec);
-/* Pushes an event as a table of plain data. */
-void mj__push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev);

@@ -446,6 +446,7 @@ static void resume(struct mj_task *t)
     vm->yielder = NULL;
     vm->stack = __builtin_frame_address(0);
     vm->script->struck = false;
+    vm->doing = t->name;
     t->state = RUNNING;
     int64_t start = mj_guard_now();
     mj_guard_enter(vm->guard, t->co, start, vm->call_ns);

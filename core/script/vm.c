@@ -154,6 +154,7 @@ void mj_vm_free(struct mj_vm *vm)
     mj_buf_deinit(&vm->keys);
     mj_buf_deinit(&vm->scratch);
     mj_secrets_free(vm->secrets);
+    mj_sources_deinit(&vm->sources);
     free(vm->dir);
     free(vm);
 }

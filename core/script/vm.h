@@ -18,6 +18,7 @@
 #include "flow/graph.h"
 #include "script/guard.h"
 #include "script/script.h"
+#include "script/source.h"
 
 enum mj_context { MJ_CONTEXT_IDLE, MJ_CONTEXT_DECLARE, MJ_CONTEXT_SYNC, MJ_CONTEXT_TASK };
 
@@ -48,6 +49,7 @@ enum mj_slot {
     MJ_SLOT_NAMES,  /* collection names, so that their strings stay interned */
     MJ_SLOT_LOADED, /* modules by name */
     MJ_SLOT_CONFIG, /* jet.config */
+    MJ_SLOT_MADE,   /* made.h */
     MJ_SLOT_COUNT
 };
 
@@ -63,6 +65,7 @@ struct mj_vm {
     char *dir;                       /* owned: the script's folder, resolved */
     const struct mj_script_cfg *cfg; /* borrowed, while loading */
     enum mj_context context;
+    struct mj_sources sources; /* owned: the files it was loaded from */
     struct mj_secret *secrets; /* owned: values that log lines must not show */
     struct mj_script *script;  /* borrowed; NULL while loading */
     struct mj_shelf *shelf;    /* borrowed: what the script remembers; NULL for other VMs */

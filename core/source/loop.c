@@ -19,7 +19,7 @@ struct periodic {
 
 struct mj_loop {
     struct lws_context *lws;
-    atomic_bool stop, woken;
+    atomic_bool stop, woken, hung_up;
     void (*on_wake)(void *ctx);
     void *wake_ctx; /* borrowed */
     struct periodic *periodic;
@@ -149,6 +149,8 @@ void mj_loop_stop(struct mj_loop *l)
     lws_cancel_service(l->lws);
 }
 
+void mj_loop_resume(struct mj_loop *l) { atomic_store(&l->stop, false); }
+
 void mj_loop_wake(struct mj_loop *l)
 {
     if (!atomic_exchange(&l->woken, true))
@@ -254,3 +256,19 @@ void mj_loop_stop_on_signals(struct mj_loop *l)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
+
+static void on_hangup(int number)
+{
+    (void)number;
+    atomic_store(&signalled->hung_up, true);
+    mj_loop_wake(signalled);
+}
+
+void mj_loop_wake_on_hangup(struct mj_loop *l)
+{
+    signalled = l;
+    struct sigaction action = {.sa_handler = on_hangup, .sa_flags = SA_RESTART};
+    sigaction(SIGHUP, &action, NULL);
+}
+
+bool mj_loop_hung_up(struct mj_loop *l) { return atomic_exchange(&l->hung_up, false); }

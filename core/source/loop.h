@@ -21,6 +21,8 @@ struct mj_loop *mj_loop_new(void);
 void mj_loop_free(struct mj_loop *l);
 /* Serves descriptors and timers until mj_loop_stop(); returns at once when that came first. */
 void mj_loop_run(struct mj_loop *l);
+/* Lets it run once more after mj_loop_stop(): for what is left to do at the end. */
+void mj_loop_resume(struct mj_loop *l);
 /* Ends mj_loop_run(). Any thread, and from a signal handler. */
 void mj_loop_stop(struct mj_loop *l);
 /* Makes the loop call the mj_loop_on_wake() function soon. Any thread, and from a signal handler;
@@ -52,6 +54,9 @@ void mj_timer_free(struct mj_timer *t); /* not inside its own callback; NULL is 
 /* Calls fn every `ms` (1 or more) milliseconds, for the life of the loop. */
 void mj_loop_every(struct mj_loop *l, int ms, void (*fn)(void *ctx), void *ctx);
 
+/* SIGHUP wakes the loop, and mj_loop_hung_up() is true once after it. One loop per process. */
+void mj_loop_wake_on_hangup(struct mj_loop *l);
+bool mj_loop_hung_up(struct mj_loop *l);
 /* SIGINT and SIGTERM end the loop (the second one ends the process at once). One loop per process
  * may ask for it. */
 void mj_loop_stop_on_signals(struct mj_loop *l);

@@ -672,46 +672,58 @@ function jet.log.error(text, ...) end
 -- # Specs
 
 --- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
---- runs have it. What the script sends is captured, its clock stands still until `advance`.
+--- runs have it. What the script sends is captured; its clock stands still at the start of 2026 until
+--- `advance`. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
+--- both serves several. Metrics, state and streams begin empty.
 ---@param script string the script's file name, with or without .lua, beside the spec
----@param options? { config?: table<string, any>, secrets?: table<string, string> }
+---@param options? { config?: table<string, any>, secrets?: table<string, string> } what the script reads as jet.config and jet.secret
 ---@return jet.Test
 function jet.test(script, options) end
 
+--- A script on the bench: what happens to it, and what came of that.
 ---@class jet.Test
 local Test = {}
 
---- A made-up post: fields of the record, over sensible defaults.
+--- A made-up post: fields of the record, over `text = ""`, `createdAt` and `$type`. It goes through
+--- the script's flows, and tasks run until all of them wait.
 ---@param record table
----@param event? table did, rkey, op, …
----@return table # the event as sent
+---@param event? table did, rkey, op and other fields, as for `event`
+---@return table # the event as sent, with the fields of jet.Event
 function Test:post(record, event) end
 
 --- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
+--- What is left out is made up: the same DID for all, rkeys and revs that grow, the CID that belongs
+--- to the record.
 ---@param event table
----@return table # the event as sent
+---@return table # the event as sent, with the fields of jet.Event
 function Test:event(event) end
 
---- Sends recorded events: a capture, or Jetstream JSON lines; how many there were.
----@param file string
----@return integer
+--- Sends recorded events: a capture, or Jetstream JSON lines.
+---@param file string beside the spec
+---@return integer # how many there were
 function Test:replay(file) end
 
---- What arrived in a stream (or "main") since the last call, as tables.
+--- What arrived in a stream (or "main") since the last call, as tables with the fields of jet.Event.
 ---@param stream string
 ---@return table[]
 function Test:out(stream) end
 
---- Lines that jet.print wrote, decoded, since the last call.
+--- What jet.print wrote since the last call, as tables with the fields of jet.Event.
 ---@return table[]
 function Test:printed() end
 
---- Moves the clock on and runs what is due.
+--- Moves the clock on and runs what is due, each at its time.
 ---@param duration jet.Duration
 function Test:advance(duration) end
 
---- Answers the script's HTTP requests: the function gets the request and returns a response.
----@param fn fun(request: jet.HttpRequest): { status: integer, body?: string | table, headers?: table } | nil, string?
+--- The time on the script's clock, as jet.now gives it.
+---@return string
+function Test:now() end
+
+--- Answers the script's HTTP requests from now on: the function gets the request and returns a
+--- response (a table as body is sent as JSON; status 200 when there is none), or nil and what went
+--- wrong. Without it, every request fails.
+---@param fn fun(request: jet.HttpRequest): { status?: integer, body?: string | table, headers?: table<string, string> } | nil, string?
 function Test:http(fn) end
 
 --- Answers the script's `jet.resolve`: the function gets the DID or handle and returns what is known
@@ -728,14 +740,15 @@ function Test:set(name) end
 ---@return jet.HttpRequest[]
 function Test:requests() end
 
---- Asks one of the script's routes.
+--- Asks one of the script's routes. Where it waits for time, the clock goes on until it has answered.
 ---@param method string
----@param path string
+---@param path string with a query, if any
 ---@param body? string
+---@param headers? table<string, string>
 ---@return { status: integer, body: string, headers: table<string, string> }
-function Test:ask(method, path, body) end
+function Test:ask(method, path, body, headers) end
 
---- What a plug-in sink got since the last call, as tables.
+--- What a plug-in sink got since the last call, as tables with the fields of jet.Event.
 ---@param plugin string
 ---@return table[]
 function Test:sunk(plugin) end
@@ -744,15 +757,20 @@ function Test:sunk(plugin) end
 ---@return { level: string, text: string }[]
 function Test:logs() end
 
---- A metric's value, as moonjet_script_NAME or any other, with labels as `a="b"`; 0 when there is none.
+--- A metric's value, as moonjet_script_NAME or any other, with labels as `a="b"`: the sum of what has
+--- all of them; 0 when there is none.
 ---@param name string
 ---@param labels? string
 ---@return number
 function Test:metric(name, labels) end
 
---- Errors of the script's functions since the last call.
+--- Errors of the script's functions since the last call. One that a spec has not asked for fails it.
 ---@return string[]
 function Test:errors() end
 
 --- Reloads the script as a running Moonjet would; state stays.
 function Test:reload() end
+
+--- Ends the script as a running Moonjet would: what it gave jet.on_stop runs, the clock going on
+--- until that is done.
+function Test:stop() end

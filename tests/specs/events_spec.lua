@@ -12,7 +12,7 @@ describe("events", function()
     assert.same({
       kind = "commit", op = "create", did = "did:plc:testtesttesttesttesttest",
       collection = "app.bsky.feed.post", rkey = "3mbd3542k2322", rev = "3mbd3542k2322", seq = 1,
-      time = "2026-01-01T00:00:00.000000Z", time_us = 1767225600000001,
+      time = "2026-01-01T00:00:00.000000Z", time_us = 1767225600000000,
       uri = "at://did:plc:testtesttesttesttesttest/app.bsky.feed.post/3mbd3542k2322",
       cid = "bafyreigj2ejqcbdkxlpz7g2uxgkjrf4zloxe52k3wj374vbggb5rsx3j44",
       record = { ["$type"] = "app.bsky.feed.post", text = "hello",
@@ -128,7 +128,7 @@ describe("what a script sends", function()
     local printed = t:printed()
     assert.equal(3, #printed)
     assert.is_nil(printed[1].record.seen)
-    assert.equal("2026-01-01T00:00:00.000001Z", printed[2].record.seen)
+    assert.equal("2026-01-01T00:00:00.000000Z", printed[2].record.seen)
     assert.is_nil(printed[2].cid)
     assert.equal("app.bsky.feed.like", printed[3].collection)
     assert.same({}, t:printed())

@@ -1,6 +1,7 @@
 // What one bad script may cost the others: nothing. And configuration and reload of a running one.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import path from 'node:path'
 import * as CBOR from '@atcute/cbor'
@@ -33,6 +34,25 @@ async function freePorts(n) {
   await Promise.all(servers.map((s) => new Promise((ok) => s.close(ok))))
   return ports
 }
+
+// Asks the control socket; resolves to { status, answer }.
+const ctl = (socketPath, name, ...args) => new Promise((resolve, reject) => {
+  const q = http.request({ socketPath, method: 'POST', path: `/ctl/${name}`, headers: { 'content-type': 'application/json' } }, (r) => {
+    let body = ''
+    r.setEncoding('utf8')
+    r.on('data', (d) => {
+      body += d
+    })
+    r.on('end', () => resolve({ status: r.statusCode, answer: JSON.parse(body) }))
+  })
+  q.on('error', reject)
+  q.end(JSON.stringify({ args }))
+})
+
+// A script that marks every post, on main and on a stream.
+const marking = (mark) => `jet.main():map(function(d) d.record.mark = "${mark}" return d end)
+jet.from "*":to(jet.stream "all")\n`
+const marks = (c) => c.events.map((e) => e.commit.record.mark)
 
 export default async function suite() {
   for (const kept of [true, false])
@@ -92,5 +112,173 @@ export default async function suite() {
     const { code, err } = await command(t, ['run', file, '--source', 'ws://127.0.0.1:1', '--listen', '127.0.0.1:0', '--metrics-listen', ''])
     assert.equal(code, 1)
     assert.match(err, /load\.lua is stuck in loading, inside a C function that nothing can stop; it cannot be loaded/)
+  })
+
+  await test('safety: reload by SIGHUP, by ctl and by a changed file; who is connected stays', async (t) => {
+    const dir = t.dir()
+    const file = path.join(dir, 'mark.lua')
+    const data = path.join(dir, 'data')
+    const socket = path.join(data, 'control.sock')
+    fs.writeFileSync(file, marking('one'))
+    const r = await relay(t, [await post(1)])
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url, data, args: ['--watch'] })
+    const main = await clients.plain(t, `${m.url}/subscribe?cursor=0`)
+    const all = await clients.plain(t, `${stream(m, 'all')}?cursor=0`)
+    let seq = 1
+    const next = async (mark) => {
+      r.push(await post(++seq))
+      await main.count(seq)
+      assert.equal(marks(main).at(-1), mark)
+    }
+    await main.count(1)
+    fs.writeFileSync(`${file}~`, marking('two')) // as editors do
+    fs.renameSync(`${file}~`, file)
+    await m.until(() => /reload: .*mark\.lua: reloaded, 4 nodes/.test(m.err), 'word of the reload')
+    await next('two')
+
+    fs.writeFileSync(file, 'jet.main():map(\n')
+    await m.until(() => /mark\.lua:2: .*; the running one goes on/.test(m.err), 'word of the failure')
+    await next('two')
+    const failed = await ctl(socket, 'reload')
+    assert.equal(failed.status, 409)
+    assert.match(failed.answer.error, /mark\.lua:2: .*; the running one goes on/)
+
+    fs.writeFileSync(file, marking('three'))
+    await m.until(() => m.err.match(/reloaded, 4 nodes/g)?.length === 2, 'word of the second reload')
+    await next('three')
+    assert.deepEqual((await ctl(socket, 'reload')).answer, { ok: true, text: 'nothing has changed' })
+    assert.match((await ctl(socket, 'reload', '--all')).answer.text, /mark\.lua: reloaded/)
+    assert.match((await ctl(socket, 'reload', 'nosuch')).answer.error, /no script 'nosuch'/)
+    assert.match((await ctl(socket, 'reload', '--all', 'mark')).answer.text, /mark\.lua: reloaded/)
+    m.proc.kill('SIGHUP')
+    await next('three')
+
+    const { answer } = await ctl(socket, 'scripts')
+    assert.equal(answer.scripts.length, 1)
+    assert.equal(answer.scripts[0].state, 'running')
+    assert.ok(answer.scripts[0].heap_bytes > 10000)
+    assert.match((await ctl(socket, 'graph')).answer.text, /stream#1 → \/stream\/all\/subscribe/)
+    const wrong = await ctl(socket, 'graf')
+    assert.equal(wrong.status, 404)
+    assert.match(wrong.answer.error, /no command 'graf'; did you mean 'graph'/)
+    assert.equal(texts(all).length, seq, 'the stream kept its reader and lost nothing')
+    await m.finish()
+  })
+
+  await test('safety: reloads under load lose and double nothing', async (t) => {
+    const dir = t.dir()
+    const file = path.join(dir, 'mark.lua')
+    const socket = path.join(dir, 'control.sock')
+    fs.writeFileSync(file, marking('0'))
+    const r = await relay(t, [await post(1)])
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url, args: ['--control', socket] })
+    const all = await clients.plain(t, `${stream(m, 'all')}?cursor=0`)
+    const main = await clients.plain(t, `${m.url}/subscribe?cursor=0`)
+    const frames = await posts(2, 1000)
+    const rounds = 50
+    for (let i = 0; i < rounds; i++) {
+      fs.writeFileSync(file, marking(`${i + 1}`))
+      const asked = ctl(socket, 'reload')
+      r.push(...frames.slice(i * 20, i * 20 + 20))
+      assert.equal((await asked).status, 200)
+    }
+    const sent = 1 + Math.min(frames.length, rounds * 20)
+    await all.count(sent)
+    await main.count(sent)
+    const want = Array.from({ length: sent }, (_, i) => `post ${i + 1}`)
+    assert.deepEqual(texts(all), want)
+    assert.deepEqual(texts(main), want)
+    assert.ok(new Set(marks(main)).size > 5, 'several versions were at work')
+    await m.finish()
+  })
+
+  await test('safety: a configuration file, read again while it runs', async (t) => {
+    const dir = t.dir()
+    const config = path.join(dir, 'moonjet.lua')
+    const put = (name, text) => fs.writeFileSync(path.join(dir, name), text)
+    const r = await relay(t, [await post(1)])
+    const text = (scripts, rate) => `source "${r.url}"
+listen { stream = "127.0.0.1:0", metrics = "127.0.0.1:0" }
+journal { data = "data" }
+limits { replay_rate = ${rate} }
+scripting { watch = true }
+${scripts}`
+    put('a.lua', 'jet.from "*":to(jet.stream(jet.config.name))')
+    put('b.lua', 'jet.from "*":to(jet.stream "b")')
+    put('moonjet.lua', text('script "a.lua" { config = { name = "one" } }', 0))
+    const checked = await command(t, ['run', '--config', config, '--check-config'])
+    assert.deepEqual([checked.code, checked.out], [0, `${config}: ok, 1 script\n`])
+    const printed = await command(t, ['run', config, '--print-config', '--retain', '2h'], { env: { MOONJET_TAIL: '16M' } })
+    for (const line of ['retain = "2h"', 'tail = "16M"', `data = "${dir}/data"`, 'config = { name = "one" }'])
+      assert.ok(printed.out.includes(line), `${line} is not in ${printed.out}`)
+    put('printed.lua', printed.out)
+    assert.equal((await command(t, ['run', '--config', path.join(dir, 'printed.lua'), '--print-config'])).out, printed.out)
+
+    const m = await Moonjet.start(t, ['run', '--config', config], { metrics: true })
+    const one = await clients.plain(t, `${stream(m, 'one')}?cursor=0`)
+    await one.count(1)
+    put('moonjet.lua', text('script "*.lua" { config = { name = "two" } }'.replace('*', '[ab]'), 5))
+    await m.until(() => /b\.lua: added/.test(m.err), 'word of the reload')
+    assert.match(m.err, /moonjet\.lua: limits\.replay_rate has changed, which takes a restart/)
+    await m.until(() => /stream 'one' is fed by nobody any more/.test(m.err), 'word of the stream')
+    const [two, b] = [await clients.plain(t, `${stream(m, 'two')}`), await clients.plain(t, `${stream(m, 'b')}`)]
+    r.push(await post(2))
+    await Promise.all([two.count(1), b.count(1)])
+    assert.deepEqual(texts(one), ['post 1'])
+    put('moonjet.lua', text('scrip "a.lua"', 5))
+    await m.until(() => /moonjet\.lua:6: 'scrip' is not defined here; did you mean 'script'\?.*everything stays/.test(m.err), 'word of the mistake')
+    put('moonjet.lua', text('script "b.lua"', 5))
+    await m.until(() => /a\.lua: removed/.test(m.err), 'word of the removal')
+    r.push(await post(3))
+    await b.count(2)
+    assert.deepEqual(texts(two), ['post 2'])
+    await m.finish()
+  })
+
+  await test('safety: jet.on_stop runs at the end, and has its time', async (t) => {
+    const file = path.join(t.dir(), 'bye.lua')
+    fs.writeFileSync(file, 'jet.on_stop(function() jet.sleep "50ms" jet.log.info("bye") end)\njet.from "*":to(jet.stream "x")')
+    const r = await relay(t, await posts(1, 5))
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url })
+    await m.metricAtLeast('moonjet_events_total', 4)
+    await m.finish()
+    assert.match(m.err, /info bye\.lua: bye/)
+  })
+
+  await test('safety: scripts ask HTTP servers that they may, and answer requests', async (t) => {
+    const asked = []
+    const peer = http.createServer((q, a) => {
+      asked.push(q.url)
+      a.end('from the peer')
+    })
+    await new Promise((ok) => peer.listen(0, '127.0.0.1', ok))
+    t.defer(() => new Promise((ok) => peer.close(ok)))
+    const at = `http://127.0.0.1:${peer.address().port}`
+    const dir = t.dir()
+    fs.writeFileSync(path.join(dir, 'ask.lua'), `jet.serve("GET /ask", function(q)
+  local answer, err = jet.http.get(jet.config.at .. "/" .. q.query.what)
+  if not answer then return 502, err end
+  return answer.status, answer.body
+end)`)
+    fs.copyFileSync(path.join(dir, 'ask.lua'), path.join(dir, 'shut.lua'))
+    const r = await relay(t, [await post(1)])
+    const config = path.join(dir, 'moonjet.lua')
+    const text = (name) => `source "${r.url}"
+listen { stream = "127.0.0.1:0", metrics = "" , control = "none" }
+scripting { watch = true }
+script "${name}.lua" { config = { at = "${at}" }${name === 'ask' ? ', http_allow = { "127.0.0.1" }' : ''} }`
+    fs.writeFileSync(config, text('ask'))
+    const m = await Moonjet.start(t, ['run', '--config', config])
+    const a = await fetch(`${m.http}/ask?what=this`)
+    assert.deepEqual([a.status, await a.text()], [200, 'from the peer'])
+    assert.deepEqual(asked, ['/this'])
+    assert.equal((await fetch(`${m.http}/else`)).status, 404)
+    fs.writeFileSync(config, text('shut'))
+    await m.until(() => /ask\.lua: removed/.test(m.err), 'word of the reload')
+    const b = await fetch(`${m.http}/ask?what=that`)
+    assert.equal(b.status, 502)
+    assert.match(await b.text(), /127\.0\.0\.1/)
+    assert.deepEqual(asked, ['/this'], 'the script that may not did not')
+    await m.finish()
   })
 }

@@ -126,4 +126,47 @@ export default async function suite() {
     await m.finish()
     await s.finish()
   }, { seconds: 120 })
+
+  await test('check: scripts of a configuration together, what is wrong and what is odd', async (t) => {
+    const dir = t.dir()
+    const file = (name, text) => {
+      fs.mkdirSync(path.dirname(path.join(dir, name)), { recursive: true })
+      fs.writeFileSync(path.join(dir, name), text)
+      return path.join(dir, name)
+    }
+    const good = file('good.lua', 'local key = jet.secret "KEY"\njet.from(jet.stream "posts"):tap(function() return key end)')
+    const feeds = file('feeds.lua', 'jet.from "app.bsky.feed.post:create":to(jet.stream "posts")')
+    const odd = file('odd.lua', 'jet.from { kind = "identity", op = "create" }:to(jet.print())')
+    const bad = file('bad.lua', 'jet.form "*"')
+    const conf = file('conf/moonjet.lua', 'script "../good.lua" { secrets = { "KEY" } }\nscript "../feeds.lua" {}\n')
+    const json = async (code, args) => {
+      const r = await command(t, ['check', '--json', ...args])
+      assert.equal(r.code, code, r.err + r.out)
+      assert.equal(r.err, '')
+      const { scripts, problems } = JSON.parse(r.out)
+      return { scripts: scripts.map((s) => s.script), problems }
+    }
+    // Each is judged with the others: who feeds the stream makes the difference.
+    assert.deepEqual(await json(0, [conf]), { scripts: ['good.lua', 'feeds.lua'], problems: [] })
+    assert.deepEqual(await json(0, ['--config', conf]), { scripts: ['good.lua', 'feeds.lua'], problems: [] })
+    assert.deepEqual((await json(0, [good])).problems,
+      [{ level: 'warning', text: 'good.lua:2: from#1 reads the stream posts, which no flow feeds' }])
+    assert.deepEqual((await json(1, ['--strict', good])).problems.length, 1)
+    assert.deepEqual((await json(0, ['--strict', good, feeds])).problems, [])
+    const all = await json(1, [conf, odd, bad])
+    assert.deepEqual(all.scripts, ['good.lua', 'feeds.lua', 'odd.lua'])
+    assert.deepEqual(all.problems.map((p) => p.level), ['error', 'warning'])
+    assert.match(all.problems[0].text, /^bad\.lua:1: jet has no 'form'; did you mean 'from'\?$/)
+    assert.match(all.problems[1].text, /^odd\.lua:1: from#1 can match no event: /)
+    // What the file does not grant is not to be had, here as there.
+    file('conf/moonjet.lua', 'script "../good.lua" { secrets = { "OTHER" } }')
+    assert.match((await json(1, [conf])).problems[0].text, /secret 'KEY' is not granted/)
+    file('conf/moonjet.lua', 'skript "../good.lua" {}')
+    assert.match((await json(1, [conf])).problems[0].text, /moonjet\.lua:1: .*skript/)
+    const text = await command(t, ['check', good, odd])
+    assert.equal(text.code, 0)
+    assert.match(text.out, /^good\.lua\n {2}from#1 stream posts +good\.lua:2\n/)
+    assert.match(text.err, /^good\.lua:2: .*\nodd\.lua:1: /)
+    assert.equal((await command(t, ['check'])).code, 2)
+  })
 }

@@ -1,0 +1,286 @@
+/* moonjet ctl: talks to a running moonjet through its control socket. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "cli/commands.h"
+#include "cli/ctl.h"
+
+struct cfg {
+    const char *socket, *data;
+    bool json, all, once;
+    int64_t interval;
+};
+
+static const struct mj_option options[] = {
+    {"socket", MJ_OPT_STR, offsetof(struct cfg, socket), "PATH",
+     "the control socket, as --control of moonjet run (default: that of --data, or of a moonjet "
+     "run by you without)",
+     .env = "MOONJET_CONTROL"},
+    {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
+     .env = "JETSTREAM_DATA_DIR"},
+    {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "the answer as it came"},
+    {"all", MJ_OPT_FLAG, offsetof(struct cfg, all), NULL,
+     "reload: also scripts whose files are as they were"},
+    {"once", MJ_OPT_FLAG, offsetof(struct cfg, once), NULL, "top: one table, then the end"},
+    {"interval", MJ_OPT_TIME, offsetof(struct cfg, interval), "TIME",
+     "top: from one table to the next", .def = "1s"},
+    {0}};
+
+static const struct command {
+    const char *name;
+    size_t min, max; /* arguments behind it */
+    const char *usage, *help;
+} commands[] = {
+    {"status", 0, 0, "", "sources, journal, subscribers, memory"},
+    {"scripts", 0, 0, "", "the scripts and how they are"},
+    {"graph", 0, 1, "[SCRIPT]", "the nodes of all scripts, or of one"},
+    {"top", 0, 0, "", "what each node does, live"},
+    {"streams", 0, 0, "", "the streams and who reads them"},
+    {"subscribers", 0, 0, "", "who is connected"},
+    {"reload", 0, MJ_STRINGS_MAX, "[--all] [SCRIPT…]", "load scripts again that have changed"},
+    {"set", 1, MJ_STRINGS_MAX, "list | show|clear NAME | add|remove NAME MEMBER… | load NAME FILE",
+     "look at named sets, and change them"},
+    {"metrics", 0, 0, "", "the metrics, in Prometheus' text form"},
+    {"repl", 0, 0, "", "Lua inside the running moonjet"},
+};
+
+static void print_commands(FILE *to)
+{
+    for (size_t i = 0; i < MJ_COUNT(commands); i++) {
+        fprintf(to, "  %s%s%s\n      %s\n", commands[i].name, *commands[i].usage ? " " : "",
+                commands[i].usage, commands[i].help);
+    }
+}
+
+static int usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int usage(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("moonjet ctl: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    return MJ_EXIT_USAGE;
+}
+
+static const struct command *find(const char *name)
+{
+    const char *names[MJ_COUNT(commands)];
+    for (size_t i = 0; i < MJ_COUNT(commands); i++) {
+        names[i] = commands[i].name;
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    const char *near = mj_closest(name, names, MJ_COUNT(names));
+    usage("no command '%s'%s%s%s; there are:", name, near ? "; did you mean '" : "",
+          near ? near : "", near ? "'?" : "");
+    print_commands(stderr);
+    return NULL;
+}
+
+/* The path of the socket; false after a message. */
+static bool find_socket(const struct cfg *cfg, struct mj_buf *path)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (cfg->socket && *cfg->socket) {
+        mj_buf_puts(path, cfg->socket);
+    } else if (cfg->data && *cfg->data) {
+        mj_buf_printf(path, "%s/control.sock", cfg->data);
+    } else if (runtime && *runtime) {
+        mj_buf_printf(path, "%s/moonjet.sock", runtime);
+    } else {
+        usage("which one? Give --socket PATH, or --data DIR as moonjet run has it");
+        return false;
+    }
+    mj_buf_cstr(path);
+    return true;
+}
+
+/* One member a line; blanks around it and empty lines do not count, "#" starts a comment. */
+static int put_members(const char *path, struct mj_buf *body)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    if (!file) {
+        fprintf(stderr, "moonjet ctl: %s: %s\n", path, strerror(errno));
+        return MJ_EXIT_FAILED;
+    }
+    while ((n = getline(&line, &cap, file)) >= 0 && body->len <= MJ__CTL_REQUEST_MAX) {
+        struct mj_span member = mj_span(line, (size_t)n);
+        const uint8_t *comment = memchr(line, '#', (size_t)n);
+        if (comment)
+            member.len = (size_t)(comment - member.ptr);
+        while (member.len && strchr(" \t\r\n", member.ptr[member.len - 1]))
+            member.len--;
+        while (member.len && strchr(" \t", *member.ptr))
+            member.ptr++, member.len--;
+        if (!member.len)
+            continue;
+        mj_buf_putc(body, ',');
+        mj_buf_put_json(body, member);
+    }
+    free(line);
+    if (file != stdin)
+        fclose(file);
+    return 0;
+}
+
+static int make_body(const struct cfg *cfg, const struct command *c, const struct mj_strings *pos,
+                     struct mj_buf *body)
+{
+    bool load = strcmp(c->name, "set") == 0 && strcmp(pos->v[1], "load") == 0;
+    size_t n = pos->n;
+    if (load && n != 4)
+        return usage("set load wants NAME and FILE (- for standard input)");
+    if (load)
+        n--;
+    mj_buf_puts(body, "{\"args\":[");
+    if (cfg->all && strcmp(c->name, "reload") == 0)
+        mj_buf_puts(body, "\"--all\"");
+    for (size_t i = 1; i < n; i++) {
+        mj_buf_puts(body, body->ptr[body->len - 1] == '[' ? "" : ",");
+        mj_buf_put_json(body, mj_str(pos->v[i]));
+    }
+    int r = load ? put_members(pos->v[3], body) : 0;
+    mj_buf_puts(body, "]}");
+    return r;
+}
+
+/* One question; its answer, or an exit code after a message. */
+static int ask(const char *socket, const char *command, struct mj_span body,
+               struct mj__ctl_answer *answer)
+{
+    MJ_AUTO_BUF error = {0};
+    if (mj__ctl_ask(socket, command, body, answer, &error)) {
+        fprintf(stderr, "moonjet ctl: %s\n", mj_buf_cstr(&error));
+        return MJ_EXIT_FAILED;
+    }
+    if (mj__ctl_error(answer, &error).len) {
+        fprintf(stderr, "moonjet ctl: %s: %s\n", command, mj_buf_cstr(&error));
+        return MJ_EXIT_FAILED;
+    }
+    return 0;
+}
+
+/* ---- top ---- */
+
+static int sample(const char *socket, struct mj__ctl_sample *out)
+{
+    struct mj__ctl_answer answer = {0};
+    int r = ask(socket, "metrics", MJ_SPAN("{\"args\":[]}"), &answer);
+    if (!r)
+        mj__ctl_sample_read(out, mj_buf_span(&answer.body), mj_mono_us());
+    mj_buf_deinit(&answer.body);
+    return r;
+}
+
+static size_t terminal_lines(void)
+{
+    struct winsize w;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_row > 4 ? w.ws_row - 1 : 24;
+}
+
+static int top(const struct cfg *cfg, const char *socket)
+{
+    struct mj__ctl_sample before = {0}, now = {0};
+    bool live = !cfg->once && isatty(STDOUT_FILENO);
+    int64_t interval = cfg->interval < 100000 ? 100000 : cfg->interval;
+    int r = sample(socket, &before);
+    while (!r) {
+        MJ_AUTO_BUF out = {0};
+        poll(NULL, 0, (int)(interval / 1000));
+        if ((r = sample(socket, &now)))
+            break;
+        if (live)
+            mj_buf_puts(&out, "\033[H\033[2J"); /* home, and all clear */
+        mj__ctl_top(&before, &now, live ? terminal_lines() : SIZE_MAX, &out);
+        if (out.len)
+            fwrite(out.ptr, 1, out.len, stdout);
+        if (fflush(stdout) || !live)
+            break;
+        mj__ctl_sample_deinit(&before);
+        before = now;
+        now = (struct mj__ctl_sample){0};
+    }
+    mj__ctl_sample_deinit(&before);
+    mj__ctl_sample_deinit(&now);
+    return r;
+}
+
+/* ---- all ---- */
+
+static int show_answer(const struct cfg *cfg, const struct mj__ctl_answer *answer)
+{
+    MJ_AUTO_BUF out = {0};
+    struct mj_span body = mj_buf_span(&answer->body);
+    if (cfg->json || !answer->is_json || !mj__ctl_show(body, &out)) {
+        mj_buf_put(&out, body.ptr, body.len);
+        if (out.len && out.ptr[out.len - 1] != '\n')
+            mj_buf_putc(&out, '\n');
+    } else if (!out.len) {
+        mj_buf_puts(&out, "done\n");
+    }
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
+    return fflush(stdout) ? MJ_EXIT_FAILED : MJ_EXIT_OK;
+}
+
+static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
+{
+    struct cfg cfg = {0};
+    struct mj_strings pos;
+    int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
+    if (r)
+        return r;
+    const struct command *c = find(pos.v[0]);
+    if (!c)
+        return MJ_EXIT_USAGE;
+    if (pos.n - 1 < c->min || pos.n - 1 > c->max)
+        return usage("%s wants %s", c->name, c->max ? c->usage : "nothing behind it");
+    MJ_AUTO_BUF socket = {0};
+    MJ_AUTO_BUF body = {0};
+    if (!find_socket(&cfg, &socket))
+        return MJ_EXIT_USAGE;
+    if (strcmp(c->name, "top") == 0)
+        return top(&cfg, mj_buf_cstr(&socket));
+    struct mj__ctl_answer answer = {0};
+    if (!(r = make_body(&cfg, c, &pos, &body)) &&
+        !(r = ask(mj_buf_cstr(&socket), c->name, mj_buf_span(&body), &answer)))
+        r = show_answer(&cfg, &answer);
+    mj_buf_deinit(&answer.body);
+    return r;
+}
+
+const struct mj_command mj_cmd_ctl = {
+    .name = "ctl",
+    .usage = "COMMAND …",
+    .summary = "Look at a running moonjet, and tell it what to do.",
+    .details =
+        "Commands:\n"
+        "  status                     sources, journal, subscribers\n"
+        "  scripts                    the scripts, and how they are\n"
+        "  graph [SCRIPT]             the nodes of all scripts, or of one\n"
+        "  top                        what each node does, live; --once for one table\n"
+        "  streams, subscribers       the streams, and who reads them\n"
+        "  reload [--all] [SCRIPT…]   load scripts again that have changed, or all\n"
+        "  set list                   named sets, and how many members they have\n"
+        "  set show|clear NAME\n"
+        "  set add|remove NAME MEMBER…\n"
+        "  set load NAME FILE         these members instead of what it has; one a line\n"
+        "  metrics                    in Prometheus' text form\n"
+        "  repl                       Lua inside the running moonjet\n"
+        "\n"
+        "The socket answers HTTP, to the user whom moonjet runs as: curl --unix-socket does, too.",
+    .options = options,
+    .positional_min = 1,
+    .positional_max = MJ_STRINGS_MAX,
+    .main = ctl_main,
+};

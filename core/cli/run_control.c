@@ -1,0 +1,176 @@
+/* Commands of the control socket that are for the router's thread: POST /ctl/COMMAND with
+ * {"args":["…"]}, answered by a JSON object. The rest (status, streams, metrics) the server answers
+ * itself. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "cli/run.h"
+
+/* The arguments, one after the other. */
+struct args {
+    struct mj_span rest; /* of the JSON array */
+};
+
+/* The next argument in *out; false at the end. */
+static bool next_arg(struct args *a, struct mj_buf *out)
+{
+    struct mj_span raw;
+    out->len = 0;
+    if (mj_json_element(&a->rest, &raw) != MJ_JSON_STRING)
+        return false;
+    mj_json_text(raw, out);
+    mj_buf_cstr(out);
+    return true;
+}
+
+/* Finds "args" in the body; an empty body has none. */
+static bool find_args(struct mj_span body, struct args *out)
+{
+    struct mj_span rest = body, object, key, raw;
+    *out = (struct args){{NULL, 0}};
+    if (!body.len)
+        return true;
+    if (mj_json_take(&rest, &object) != MJ_JSON_OBJECT || rest.len)
+        return false;
+    rest = mj_json_inside(object);
+    for (int type; (type = mj_json_member(&rest, &key, &raw)) >= 0;)
+        if (mj_span_is(key, "\"args\"")) {
+            if (type != MJ_JSON_ARRAY)
+                return false;
+            out->rest = mj_json_inside(raw);
+            struct mj_span all = out->rest, element;
+            while ((type = mj_json_element(&all, &element)) >= 0)
+                if (type != MJ_JSON_STRING)
+                    return false;
+        }
+    return true;
+}
+
+static void answer(struct mj_call *call, int status, struct mj_buf *json)
+{
+    mj_call_answer(call, status, (struct mj_span){NULL, 0}, mj_buf_span(json));
+}
+
+static void answer_text(struct mj_call *call, bool ok, const struct mj_buf *text)
+{
+    MJ_AUTO_BUF json = {0};
+    mj_buf_printf(&json, "{\"ok\":%s,\"%s\":", ok ? "true" : "false", ok ? "text" : "error");
+    struct mj_span s = mj_buf_span(text);
+    while (s.len && s.ptr[s.len - 1] == '\n')
+        s.len--;
+    mj_buf_put_json(&json, s);
+    mj_buf_putc(&json, '}');
+    answer(call, ok ? 200 : 409, &json);
+}
+
+/* scripts */
+static void list_scripts(struct run *run, struct args *args, struct mj_call *call)
+{
+    (void)args;
+    MJ_AUTO_BUF json = {0};
+    mj_buf_puts(&json, "{\"ok\":true,\"scripts\":[");
+    for (size_t i = 0; i < mj_scripts_count(run->scripts); i++) {
+        struct mj_script_state s;
+        mj_scripts_state(run->scripts, i, &s);
+        mj_buf_puts(&json, i ? ",{\"script\":" : "{\"script\":");
+        mj_buf_put_json(&json, mj_str(s.name));
+        mj_buf_printf(&json,
+                      ",\"state\":\"%s\",\"strikes\":%u,\"quarantine_seconds\":%.1f,"
+                      "\"heap_bytes\":%zu,\"heap_max\":%zu,\"nodes\":%zu,"
+                      "\"loaded_seconds_ago\":%" PRId64 ",\"path\":",
+                      s.state, s.strikes, (double)s.left_us / 1e6, s.heap, s.heap_max,
+                      mj_scripts_graph(run->scripts, i)->count, s.age_us / 1000000);
+        mj_buf_put_json(&json, mj_str(s.path));
+        mj_buf_putc(&json, '}');
+    }
+    mj_buf_puts(&json, "]}");
+    answer(call, 200, &json);
+}
+
+/* graph [SCRIPT] */
+static void show_graph(struct run *run, struct args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF text = {0};
+    MJ_AUTO_BUF name = {0};
+    bool one = next_arg(args, &name), found = false;
+    for (size_t i = 0; i < mj_scripts_count(run->scripts); i++) {
+        const struct mj_graph *g = mj_scripts_graph(run->scripts, i);
+        if (one && strcmp(g->script, mj_buf_cstr(&name)) != 0)
+            continue;
+        mj_graph_print(g, &text);
+        found = true;
+    }
+    if (one && !found)
+        mj_call_fail(call, 404, "no script '%.200s'; moonjet ctl scripts lists them",
+                     mj_buf_cstr(&name));
+    else
+        answer_text(call, true, &text);
+}
+
+/* reload [--all] [SCRIPT…] */
+static void reload(struct run *run, struct args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF arg = {0};
+    MJ_AUTO_BUF report = {0};
+    struct mj_strings only = {0};
+    bool all = false;
+    while (next_arg(args, &arg)) {
+        if (strcmp(mj_buf_cstr(&arg), "--all") == 0)
+            all = true;
+        else if (only.n < MJ_STRINGS_MAX)
+            only.v[only.n++] = mj_strdup(mj_buf_cstr(&arg));
+    }
+    int err = run_reload(run, all, &only, &report);
+    for (size_t i = 0; i < only.n; i++)
+        free((char *)only.v[i]);
+    answer_text(call, !err, &report);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct run *run, struct args *args, struct mj_call *call);
+} commands[] = {{"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}};
+
+static void command(struct run *run, struct mj_call *call)
+{
+    const char *names[MJ_COUNT(commands) + 1];
+    struct args args;
+    if (!find_args(call->body, &args)) {
+        mj_call_fail(call, 400, "expected {\"args\":[\"…\"]}");
+        return;
+    }
+    for (size_t i = 0; i < MJ_COUNT(commands); i++) {
+        names[i] = commands[i].name;
+        if (mj_span_is(call->path, commands[i].name)) {
+            commands[i].run(run, &args, call);
+            return;
+        }
+    }
+    MJ_AUTO_BUF word = {0};
+    mj_buf_put(&word, call->path.ptr, call->path.len < 64 ? call->path.len : 64);
+    const char *near = mj_closest(mj_buf_cstr(&word), names, MJ_COUNT(commands));
+    mj_call_fail(call, 404, "no command '%s'%s%s%s", mj_buf_cstr(&word),
+                 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+static void serve(struct run *run, struct mj_call *call)
+{
+    const struct mj_route_request request = {.method = call->method,
+                                             .path = call->path,
+                                             .query = call->query,
+                                             .headers = call->headers,
+                                             .body = call->body,
+                                             .peer = call->peer};
+    mj_scripts_serve(run->scripts, &request, mj_call_answer, call);
+}
+
+void run_take_calls(struct run *run)
+{
+    for (struct mj_call *call; (call = mj_calls_take(run->calls));)
+        if (call->kind == MJ_CALL_CONTROL)
+            command(run, call);
+        else
+            serve(run, call);
+}

@@ -1,0 +1,232 @@
+/* Reload of a running moonjet: by SIGHUP, `moonjet ctl reload`, or a file that changed (--watch).
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cli/run.h"
+
+#define DEBOUNCE_US INT64_C(100000)  /* editors write a file in several steps */
+#define LOST_US     INT64_C(2000000) /* until a folder that went away is looked for again */
+#define DIRS_MAX    256
+#define EVENTS      (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR)
+
+/* ---- reload ---- */
+
+static bool is_named(const struct mj_strings *only, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    for (size_t i = 0; i < only->n; i++) {
+        size_t n = strlen(only->v[i]);
+        if (strcmp(only->v[i], path) == 0 || strcmp(only->v[i], name) == 0 ||
+            (strncmp(name, only->v[i], n) == 0 && strcmp(name + n, ".lua") == 0))
+            return true;
+    }
+    return false;
+}
+
+/* The first of the names that no script has, or NULL. */
+static const char *unknown_name(const struct mj_strings *only, const struct mj_config *config)
+{
+    for (size_t i = 0; i < only->n; i++) {
+        const struct mj_strings one = {.v = {only->v[i]}, .n = 1};
+        bool found = false;
+        for (size_t k = 0; k < config->script_count && !found; k++)
+            found = is_named(&one, config->scripts[k]->path);
+        if (!found)
+            return only->v[i];
+    }
+    return NULL;
+}
+
+static void log_lines(enum mj_log_level level, const struct mj_buf *text, size_t from)
+{
+    struct mj_span rest = mj_span(text->ptr + from, text->len - from);
+    while (rest.len) {
+        const uint8_t *end = memchr(rest.ptr, '\n', rest.len);
+        size_t n = end ? (size_t)(end - rest.ptr) : rest.len;
+        mj_log(level, "reload", "%.*s", (int)n, (const char *)rest.ptr);
+        rest = mj_span(rest.ptr + n + (end != NULL), rest.len - n - (end != NULL));
+    }
+}
+
+static int reload_scripts(struct run *run, const struct mj_config *config, bool all,
+                          const struct mj_strings *only, struct mj_buf *report)
+{
+    struct mj_reload result;
+    const char *unknown = only ? unknown_name(only, config) : NULL;
+    if (unknown) {
+        mj_buf_printf(report, "no script '%s'; moonjet ctl scripts lists them\n", unknown);
+        return MJ_ENOENT;
+    }
+    MJ_AUTO_BUF error = {0};
+    if (run_allow(run->net, config, &error)) {
+        mj_buf_printf(report, "http_allow: %s; everything stays as it was\n", mj_buf_cstr(&error));
+        return MJ_EINVAL;
+    }
+    struct mj_script_spec *specs = mj_calloc(config->script_count + 1, sizeof *specs);
+    for (size_t i = 0; i < config->script_count; i++) {
+        const struct mj_config_script *s = config->scripts[i];
+        specs[i] = (struct mj_script_spec){
+            .path = s->path, .cfg = &s->cfg, .keep = only && only->n && !is_named(only, s->path)};
+    }
+    size_t from = report->len;
+    int err = mj_scripts_reload(run->scripts, specs, config->script_count, all, &result, report);
+    free(specs);
+    log_lines(err ? MJ_LOG_ERROR : MJ_LOG_INFO, report, from);
+    if (!result.reloaded && !result.added && !result.removed && !result.failed)
+        mj_buf_puts(report, "nothing has changed\n");
+    mj_metric_add(mj_metric("moonjet_reloads_total", MJ_COUNTER, "Reloads, by how they ended.",
+                            "result=\"%s\"", err ? "failed" : "ok"),
+                  1);
+    return err;
+}
+
+int run_reload(struct run *run, bool all, const struct mj_strings *only, struct mj_buf *report)
+{
+    struct mj_config config;
+    MJ_AUTO_BUF notes = {0};
+    size_t from = report->len;
+    int err = run_read_again(run->settings, &config, &notes, report);
+    if (err) {
+        mj_buf_puts(report, "; everything stays as it was\n");
+        log_lines(MJ_LOG_ERROR, report, from);
+        return err;
+    }
+    log_lines(MJ_LOG_WARN, &notes, 0);
+    mj_buf_put(report, notes.ptr, notes.len);
+    err = reload_scripts(run, &config, all, only, report);
+    mj_config_deinit(&config);
+    run_watch_again(run);
+    run_scripts(run);
+    return err;
+}
+
+/* ---- files that change ---- */
+
+struct run_watcher {
+    struct run *run;        /* borrowed */
+    int fd;                 /* the watch's */
+    struct mj_watch *watch; /* owned */
+    struct mj_timer *timer; /* owned */
+    int dirs[DIRS_MAX];     /* inotify's numbers */
+    size_t count;
+    bool full;
+};
+
+/* Adding a folder that is watched gives the same number. */
+static void watch_folder(void *ctx, const char *path)
+{
+    struct run_watcher *w = ctx;
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof dir, "%.*s",
+             slash == path ? 1
+             : slash       ? (int)(slash - path)
+                           : 1,
+             slash ? path : ".");
+    int number = inotify_add_watch(w->fd, dir, EVENTS);
+    for (size_t i = 0; i < w->count; i++)
+        if (w->dirs[i] == number)
+            return;
+    if (number < 0) {
+        mj_log(MJ_LOG_WARN, "reload", "cannot watch %s: %s", dir,
+               errno == ENOSPC ? "too many watches; raise fs.inotify.max_user_watches"
+                               : strerror(errno));
+        mj_timer_set(w->timer, LOST_US);
+    } else if (w->count == DIRS_MAX) {
+        if (!w->full)
+            mj_log(MJ_LOG_WARN, "reload", "only the first %d folders of scripts are watched",
+                   DIRS_MAX);
+        w->full = true;
+        inotify_rm_watch(w->fd, number);
+    } else {
+        w->dirs[w->count++] = number;
+    }
+}
+
+static void on_change(void *ctx)
+{
+    struct run_watcher *w = ctx;
+    MJ_AUTO_BUF report = {0};
+    run_reload(w->run, false, NULL, &report);
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+/* Editors leave all kinds of files beside the one they edit. What a script has read is Lua, and
+ * whether it really changed is decided by its contents. */
+static bool matters(const struct inotify_event *e)
+{
+    return e->mask & (IN_IGNORED | IN_Q_OVERFLOW) || (e->len && ends_with(e->name, ".lua"));
+}
+
+static void on_readable(void *ctx)
+{
+    struct run_watcher *w = ctx;
+    _Alignas(struct inotify_event) char bytes[16384];
+    bool change = false;
+    ssize_t n;
+    while ((n = read(w->fd, bytes, sizeof bytes)) > 0)
+        for (char *p = bytes; p < bytes + n;) {
+            const struct inotify_event *e = (const struct inotify_event *)p;
+            change |= matters(e);
+            for (size_t i = 0; e->mask & IN_IGNORED && i < w->count; i++)
+                if (w->dirs[i] == e->wd)
+                    w->dirs[i--] = w->dirs[--w->count];
+            p += sizeof *e + e->len;
+        }
+    if (change)
+        mj_timer_set(w->timer, DEBOUNCE_US);
+}
+
+void run_watch_again(struct run *run)
+{
+    struct run_watcher *w = run->watcher;
+    if (!w)
+        return;
+    mj_scripts_files(run->scripts, watch_folder, w);
+    for (size_t i = 0; i < run->settings->file.script_count; i++)
+        watch_folder(w, run->settings->file.scripts[i]->path);
+    if (run->settings->path)
+        watch_folder(w, run->settings->path);
+}
+
+int run_watch(struct run *run)
+{
+    static const struct mj_watch_fns fns = {.readable = on_readable};
+    struct run_watcher *w = mj_calloc(1, sizeof *w);
+    w->run = run;
+    w->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    w->watch = w->fd < 0 ? NULL : mj_watch_new(run->loop, w->fd, &fns, w);
+    if (!w->watch) {
+        fprintf(stderr, "moonjet run: --watch: %s\n", strerror(errno));
+        if (w->fd >= 0)
+            close(w->fd);
+        free(w);
+        return MJ_EXIT_FAILED;
+    }
+    w->timer = mj_timer_new(run->loop, on_change, w);
+    run->watcher = w;
+    run_watch_again(run);
+    return 0;
+}
+
+void run_unwatch(struct run *run)
+{
+    struct run_watcher *w = run->watcher;
+    if (!w)
+        return;
+    mj_watch_close(w->watch);
+    mj_timer_free(w->timer);
+    free(w);
+    run->watcher = NULL;
+}

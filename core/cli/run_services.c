@@ -1,0 +1,83 @@
+/* What scripts of a running moonjet get from the rest of it: HTTP and look-ups from the net thread,
+ * and routes on the stream's listener. */
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cli/run.h"
+
+static void fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
+{
+    mj_net_fetch(((struct run *)ctx)->net, ticket, request);
+}
+
+static void resolve(void *ctx, uint64_t ticket, struct mj_span who)
+{
+    mj_net_resolve(((struct run *)ctx)->net, ticket, who);
+}
+
+static void routes(void *ctx, const char *const *texts, size_t n)
+{
+    mj_routes_set(((struct run *)ctx)->routes, texts, n);
+}
+
+/* The loop comes back to the scripts by itself; a timer of no time will do. */
+static void wake(void *ctx)
+{
+    struct run *run = ctx;
+    if (run->tasks)
+        mj_timer_set(run->tasks, 0);
+}
+
+static void wake_loop(void *ctx) { mj_loop_wake(((struct run *)ctx)->loop); }
+
+int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out)
+{
+    MJ_AUTO_BUF error = {0};
+    struct mj_net_cfg net = {.allow = cfg->http_allow.v,
+                             .allow_count = cfg->http_allow.n,
+                             .plc = cfg->plc,
+                             .dns = cfg->dns,
+                             .wake = fn,
+                             .ctx = ctx};
+    if (!mj_net_start(&net, out, &error))
+        return 0;
+    fprintf(stderr, "moonjet run: %s\n", error.len ? mj_buf_cstr(&error) : "no thread for HTTP");
+    return MJ_EXIT_FAILED;
+}
+
+int run_start_services(struct run *run)
+{
+    const struct run_settings *s = run->settings;
+    run->routes = mj_routes_new();
+    run->services = (struct mj_services){.ctx = run, .routes = routes, .wake = wake};
+    /* A plain Jetstream server needs no client; a configuration file may name scripts later. */
+    if (s->file.script_count || s->path) {
+        int status = run_start_net(&s->cfg, wake_loop, run, &run->net);
+        if (status)
+            return status;
+        run->services.fetch = fetch;
+        run->services.resolve = resolve;
+    }
+    mj_scripts_set_services(run->scripts, &run->services);
+    return 0;
+}
+
+void run_stop_net(struct run *run)
+{
+    mj_net_stop(run->net);
+    run->net = NULL;
+}
+
+int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error)
+{
+    for (size_t i = 0; net && i < config->script_count; i++) {
+        const struct mj_config_script *s = config->scripts[i];
+        const char *slash = strrchr(s->path, '/');
+        int err =
+            mj_net_allow(net, slash ? slash + 1 : s->path, s->http_allow.v, s->http_allow.n, error);
+        if (err)
+            return err;
+    }
+    return 0;
+}

@@ -1,0 +1,129 @@
+-- The network of a spec: whom the script asks, and who asks it.
+
+local function texts(t)
+  local list = {}
+  for i, line in ipairs(t:logs()) do
+    list[i] = line.text
+  end
+  return list
+end
+
+describe("requests", function()
+  local t
+
+  before_each(function()
+    t = jet.test "net"
+    t:resolve(function() return nil, "nobody" end)
+    t:advance "0s"
+    texts(t)
+  end)
+
+  it("are answered by the spec", function()
+    t:http(function(request)
+      assert.equal("https://example.com/weather?now=1", request.url)
+      return { status = 203, body = "fair", headers = { ["Content-Type"] = "text/plain" } }
+    end)
+    t:advance "1h"
+    assert.same({ "203 text/plain fair" }, texts(t))
+    t:http(function() return { body = "200" } end)
+    t:advance "1h"
+    assert.same({ "200  200" }, texts(t))
+  end)
+
+  it("are noted", function()
+    t:http(function() return {} end)
+    t:advance "2h"
+    local requests = t:requests()
+    assert.equal(2, #requests)
+    assert.equal("GET", requests[1].method)
+    assert.equal("https://example.com/weather?now=1", requests[1].url)
+    assert.equal("moonjet", requests[1].headers["X-Who"])
+    assert.is_nil(requests[1].body)
+    assert.same({}, t:requests())
+  end)
+
+  it("may fail", function()
+    t:http(function() return nil, "timed out" end)
+    t:advance "1h"
+    t:http(function() return { body = ("x"):rep(101) } end)
+    t:advance "1h"
+    t:http(nil)
+    t:advance "1h"
+    local lines = texts(t)
+    assert.equal("no weather: timed out", lines[1])
+    assert.matches("larger than max_bytes", lines[2])
+    assert.matches("the spec has no t:http", lines[3])
+  end)
+
+  it("that the spec's function cannot answer fail the spec", function()
+    t:http(function() error "no such address" end)
+    assert.error_matches(function() t:advance "1h" end, "no such address")
+    t = jet.test "net"
+    t:http(function() return { stauts = 200 } end)
+    assert.error_matches(function() t:advance "1h" end, "did you mean 'status'")
+    t = jet.test "net"
+    t:http(function() return { headers = { ["a b"] = 1 } } end)
+    assert.error_matches(function() t:advance "1h" end, "'a b' cannot be a header")
+    t = jet.test "net"
+    t:http(function() return "text" end)
+    assert.error_matches(function() t:advance "1h" end, "returns a response")
+  end)
+end)
+
+describe("DIDs and handles", function()
+  it("are resolved by the spec", function()
+    local t = jet.test "net"
+    t:resolve(function(who)
+      assert.equal("alice.example.com", who)
+      return { did = "did:web:example.com", pds = "https://pds.example.com" }
+    end)
+    t:advance "0s"
+    assert.same({ "alice: did:web:example.com https://pds.example.com" }, texts(t))
+  end)
+
+  it("are unknown without", function()
+    local t = jet.test "net"
+    t:advance "0s"
+    assert.matches("the spec has no t:resolve", texts(t)[1])
+  end)
+end)
+
+describe("routes", function()
+  local t
+
+  before_each(function()
+    t = jet.test "net"
+  end)
+
+  it("are asked", function()
+    t:post {}
+    t:post {}
+    assert.equal("2", t:ask("GET", "/seen").body)
+    assert.equal("2!", t:ask("GET", "/seen?mark=%21").body)
+    local answer = t:ask("POST", "/echo", "hello ", { ["X-More"] = "there" })
+    assert.equal(201, answer.status)
+    assert.equal("hello there", answer.body)
+    assert.equal("/echo", answer.headers["X-Path"] or answer.headers["x-path"])
+  end)
+
+  it("that are not there are 404", function()
+    assert.equal(404, t:ask("GET", "/nothing").status)
+    assert.equal(404, t:ask("POST", "/seen").status)
+  end)
+
+  it("may wait for time", function()
+    local answer = t:ask("GET", "/slow")
+    assert.equal("late", answer.body)
+    assert.matches("^2026%-01%-01T00:00:10%.000000Z$", t:now())
+  end)
+
+  it("may wait for requests", function()
+    t:http(function(request) return { body = request.url } end)
+    assert.equal("<https://example.com/other>", t:ask("GET", "/proxy").body)
+  end)
+
+  it("that fail are 500, and an error of the script", function()
+    assert.equal(500, t:ask("GET", "/broken").status)
+    assert.matches("on purpose", t:errors()[1])
+  end)
+end)
