@@ -514,10 +514,9 @@ static int event_tags(lua_State *L)
 /* ev:contains(words) */
 static int event_contains(lua_State *L)
 {
-    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_subject of = mj_check_event(L, mj_vm_of(L));
     struct mj_span value, text = {NULL, 0};
     struct mj_cbor_head head;
-    struct mj_subject of = mj_check_event(L, vm);
     if (top_level(&of, MJ_SPAN("text"), &value)) {
         struct mj_cbor c = mj_cbor(value);
         if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT)

@@ -256,14 +256,13 @@ int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
     int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
     int64_t next = mj__sched_run(s->sched, budget_us);
-    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
-    for (size_t i = 0; i < s->count; i++)
-        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
-    next = sooner(next, mj_store_step(s->store, STATE_STEP));
     mj__retired_tick(s);
     if (s->retired_count)
         next = sooner(next, RETIRED_US);
-    return next;
+    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    for (size_t i = 0; i < s->count; i++)
+        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
+    return sooner(next, mj_store_step(s->store, STATE_STEP));
 }
 
 void mj__retire(struct mj_scripts *s, struct mj_script *script)

@@ -82,8 +82,8 @@ static int setup(lua_State *L)
     mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
-    mj_bind_each(L);
     mj_bind_http(L);
+    mj_bind_each(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
