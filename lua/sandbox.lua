@@ -250,15 +250,24 @@ function jet.prefix(s)
 end
 
 local ARRAY, OBJECT = host.array, host.object
+local metatable_of = stock.debug.getmetatable
+
+-- What is marked already stays as it is: the mark cannot be changed.
+local function mark(t, as)
+  if t ~= nil and metatable_of(t) == as then
+    return t
+  end
+  return setmetatable(t or {}, as)
+end
 
 --- Marks a table as a list, which an empty one cannot show by itself.
 function jet.array(t)
-  return setmetatable(t or {}, ARRAY)
+  return mark(t, ARRAY)
 end
 
 --- Marks a table as a map.
 function jet.object(t)
-  return setmetatable(t or {}, OBJECT)
+  return mark(t, OBJECT)
 end
 
 -- Tables are sent as JSON.
