@@ -13,7 +13,11 @@
  * a stream would be an accident.
  *
  * When a lane is replaced, the old one works off what it was given, and the new one begins after
- * that. What was in the queue when the process dies is lost to this script. */
+ * that.
+ *
+ * With lag "wait" the cursor of a source moves only when what the lane makes of its events is in
+ * the journal: after a crash they are read again, and so come twice to everybody else. With "skip"
+ * what was in the queue when the process died is lost to this script. */
 #pragma once
 
 #include "flow/router.h"
@@ -50,6 +54,10 @@ int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *lane
 bool mj_lane_post(struct mj_lane *lane, void (*fn)(void *ctx), void *ctx);
 /* Wakes the lane so that it calls `run`. Any thread. */
 void mj_lane_wake(struct mj_lane *lane);
+/* Lets it work off its queue for budget_us at most (what is left is dropped and counted) and ends
+ * its thread; its router, graph and VM are lane 0's again. It may then be replaced with
+ * mj_lane_swap(), or freed. On lane 0. */
+void mj_lane_end(struct mj_lane *lane, int64_t budget_us);
 /* True when a lane that was swapped out has worked everything off. On lane 0. */
 bool mj_lane_done(struct mj_lane *lane);
 /* Swaps the lane out of its router if need be, lets it work off its queue for budget_us at most

@@ -3,7 +3,7 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "flow/exit.h"
+#include "flow/cursors.h"
 #include "flow/internal.h"
 #include "flow/operator.h"
 #include "flow/plan.h"
@@ -28,6 +28,8 @@ struct mj_router {
     bool pauses_changed;    /* mj_router_pause() has asked for something */
     struct mj_lane **lanes; /* owned array of borrowed ones, oldest first, also swapped out */
     size_t lane_count;
+
+    struct mj__cursors cursors;
 
     struct output *outputs; /* owned, reused per event */
     size_t output_count, output_cap;
@@ -579,9 +581,11 @@ int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *
 
 int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
 {
+    if (MJ_LIKELY(!r->lane_count && !r->cursors.held))
+        return mj__exit_flush(&r->exit, source, upstream_seq);
     for (size_t i = 0; i < r->lane_count; i++) {
         mj__lane_hand_over(r->lanes[i]);
         mj__lane_collect(r->lanes[i]);
     }
-    return mj__exit_flush(&r->exit, source, upstream_seq);
+    return mj__cursors_flush(&r->cursors, &r->exit, r->lanes, r->lane_count, source, upstream_seq);
 }

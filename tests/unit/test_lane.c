@@ -518,6 +518,75 @@ static void matches_in_a_lane_see_each_event(void **state)
     mj_scripts_free(own);
 }
 
+/* What a reader of the journal's files would resume the source after. */
+static int64_t cursor_on_disk(const char *dir)
+{
+    struct mj_journal *j;
+    MJ_AUTO_BUF error = {0};
+    if (mj_journal_open(&(struct mj_journal_cfg){.dir = dir, .read_only = true}, &j, &error))
+        fail_msg("%s", mj_buf_cstr(&error));
+    int64_t cursor = mj_journal_cursor(j, mj_journal_source(j, "wss://source.example"));
+    mj_journal_close(j);
+    return cursor;
+}
+
+/* An event the lane does not want: a cursor is written with the next batch that has one. */
+static void like(struct fixture *f)
+{
+    struct mj_event ev = fixture_commit(f, "app.bsky.feed.like", MJ_OP_DELETE, mj_span(NULL, 0));
+    assert_int_equal(mj_router_event(f->router, &ev), 0);
+}
+
+static void a_cursor_is_never_ahead_of_a_lane(void **state)
+{
+    struct fixture *f = *state;
+    struct mj_router *in_memory = f->router;
+    struct mj_journal *j;
+    struct gate gate;
+    char dir[128];
+    gate_init(&gate);
+    snprintf(dir, sizeof dir, "%s/journal", f->dir);
+    f->error.len = 0;
+    assert_int_equal(
+        mj_journal_open(&(struct mj_journal_cfg){.dir = dir, .no_seal = true}, &j, &f->error), 0);
+    int source = mj_journal_source(j, "wss://source.example");
+    f->router = mj_router_new(j);
+    mj_router_set_streams(f->router, f->streams);
+    struct mj_graph *g = mj_graph_new("cursor.lua");
+    struct mj_node *tap = add(g, MJ_NODE_TAP, add_from(g, "app.bsky.feed.post"));
+    tap->fn = stop_at_gate;
+    tap->ctx = &gate;
+    add_stream(g, tap, "out");
+    struct mj_lane *lane =
+        start(f, NULL, g, &(struct mj_lane_cfg){.script = "cursor.lua", .lag = MJ_LAG_WAIT});
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, source, 100), 0); /* nothing is queued */
+    assert_int_equal(cursor_on_disk(dir), 100);
+    post_number(f, 0);
+    assert_int_equal(mj_router_flush(f->router, source, 200), 0);
+    sem_wait(&gate.arrived);
+    post_number(f, 1);
+    assert_int_equal(mj_router_flush(f->router, source, 300), 0);
+    assert_int_equal(cursor_on_disk(dir), 100); /* both are with the lane */
+    sem_post(&gate.open);
+    sem_wait(&gate.arrived); /* the first is done, the second has begun */
+    for (int64_t at = 100; at == 100; at = cursor_on_disk(dir)) {
+        like(f);
+        assert_int_equal(mj_router_flush(f->router, -1, 0), 0);
+    }
+    assert_int_equal(cursor_on_disk(dir), 200);
+    gate.off = true;
+    sem_post(&gate.open);
+    mj_lane_free(lane, 10000000);
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, -1, 0), 0);
+    assert_int_equal(cursor_on_disk(dir), 300);
+    mj_router_free(f->router);
+    mj_journal_close(j);
+    mj_graph_free(g);
+    f->router = in_memory;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +601,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lane_that_does_not_end_is_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(a_script_runs_in_a_lane, setup, teardown),
         cmocka_unit_test_setup_teardown(matches_in_a_lane_see_each_event, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_cursor_is_never_ahead_of_a_lane, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
