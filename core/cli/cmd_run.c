@@ -186,12 +186,15 @@ static int route(const struct run_settings *settings, char **argv)
     mj_scripts_on_stuck(run.scripts, run_restart, NULL);
     run.settings = settings;
     status = run_start_services(&run);
+    if (!status)
+        status = run_open_store(&run);
     if (status)
         goto out;
 
     status = MJ_EXIT_FAILED;
-    if (run_allow(run.net, &settings->file, &error)) {
-        fprintf(stderr, "moonjet run: http_allow: %s\n", mj_buf_cstr(&error));
+    if (run_allow(run.net, &settings->file, &error) ||
+        run_give_sets(&run, &settings->file, &error)) {
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
         goto out;
     }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
@@ -244,6 +247,7 @@ out:
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
     mj_routes_free(run.routes);
+    mj_store_close(run.store);
     mj_streams_free(run.streams);
     mj_journal_close(journal);
     mj_dictionary_deinit(&dictionary);

@@ -14,6 +14,7 @@
 #include "script/services.h"
 #include "server/server.h"
 #include "source/firehose.h"
+#include "state/store.h"
 
 #define RUN_DEFAULT_SOURCE "wss://bsky.network"
 
@@ -72,6 +73,7 @@ struct run {
     struct mj_routes *routes;            /* owned */
     struct mj_net *net;                  /* owned; NULL when no script can need it */
     struct mj_services services;
+    struct mj_store *store;      /* owned: what scripts remember */
     struct run_watcher *watcher; /* owned; NULL without --watch */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
@@ -164,5 +166,20 @@ void run_stop_net(struct run *run);
 /* What single scripts may reach besides. 0, or MJ_ESYNTAX with a sentence. */
 int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error);
 
-/* run_control.c: answers what the server's thread has handed over. */
+/* run_state.c: what scripts remember; before they are loaded. 0 or an exit status, after saying
+ * why.
+ */
+int run_open_store(struct run *run);
+/* The sets that the configuration file gives. 0 or MJ_E… with a sentence. */
+int run_give_sets(struct run *run, const struct mj_config *config, struct mj_buf *error);
+
+/* run_control.c: the arguments of a command, one after the other. */
+struct run_args {
+    struct mj_span rest; /* of the JSON array */
+};
+/* The next in *out, NUL-terminated, too; false at the end. */
+bool run_next_arg(struct run_args *a, struct mj_buf *out);
+void run_set_command(struct run *run, struct run_args *args,
+                     struct mj_call *call); /* run_state.c */
+/* Answers what the server's thread has handed over. */
 void run_take_calls(struct run *run);

@@ -8,13 +8,7 @@
 #include "base/json.h"
 #include "cli/run.h"
 
-/* The arguments, one after the other. */
-struct args {
-    struct mj_span rest; /* of the JSON array */
-};
-
-/* The next argument in *out; false at the end. */
-static bool next_arg(struct args *a, struct mj_buf *out)
+bool run_next_arg(struct run_args *a, struct mj_buf *out)
 {
     struct mj_span raw;
     out->len = 0;
@@ -26,10 +20,10 @@ static bool next_arg(struct args *a, struct mj_buf *out)
 }
 
 /* Finds "args" in the body; an empty body has none. */
-static bool find_args(struct mj_span body, struct args *out)
+static bool find_args(struct mj_span body, struct run_args *out)
 {
     struct mj_span rest = body, object, key, raw;
-    *out = (struct args){{NULL, 0}};
+    *out = (struct run_args){{NULL, 0}};
     if (!body.len)
         return true;
     if (mj_json_take(&rest, &object) != MJ_JSON_OBJECT || rest.len)
@@ -66,7 +60,7 @@ static void answer_text(struct mj_call *call, bool ok, const struct mj_buf *text
 }
 
 /* scripts */
-static void list_scripts(struct run *run, struct args *args, struct mj_call *call)
+static void list_scripts(struct run *run, struct run_args *args, struct mj_call *call)
 {
     (void)args;
     MJ_AUTO_BUF json = {0};
@@ -90,11 +84,11 @@ static void list_scripts(struct run *run, struct args *args, struct mj_call *cal
 }
 
 /* graph [SCRIPT] */
-static void show_graph(struct run *run, struct args *args, struct mj_call *call)
+static void show_graph(struct run *run, struct run_args *args, struct mj_call *call)
 {
     MJ_AUTO_BUF text = {0};
     MJ_AUTO_BUF name = {0};
-    bool one = next_arg(args, &name), found = false;
+    bool one = run_next_arg(args, &name), found = false;
     for (size_t i = 0; i < mj_scripts_count(run->scripts); i++) {
         const struct mj_graph *g = mj_scripts_graph(run->scripts, i);
         if (one && strcmp(g->script, mj_buf_cstr(&name)) != 0)
@@ -110,13 +104,13 @@ static void show_graph(struct run *run, struct args *args, struct mj_call *call)
 }
 
 /* reload [--all] [SCRIPT…] */
-static void reload(struct run *run, struct args *args, struct mj_call *call)
+static void reload(struct run *run, struct run_args *args, struct mj_call *call)
 {
     MJ_AUTO_BUF arg = {0};
     MJ_AUTO_BUF report = {0};
     struct mj_strings only = {0};
     bool all = false;
-    while (next_arg(args, &arg)) {
+    while (run_next_arg(args, &arg)) {
         if (strcmp(mj_buf_cstr(&arg), "--all") == 0)
             all = true;
         else if (only.n < MJ_STRINGS_MAX)
@@ -130,13 +124,14 @@ static void reload(struct run *run, struct args *args, struct mj_call *call)
 
 static const struct {
     const char *name;
-    void (*run)(struct run *run, struct args *args, struct mj_call *call);
-} commands[] = {{"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}};
+    void (*run)(struct run *run, struct run_args *args, struct mj_call *call);
+} commands[] = {
+    {"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}, {"set", run_set_command}};
 
 static void command(struct run *run, struct mj_call *call)
 {
     const char *names[MJ_COUNT(commands) + 1];
-    struct args args;
+    struct run_args args;
     if (!find_args(call->body, &args)) {
         mj_call_fail(call, 400, "expected {\"args\":[\"…\"]}");
         return;

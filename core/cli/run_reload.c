@@ -64,8 +64,8 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
         return MJ_ENOENT;
     }
     MJ_AUTO_BUF error = {0};
-    if (run_allow(run->net, config, &error)) {
-        mj_buf_printf(report, "http_allow: %s; everything stays as it was\n", mj_buf_cstr(&error));
+    if (run_allow(run->net, config, &error) || run_give_sets(run, config, &error)) {
+        mj_buf_printf(report, "%s; the scripts stay as they were\n", mj_buf_cstr(&error));
         return MJ_EINVAL;
     }
     struct mj_script_spec *specs = mj_calloc(config->script_count + 1, sizeof *specs);
@@ -162,11 +162,33 @@ static bool ends_with(const char *name, const char *end)
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/* Editors leave all kinds of files beside the one they edit. What a script has read is Lua, and
- * whether it really changed is decided by its contents. */
-static bool matters(const struct inotify_event *e)
+struct wanted {
+    const char *name;
+    bool found;
+};
+
+static void compare(void *ctx, const char *path)
 {
-    return e->mask & (IN_IGNORED | IN_Q_OVERFLOW) || (e->len && ends_with(e->name, ".lua"));
+    struct wanted *want = ctx;
+    const char *slash = strrchr(path, '/');
+    want->found |= strcmp(slash ? slash + 1 : path, want->name) == 0;
+}
+
+/* Editors leave all kinds of files beside the one they edit. What matters is Lua, or the file of a
+ * set; whether it really changed is decided by its contents. */
+static bool matters(const struct run_watcher *w, const struct inotify_event *e)
+{
+    if (e->mask & (IN_IGNORED | IN_Q_OVERFLOW))
+        return true;
+    if (!e->len)
+        return false;
+    const struct mj_config *file = &w->run->settings->file;
+    struct wanted want = {e->name, ends_with(e->name, ".lua")};
+    mj_scripts_files(w->run->scripts, compare, &want);
+    for (size_t i = 0; i < file->set_count; i++)
+        if (file->sets[i].file)
+            compare(&want, file->sets[i].file);
+    return want.found;
 }
 
 static void on_readable(void *ctx)
@@ -178,7 +200,7 @@ static void on_readable(void *ctx)
     while ((n = read(w->fd, bytes, sizeof bytes)) > 0)
         for (char *p = bytes; p < bytes + n;) {
             const struct inotify_event *e = (const struct inotify_event *)p;
-            change |= matters(e);
+            change |= matters(w, e);
             for (size_t i = 0; e->mask & IN_IGNORED && i < w->count; i++)
                 if (w->dirs[i] == e->wd)
                     w->dirs[i--] = w->dirs[--w->count];
@@ -196,6 +218,9 @@ void run_watch_again(struct run *run)
     mj_scripts_files(run->scripts, watch_folder, w);
     for (size_t i = 0; i < run->settings->file.script_count; i++)
         watch_folder(w, run->settings->file.scripts[i]->path);
+    for (size_t i = 0; i < run->settings->file.set_count; i++)
+        if (run->settings->file.sets[i].file)
+            watch_folder(w, run->settings->file.sets[i].file);
     if (run->settings->path)
         watch_folder(w, run->settings->path);
 }

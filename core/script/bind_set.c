@@ -87,6 +87,7 @@ static struct mj_members *read_file(lua_State *L, const char *name)
                    "configuration (set \"…\" { file = … }) may be anywhere",
                    name);
     vm->scratch.len = 0;
+    mj_sources_add_data(&vm->sources, real);
     if (mj_members_read(m, real, &vm->scratch)) {
         lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
         luaL_error(L, "jet.set: %s", lua_tostring(L, -1));

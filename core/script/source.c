@@ -68,10 +68,24 @@ int mj_load_source(lua_State *L, const char *path, const char *shown)
     return status;
 }
 
-static uint64_t hash_file(const char *path)
+static uint64_t hash_file(const struct mj_source_file *file)
 {
     MJ_AUTO_BUF text = {0};
-    return read_file(path, &text) ? 0 : mj_hash(mj_buf_span(&text));
+    struct stat st;
+    if (!file->data)
+        return read_file(file->path, &text) ? 0 : mj_hash(mj_buf_span(&text));
+    if (stat(file->path, &st))
+        return 0;
+    const int64_t parts[] = {st.st_mtim.tv_sec, st.st_mtim.tv_nsec, st.st_size, (int64_t)st.st_ino};
+    return mj_hash(mj_span(parts, sizeof parts));
+}
+
+void mj_sources_add_data(struct mj_sources *s, const char *path)
+{
+    mj_sources_add(s, path, (struct mj_span){NULL, 0});
+    struct mj_source_file *file = &s->files[s->count - 1];
+    file->data = true;
+    file->hash = hash_file(file);
 }
 
 void mj_sources_add(struct mj_sources *s, const char *path, struct mj_span bytes)
@@ -83,7 +97,7 @@ void mj_sources_add(struct mj_sources *s, const char *path, struct mj_span bytes
 bool mj_sources_changed(const struct mj_sources *s)
 {
     for (size_t i = 0; i < s->count; i++)
-        if (hash_file(s->files[i].path) != s->files[i].hash)
+        if (hash_file(&s->files[i]) != s->files[i].hash)
             return true;
     return false;
 }

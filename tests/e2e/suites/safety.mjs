@@ -281,4 +281,50 @@ script "${name}.lua" { config = { at = "${at}" }${name === 'ask' ? ', http_allow
     assert.deepEqual(asked, ['/this'], 'the script that may not did not')
     await m.finish()
   })
+
+  await test('safety: named sets from the configuration, edited by ctl and by their file', async (t) => {
+    const dir = t.dir()
+    const put = (name, text) => fs.writeFileSync(path.join(dir, name), text)
+    const r = await relay(t, [])
+    const socket = path.join(dir, 'data', 'control.sock')
+    const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
+    put('vips.txt', '# nobody yet\n')
+    put('vips.lua', 'local vips = jet.set "vips" jet.from "*":where(function(ev) return vips:has(ev.did) end):to(jet.stream "vips")')
+    put('moonjet.lua', `source "${r.url}"
+listen { stream = "127.0.0.1:0", metrics = "127.0.0.1:0" }
+journal { data = "data" }
+scripting { watch = true }
+set "vips" { file = "vips.txt" }
+script "vips.lua"`)
+    const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')], { metrics: true })
+    const main = await clients.plain(t, `${m.url}/subscribe`)
+    const vips = await clients.plain(t, stream(m, 'vips'))
+    let seq = 0
+    const next = async () => {
+      r.push(await post(++seq))
+      await main.count(seq)
+    }
+    await m.until(() => /connected/.test(m.err), 'the source')
+    await next()
+    assert.deepEqual((await ctl(socket, 'set', 'list')).answer, { ok: true, sets: [{ set: 'vips', members: 0 }] })
+    assert.deepEqual((await ctl(socket, 'set', 'add', 'vips', did, 'did:web:x.example')).answer, { ok: true, added: 2, members: 2 })
+    await next()
+    await vips.count(1)
+    assert.deepEqual((await ctl(socket, 'set', 'remove', 'vips', did)).answer, { ok: true, removed: 1, members: 1 })
+    assert.deepEqual((await ctl(socket, 'set', 'show', 'vips')).answer, { ok: true, members: ['did:web:x.example'], shown: 1, of: 1 })
+    await next()
+    put('vips.txt', `${did}\n`)
+    await eventually(async () => (await ctl(socket, 'set', 'list')).answer.sets[0].members === 2, 'the file to be read again')
+    await next()
+    await vips.count(2)
+    assert.deepEqual(texts(vips), ['post 2', 'post 4'])
+    assert.deepEqual((await ctl(socket, 'set', 'load', 'vips', 'did:web:y.example')).answer, { ok: true, members: 1 })
+    for (const [args, status, error] of [[['show', 'vip'], 404, /no set 'vip'; there are: vips/], [['shew', 'vips'], 400, /set wants/], [[], 400, /set wants/],
+      [['add', 'vips', ''], 409, /set vips: /]]) {
+      const { status: got, answer } = await ctl(socket, 'set', ...args)
+      assert.equal(got, status)
+      assert.match(answer.error, error)
+    }
+    await m.finish()
+  })
 }
