@@ -450,6 +450,8 @@ void mj__lane_finish(struct mj_lane *l, int64_t budget_us)
 
 void mj_lane_end(struct mj_lane *l, int64_t budget_us)
 {
+    if (!l->started)
+        return;
     mj__lane_close(l);
     mj__lane_finish(l, budget_us);
 }
