@@ -183,9 +183,11 @@ static void spread_sound(struct mj__plan *p)
 
 void mj__plan_apply_pauses(struct mj__plan *p)
 {
+    p->any_paused = false;
     for (size_t i = 0; i < p->member_count; i++) {
         p->members[i].paused = p->members[i].pause_next;
         p->members[i].drop_main = p->members[i].drop_next;
+        p->any_paused |= p->members[i].paused;
     }
     for (size_t w = 0; w < p->words; w++)
         p->live[w] = 0;

@@ -310,6 +310,13 @@ static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_eve
         run_flow(r, n->children[i], ev);
 }
 
+/* What a flow would get were its script not paused: dropped, and nothing is dropped uncounted. */
+static void miss(struct mj_node *root)
+{
+    bump(root->in, 1);
+    bump(root->dropped, 1);
+}
+
 /* The main stream: one line through all scripts. */
 static void run_main(struct mj_router *r, const struct mj_event *ev)
 {
@@ -321,8 +328,7 @@ static void run_main(struct mj_router *r, const struct mj_event *ev)
         if (MJ_UNLIKELY(member->paused)) {
             if (!member->drop_main)
                 continue;
-            bump(root->in, 1);
-            bump(root->dropped, 1);
+            miss(root);
             return;
         }
         ev = run(r, root, ev);
@@ -357,13 +363,18 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
 {
     for (size_t i = 0; i < r->plan.reader_count; i++) {
         const struct mj__root *reader = &r->plan.readers[i];
-        if (r->plan.members[reader->member].paused || r->plan.members[reader->member].lane)
+        const struct mj__member *member = &r->plan.members[reader->member];
+        if (member->lane)
             continue;
         bool again = false;
         /* Nothing behind it feeds what it reads, so what is added meanwhile is not for it. */
         for (size_t o = 0, n = r->output_count; o < n; o++) {
             if (!(r->outputs[o].streams & reader->sources))
                 continue;
+            if (member->paused) {
+                miss(reader->node);
+                continue;
+            }
             if (again)
                 copy_outputs(r, came);
             again = true;
@@ -484,6 +495,9 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     for (size_t w = 0; w < plan->words; w++)
         for (uint64_t bits = hits[w] & plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
             run_flow(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node, ev);
+    for (size_t w = 0; plan->any_paused && w < plan->words; w++)
+        for (uint64_t bits = hits[w] & ~plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
+            miss(plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node);
     if (plan->reader_count)
         run_readers(r, ev);
     int err = emit_outputs(r, collection);
@@ -526,14 +540,15 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
     r->output_count = 0;
     /* Another event may have lain at this address. */
     mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
-    if (r->plan.members[0].paused)
-        return;
     for (size_t i = 0; i < g->count; i++) {
         if (g->nodes[i]->type != MJ_NODE_FROM)
             continue;
-        if (roots[number / 64] >> (number % 64) & 1)
-            run_flow(r, g->nodes[i], ev);
+        bool wanted = roots[number / 64] >> (number % 64) & 1;
         number++;
+        if (wanted && r->plan.members[0].paused)
+            miss(g->nodes[i]);
+        else if (wanted)
+            run_flow(r, g->nodes[i], ev);
     }
     run_readers(r, ev);
     for (size_t i = 0; i < r->output_count; i++)
