@@ -44,6 +44,8 @@ static void on_wake(void *ctx)
     run_take_calls(run);
     if (run->net)
         mj_net_deliver(run->net, run->scripts);
+    if (run->lanes) /* they may have results */
+        mj_router_flush(run->router, -1, 0);
     run_scripts(run);
 }
 
@@ -198,6 +200,7 @@ static int route(const struct run_settings *settings, char **argv)
         goto out;
     }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
+        run_load_lanes(&run, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
     run.calls = mj_calls_new(wake, &run);
@@ -238,6 +241,7 @@ static int route(const struct run_settings *settings, char **argv)
                                         : MJ_EXIT_OK;
 out:
     run_stop_sources(&run);
+    run_stop_lanes(&run);
     run_end_scripts(&run);
     run_unwatch(&run);
     run_stop_scripts(&run);

@@ -79,8 +79,27 @@ static void list_scripts(struct run *run, struct run_args *args, struct mj_call 
         mj_buf_put_json(&json, mj_str(s.path));
         mj_buf_putc(&json, '}');
     }
+    run_list_lanes(run, mj_scripts_count(run->scripts) == 0, &json);
     mj_buf_puts(&json, "]}");
     answer(call, 200, &json);
+}
+
+struct graphs {
+    const char *only; /* NULL: all */
+    struct mj_buf *text;
+    bool found;
+};
+
+static void print_graphs(void *ctx, struct mj_scripts *scripts)
+{
+    struct graphs *out = ctx;
+    for (size_t i = 0; i < mj_scripts_count(scripts); i++) {
+        const struct mj_graph *g = mj_scripts_graph(scripts, i);
+        if (out->only && strcmp(g->script, out->only) != 0)
+            continue;
+        mj_graph_print(g, out->text);
+        out->found = true;
+    }
 }
 
 /* graph [SCRIPT] */
@@ -88,15 +107,11 @@ static void show_graph(struct run *run, struct run_args *args, struct mj_call *c
 {
     MJ_AUTO_BUF text = {0};
     MJ_AUTO_BUF name = {0};
-    bool one = run_next_arg(args, &name), found = false;
-    for (size_t i = 0; i < mj_scripts_count(run->scripts); i++) {
-        const struct mj_graph *g = mj_scripts_graph(run->scripts, i);
-        if (one && strcmp(g->script, mj_buf_cstr(&name)) != 0)
-            continue;
-        mj_graph_print(g, &text);
-        found = true;
-    }
-    if (one && !found)
+    bool one = run_next_arg(args, &name);
+    struct graphs out = {one ? mj_buf_cstr(&name) : NULL, &text, false};
+    print_graphs(&out, run->scripts);
+    run_each_lane(run, print_graphs, &out);
+    if (one && !out.found)
         mj_call_fail(call, 404, "no script '%.200s'; moonjet ctl scripts lists them",
                      mj_buf_cstr(&name));
     else

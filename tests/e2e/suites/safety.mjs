@@ -327,4 +327,48 @@ script "vips.lua"`)
     }
     await m.finish()
   })
+
+  await test('safety: a script in a lane of its own: slow, reloaded, stuck; nobody else waits', async (t) => {
+    const dir = t.dir()
+    const put = (name, text) => fs.writeFileSync(path.join(dir, name), text)
+    const r = await relay(t, [])
+    const [port] = await freePorts(1)
+    const socket = path.join(dir, 'data', 'control.sock')
+    const lane = (mark) => `local seen, hay, needle = jet.map("seen", { persist = true }), ("a"):rep(2 ^ 24), ("a"):rep(2 ^ 20) .. "b"
+jet.from "app.bsky.feed.post:create":where(function(ev)
+  if ev.text == "stuck" then return hay:find(needle, 1, true) end
+  seen:incr "n"
+  return true
+end):map(function(d) d.record.mark = "${mark}" .. seen:get "n" return d end):to(jet.stream "lane")`
+    put('lane.lua', lane('a'))
+    put('moonjet.lua', `source "${r.url}"
+listen { stream = "127.0.0.1:${port}", metrics = "" }
+journal { data = "data" }
+script "${script('sound')}"
+script "lane.lua" { lane = "own", lag = "wait" }`)
+    const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')])
+    await m.until(() => /connected/.test(m.err), 'the source')
+    const mine = await clients.plain(t, stream(m, 'lane'))
+    r.push(await post(1), await post(2))
+    await mine.count(2)
+    assert.deepEqual(marks(mine), ['a1', 'a2'])
+    put('lane.lua', 'jet.main():tap(function() end)')
+    assert.match((await ctl(socket, 'reload')).answer.error, /lane\.lua/)
+    put('lane.lua', lane('b'))
+    assert.match((await ctl(socket, 'reload')).answer.text, /lane\.lua: (reloaded|added) in its lane/)
+    r.push(await post(3))
+    await mine.count(3)
+    assert.deepEqual(marks(mine), ['a1', 'a2', 'b3'], 'what it remembers stays')
+    const { answer } = await ctl(socket, 'scripts')
+    assert.deepEqual(answer.scripts.map((s) => [s.script, s.state, s.lane ?? 'shared']), [['sound.lua', 'running', 'shared'], ['lane.lua', 'running', 'own']])
+    assert.match((await ctl(socket, 'graph', 'lane.lua')).answer.text, /stream#1 → \/stream\/lane/)
+    // Stuck in its thread: the others go on until the process starts again.
+    const sound = await clients.plain(t, stream(m, 'sound'))
+    r.push(await post(4, 'stuck'), await post(5))
+    await sound.count(2)
+    await m.until(() => /lane\.lua is stuck in where#1[^]*listening on/.test(m.err), 'the restart')
+    const after = await clients.plain(t, `${stream(m, 'sound')}?cursor=0`)
+    await after.count(5)
+    await m.finish()
+  })
 }
