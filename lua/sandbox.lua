@@ -194,6 +194,8 @@ jet.log = sealed("jet.log", {
   error = logger "error",
 })
 
+jet.json = sealed("jet.json", jet.json)
+
 jet.config = setmetatable({}, {
   __index = jet.config,
   __newindex = function(_, key)

@@ -35,7 +35,7 @@ static void name_of(uint32_t i, char out[48]) { snprintf(out, 48, "app.bench%u.n
 
 static struct mj_filter *make_filter(struct match *m, size_t i)
 {
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(NULL);
     for (int k = 0; k < DIDS / ONE_IN && i % 2; k++) {
         char did[MJ_BENCH_DID_LEN + 1];
         mj_bench_did(random_below(m, DIDS), did);

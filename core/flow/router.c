@@ -1,12 +1,9 @@
 #include "flow/router.h"
 
-#include <stdio.h>
 #include <time.h>
 
-#include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
-#include "event/jetstream.h"
+#include "flow/exit.h"
 #include "flow/internal.h"
 #include "flow/operator.h"
 #include "flow/plan.h"
@@ -23,27 +20,19 @@ struct output {
 };
 
 struct mj_router {
-    struct mj_journal *journal; /* borrowed, may be NULL */
+    struct mj__exit exit;
     struct mj_streams *streams; /* borrowed, may be NULL */
     struct mj_decoder *decoder;
-    struct mj_buf json;
 
     struct mj__plan plan;
-    bool pauses_changed; /* mj_router_pause() has asked for something */
-    struct mj_lane *
-        *lanes; /* owned array of borrowed lanes, also those swapped out, oldest first */
+    bool pauses_changed;    /* mj_router_pause() has asked for something */
+    struct mj_lane **lanes; /* owned array of borrowed ones, oldest first, also swapped out */
     size_t lane_count;
 
     struct output *outputs; /* owned, reused per event */
     size_t output_count, output_cap;
     struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
     size_t copy_count, copy_cap;
-    bool printed, silent; /* silent: nothing on stdout */
-    mj_output_fn on_output;
-    void *on_output_ctx;          /* borrowed: its own */
-    int64_t (*now_us)(void *ctx); /* NULL: the journal's, or the system's */
-    void *now_ctx;                /* borrowed: its own */
-    int64_t last_time_us;         /* given out; only where the journal does not */
 
     struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
     struct mj_metric *events;
@@ -79,7 +68,7 @@ struct mj_router *mj_router_new(struct mj_journal *journal)
     static const char *const names[] = {"unknown", "commit", "sync", "identity",
                                         "account", "info",   "error"};
     struct mj_router *r = mj_calloc(1, sizeof *r);
-    r->journal = journal;
+    r->exit.journal = journal;
     r->decoder = mj_decoder_new();
     mj_decoder_on_drop(r->decoder, on_drop, r);
     for (int i = 0; i < MJ_FRAME_TYPE_COUNT; i++)
@@ -95,7 +84,7 @@ void mj_router_free(struct mj_router *r)
         return;
     mj_decoder_free(r->decoder);
     mj__plan_deinit(&r->plan);
-    mj_buf_deinit(&r->json);
+    mj__exit_deinit(&r->exit);
     free(r->outputs);
     free(r->copies);
     free(r->lanes);
@@ -109,16 +98,16 @@ void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
 
 void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
 {
-    r->on_output = fn;
-    r->on_output_ctx = ctx;
+    r->exit.watch = fn;
+    r->exit.watch_ctx = ctx;
 }
 
-void mj_router_set_stdout(struct mj_router *r, bool on) { r->silent = !on; }
+void mj_router_set_stdout(struct mj_router *r, bool on) { r->exit.silent = !on; }
 
 void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void *ctx)
 {
-    r->now_us = now_us;
-    r->now_ctx = ctx;
+    r->exit.now_us = now_us;
+    r->exit.now_ctx = ctx;
 }
 
 static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
@@ -381,42 +370,14 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
     }
 }
 
-static int64_t next_time(struct mj_router *r)
-{
-    if (MJ_LIKELY(r->journal && !r->now_us))
-        return mj_journal_next_time(r->journal);
-    int64_t now = r->now_us ? r->now_us(r->now_ctx) : mj_now_us();
-    r->last_time_us = now > r->last_time_us ? now : r->last_time_us + 1;
-    return r->last_time_us;
-}
-
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
                 uint64_t streams, unsigned prints)
 {
-    r->json.len = 0;
-    int err = mj_jetstream_encode(ev, NULL, &r->json);
-    if (err) {
-        count_drop(r, err, "operation");
-        return 0;
-    }
-    if (MJ_UNLIKELY(r->on_output != NULL))
-        r->on_output(r->on_output_ctx, ev, mj_buf_span(&r->json), streams, prints);
-    for (; prints && !r->silent; prints--) {
-        fwrite(r->json.ptr, 1, r->json.len, stdout);
-        fputc('\n', stdout);
-        r->printed = true;
-    }
-    if (!streams || !r->journal)
-        return 0;
-    struct mj_append entry = {
-        .time_us = ev->time_us,
-        .did_hash = mj_hash(ev->did),
-        .streams = streams,
-        .collection = collection,
-        .kind = (uint8_t)ev->kind,
-        .op = (uint8_t)ev->op,
-    };
-    return mj_journal_append(r->journal, &entry, mj_buf_span(&r->json));
+    int dropped;
+    int err = mj__exit_emit(&r->exit, ev, collection, streams, prints, &dropped);
+    if (MJ_UNLIKELY(dropped))
+        count_drop(r, dropped, "operation");
+    return err;
 }
 
 /* A record must be sound before a script may look into it. */
@@ -487,7 +448,7 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
         const struct mj_event *out = o->ev;
         if (appended) {
             later = *out;
-            later.time_us = next_time(r);
+            later.time_us = mj__exit_time(&r->exit);
             out = &later;
         }
         int err = emit(r, out, collection, o->streams, o->prints);
@@ -536,7 +497,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t s
                       unsigned prints)
 {
     struct mj_event now = *ev;
-    now.time_us = next_time(r);
+    now.time_us = mj__exit_time(&r->exit);
     r->output_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct output){&now, streams, prints};
@@ -598,7 +559,7 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
     uint32_t collection = ev->collection.len ? mj_collection_id(ev->collection) : 0;
     if (collection)
         count_op(r, ev, collection);
-    ev->time_us = next_time(r);
+    ev->time_us = mj__exit_time(&r->exit);
     bump(r->events, 1);
     if (MJ_LIKELY(!r->plan.member_count))
         return emit(r, ev, collection, UINT64_C(1) << MJ_STREAM_MAIN, 0);
@@ -622,8 +583,5 @@ int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
         mj__lane_hand_over(r->lanes[i]);
         mj__lane_collect(r->lanes[i]);
     }
-    if (r->printed)
-        fflush(stdout);
-    r->printed = false;
-    return r->journal ? mj_journal_publish(r->journal, source, upstream_seq) : 0;
+    return mj__exit_flush(&r->exit, source, upstream_seq);
 }

@@ -45,6 +45,8 @@ void mj_bind_words(lua_State *L);
 void mj_bind_secret(lua_State *L);
 void mj_bind_task(lua_State *L);
 void mj_bind_each(lua_State *L);
+void mj_bind_queue(lua_State *L);
+void mj_bind_json(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
 /* bind_http.c, bind_serve.c */
 void mj_bind_http(lua_State *L);
@@ -151,5 +153,17 @@ bool mj_made_by(lua_State *L, int index, enum mj_slot slot);
 void mj_push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev);
 /* A C function: of a userdata what can be read of it, as tables; else a text that names it. */
 int mj_lua_plain(lua_State *L);
+/* bind_json.c: the Lua value at the index as JSON, appended to `out`, which must be one of the VM's
+ * own [raises]. */
+void mj_json_from_lua(lua_State *L, struct mj_vm *vm, int index, struct mj_buf *out);
+/* What is wrong, and at which byte, from 1. */
+struct mj_json_error {
+    const char *text;
+    size_t at;
+};
+/* Pushes the JSON as a Lua value, null as jet.null; when it is none, pushes nothing and fills
+ * *error [raises for lack of memory]. */
+bool mj_json_to_lua(lua_State *L, struct mj_vm *vm, struct mj_span json,
+                    struct mj_json_error *error);
 /* Pushes an integer's exact decimal text. */
 void mj_push_int64(lua_State *L, int64_t v);

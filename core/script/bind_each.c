@@ -7,6 +7,7 @@
  * The inbox in memory is bounded; what it has no room for is dropped and counted. */
 #include "script/bind.h"
 #include "script/inbox.h"
+#include "script/scripts.h"
 #include "script/task.h"
 
 #define EACH_BYTES_MAX   ((size_t)64 << 20) /* of records waiting before one each */
@@ -106,13 +107,20 @@ static void pump(struct mj_each *e)
     while (mj_inbox_busy(e->in) < e->workers && mj__tasks_room(e->vm) &&
            (l = mj_inbox_take(e->in))) {
         l->owner = e;
-        if (lua_cpcall(e->vm->L, start_protected, l)) {
+        mj__vm_relieve(e->vm, mj_guard_now());
+        int status = lua_cpcall(e->vm->L, start_protected, l);
+        if (status == LUA_ERRMEM) {
+            lua_pop(e->vm->L, 1);
+            mj__vm_collect_all(e->vm);
+            status = lua_cpcall(e->vm->L, start_protected, l);
+        }
+        if (status) {
+            mj__strike(e->vm);
             mj__report(e->vm, e->vm->L, e->node->name, e->node->file, e->node->line,
                        e->lists ? NULL : &l->events[0]->ev);
             lua_pop(e->vm->L, 1);
             bump(e->node->errors, l->n);
             mj_inbox_done(e->in, l);
-            return; /* no memory: the next event, or the next that is done, tries again */
         }
     }
 }

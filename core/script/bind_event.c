@@ -138,16 +138,21 @@ static bool top_level(const struct mj_subject *of, struct mj_span key, struct mj
     return record.len && mj_cbor_map_get(record, key, value) == 0;
 }
 
+/* record.text, or an empty span. */
+static struct mj_span text_of(const struct mj_subject *of)
+{
+    struct mj_cbor_head head;
+    struct mj_span value;
+    if (!top_level(of, MJ_SPAN("text"), &value))
+        return mj_span("", 0);
+    struct mj_cbor c = mj_cbor(value);
+    return mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT ? head.s : mj_span("", 0);
+}
+
 static void push_text(lua_State *L, const struct mj_subject *of)
 {
-    struct mj_cbor_head head = {0};
-    struct mj_span value;
-    if (top_level(of, MJ_SPAN("text"), &value)) {
-        struct mj_cbor c = mj_cbor(value);
-        if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT)
-            head.s = mj_span("", 0);
-    }
-    lua_pushlstring(L, head.s.len ? (const char *)head.s.ptr : "", head.s.len);
+    struct mj_span text = text_of(of);
+    lua_pushlstring(L, text.len ? (const char *)text.ptr : "", text.len);
 }
 
 /* Opens the array at `item`: *c is at its first item. Returns how many there are, 0 for anything
@@ -514,15 +519,9 @@ static int event_tags(lua_State *L)
 /* ev:contains(words) */
 static int event_contains(lua_State *L)
 {
-    struct mj_subject of = mj_check_event(L, mj_vm_of(L));
-    struct mj_span value, text = {NULL, 0};
-    struct mj_cbor_head head;
-    if (top_level(&of, MJ_SPAN("text"), &value)) {
-        struct mj_cbor c = mj_cbor(value);
-        if (mj_cbor_next(&c, &head) == 0 && head.type == MJ_CBOR_TEXT)
-            text = head.s;
-    }
-    return mj_push_contained(L, 2, text);
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_subject of = mj_check_event(L, vm);
+    return mj_push_contained(L, 2, text_of(&of));
 }
 
 static struct mj_subject need_draft(lua_State *L, const char *what)
@@ -657,11 +656,11 @@ void mj_fresh_handles(struct mj_vm *vm)
 void mj_bind_event(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"get", event_get},           {"has", event_has},           {"each", event_each},
-        {"table", event_table},       {"int64", event_int64},       {"json", event_json},
-        {"mentions", event_mentions}, {"links", event_links},       {"tags", event_tags},
-        {"set", event_set},           {"unset", event_unset},       {"keep_cid", event_keep_cid},
-        {"keep", event_keep},         {"contains", event_contains}, {NULL, NULL}};
+        {"get", event_get},           {"has", event_has},     {"each", event_each},
+        {"table", event_table},       {"int64", event_int64}, {"json", event_json},
+        {"mentions", event_mentions}, {"links", event_links}, {"tags", event_tags},
+        {"contains", event_contains}, {"set", event_set},     {"unset", event_unset},
+        {"keep_cid", event_keep_cid}, {"keep", event_keep},   {NULL, NULL}};
     mj_vm_push_slot(L, MJ_SLOT_KEPT); /* the metatable */
     lua_newtable(L);
     luaL_register(L, NULL, methods);

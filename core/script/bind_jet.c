@@ -58,8 +58,12 @@ static int host_memory(lua_State *L)
 void mj_check_stack(lua_State *L)
 {
     const char *here = __builtin_frame_address(0), *start = mj_vm_of(L)->stack;
-    if ((start > here ? start - here : here - start) > STACK_MAX)
-        luaL_error(L, "functions nested too deeply");
+    if ((start > here ? start - here : here - start) <= STACK_MAX)
+        return;
+    mj_guard_where(L);
+    lua_pushliteral(L, "functions nested too deeply");
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 static int null_tostring(lua_State *L)

@@ -94,9 +94,7 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
-/* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
- * lua/sandbox.lua, which is no place a script's author can look at. */
-static void push_where(lua_State *L)
+void mj_guard_where(lua_State *L)
 {
     lua_Debug at;
     for (int level = 0; lua_getstack(L, level, &at); level++) {
@@ -113,7 +111,7 @@ static void stop_call(lua_State *L)
 {
     current->stopped = true;
     arm(L); /* before raising: pcall in the script must not get away */
-    push_where(L);
+    mj_guard_where(L);
     lua_pushfstring(L, "stopped after %d ms", (int)(current->budget / 1000000));
     lua_concat(L, 2);
     lua_error(L);

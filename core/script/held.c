@@ -10,17 +10,19 @@ void mj_held_need(lua_State *L, size_t bytes)
     vm->held_debt += bytes;
     if (vm->held_debt > DEBT_MAX) {
         vm->held_debt = 0;
-        lua_gc(L, LUA_GCSTEP, 0);
+        mj__vm_gc(L, LUA_GCSTEP);
     }
-    if (MJ_LIKELY(bytes <= vm->cap && vm->used <= vm->cap - bytes))
+    /* A part of the memory stays for everything else: a script that keeps too much must still be
+     * able to let go. */
+    size_t most = vm->cap - vm->cap / 8;
+    if (MJ_LIKELY(bytes <= most && vm->used <= most - bytes))
         return;
     mj_guard_check(L);
-    lua_gc(L, LUA_GCCOLLECT, 0);
-    if (bytes <= vm->cap && vm->used <= vm->cap - bytes)
+    mj__vm_gc(L, LUA_GCCOLLECT);
+    if (bytes <= most && vm->used <= most - bytes)
         return;
-    /* The allocator refuses as much, and LuaJIT raises its own error, which counts as what it is.
-     */
-    lua_newuserdata(L, bytes);
+    /* More than the allocator gives: LuaJIT raises its own error, which counts as what it is. */
+    lua_newuserdata(L, vm->cap < (1 << 30) ? vm->cap : (size_t)1 << 30);
     luaL_error(L, "not enough memory");
 }
 

@@ -161,9 +161,9 @@ struct mj_script *mj__script_new(struct mj_scripts *s, const char *path,
     struct mj_vm *vm = mj_vm_new(name, cfg->memory ? cfg->memory : MEMORY_DEFAULT, s->guard, error);
     if (vm) {
         vm->sched = s->sched;
+        vm->strict = s->strict;
         vm->shelf = mj_store_shelf(s->store, name);
         vm->plan = mj_plan_new(vm->shelf);
-        vm->strict = s->strict;
     }
     *err = vm ? load(vm, path, name, cfg, error) : MJ_ENOMEM;
     if (*err) {
@@ -249,23 +249,22 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
     mj__sched_set_services(s->sched, services);
 }
 
+void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
-
-void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
     int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
     int64_t next = mj__sched_run(s->sched, budget_us);
-    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
-    for (size_t i = 0; i < s->count; i++)
-        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
-    next = sooner(next, mj_store_step(s->store, STATE_STEP));
     mj__retired_tick(s);
     if (s->retired_count)
         next = sooner(next, RETIRED_US);
-    return next;
+    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    for (size_t i = 0; i < s->count; i++)
+        next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
+    return sooner(next, mj_store_step(s->store, STATE_STEP));
 }
 
 void mj__retire(struct mj_scripts *s, struct mj_script *script)

@@ -25,9 +25,9 @@ struct mj_scripts {
     struct mj_router *router;   /* borrowed, may be NULL */
     struct mj_guard *guard;     /* owned */
     struct mj_sched *sched;     /* owned */
+    bool strict;                /* mj_scripts_strict() */
     struct mj_store *store;     /* borrowed, or owned if it is `own_store` */
     struct mj_store *own_store; /* owned: in memory, while nobody gave another */
-    bool strict;                /* mj_scripts_strict() */
     struct mj_script **scripts; /* owned, in load order */
     size_t count;
     struct mj_script **retired; /* owned: replaced, and still ending */

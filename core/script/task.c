@@ -224,17 +224,23 @@ static struct mj_task *find(struct mj_sched *s, uint64_t ticket)
     return t && t->state == WAITING && s->slots[slot].wait == (uint32_t)ticket ? t : NULL;
 }
 
-uint64_t mj_task_wait(lua_State *L, const char *what)
+void mj__task_can_wait(lua_State *L, const char *what)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    struct mj_task *t = vm->task;
-    if (vm->context != MJ_CONTEXT_TASK || !t)
+    if (vm->context != MJ_CONTEXT_TASK || !vm->task)
         luaL_error(L, "%s waits; use :each or jet.spawn", what);
     if (vm->blocked || !lua_isyieldable(L))
         luaL_error(L,
                    "%s cannot wait here: a function that C has called, such as one given to "
                    "string.gsub or table.sort, or a metamethod, must return first",
                    what);
+}
+
+uint64_t mj_task_wait(lua_State *L, const char *what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_task *t = vm->task;
+    mj__task_can_wait(L, what);
     vm->yielder = L;
     t->state = WAITING;
     t->expires = 0;
@@ -467,6 +473,7 @@ static void resume(struct mj_task *t)
     }
     if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
         mj__strike(vm);
+    bool starved = status == LUA_ERRMEM;
     if (status == LUA_YIELD && !stopped) {
         if (sliced) {
             make_ready(t);
@@ -487,6 +494,8 @@ static void resume(struct mj_task *t)
         t->results = 1;
         end(t, false);
     }
+    if (MJ_UNLIKELY(starved))
+        mj__vm_relieve(vm, mj_guard_now());
 }
 
 static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }

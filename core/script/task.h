@@ -34,6 +34,8 @@ struct mj_services;
  * waits; use :each or jet.spawn" where nothing may wait, and says so when a function in C (a gsub,
  * a sort, a metamethod) is in the way. The answer must not come before the yield. */
 uint64_t mj_task_wait(lua_State *L, const char *what);
+/* Raises where mj_task_wait() would. */
+void mj__task_can_wait(lua_State *L, const char *what);
 /* The ticket is also good after that long, whatever comes first; then mj_task_wake() returns false.
  * `push` as for mj_task_wake(). */
 void mj_task_expire(lua_State *L, uint64_t ticket, int64_t after_us,

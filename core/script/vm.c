@@ -82,8 +82,10 @@ static int setup(lua_State *L)
     mj_bind_state(L);
     mj_bind_secret(L);
     mj_bind_task(L);
-    mj_bind_each(L);
     mj_bind_http(L);
+    mj_bind_each(L);
+    mj_bind_queue(L);
+    mj_bind_json(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);
@@ -186,15 +188,29 @@ static void protected_gc(struct mj_vm *vm, lua_CFunction fn)
     vm->cap = cap;
 }
 
-static void relieve(struct mj_vm *vm, int64_t now)
+void mj__vm_gc(lua_State *L, int what)
 {
-    if (now < vm->next_full_gc)
-        return;
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    lua_gc(L, what, 0);
+    vm->cap = cap;
+}
+
+void mj__vm_collect_all(struct mj_vm *vm)
+{
+    int64_t now = mj_guard_now();
     protected_gc(vm, collect_all);
     int64_t end = mj_guard_now();
     vm->next_full_gc = end + 9 * (end - now);
     vm->gc_running = false;
     vm->gc_used = vm->used;
+}
+
+static void relieve(struct mj_vm *vm, int64_t now)
+{
+    if (now >= vm->next_full_gc)
+        mj__vm_collect_all(vm);
 }
 
 void mj__vm_relieve(struct mj_vm *vm, int64_t now)

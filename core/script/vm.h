@@ -122,6 +122,10 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
 
 /* Before a call: collects all garbage when the heap is near its cap, but only so often. */
 void mj__vm_relieve(struct mj_vm *vm, int64_t now_ns);
+/* Between calls: collects all garbage, now. */
+void mj__vm_collect_all(struct mj_vm *vm);
+/* Within a call: lua_gc(L, what, 0), which is not held to the cap it makes room under. */
+void mj__vm_gc(lua_State *L, int what);
 /* Between calls: goes on with a collection for about that long, so that less of it falls into
  * calls. Does nothing when little was allocated. */
 void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns);

@@ -1,5 +1,7 @@
 #include "server/class.h"
 
+#include "state/epoch.h"
+
 #define HITS_ENOUGH      (64u << 10)
 #define NAME_ENTRIES_MAX (1u << 20) /* of all lists by collection; past it they start over */
 
@@ -35,6 +37,9 @@ void mj_classes_deinit(struct mj_classes *c)
     free(c->table);
     free(c->free_slots);
     mj_dids_deinit(&c->dids);
+    for (size_t i = 0; i < c->set_cap; i++)
+        free(c->sets[i].classes.v);
+    free(c->sets);
     free(c->hits);
     free(c->touched);
     *c = (struct mj_classes){0};
@@ -112,12 +117,68 @@ struct mj_class *mj_class_get(struct mj_classes *c, unsigned stream, enum mj_cod
     return class;
 }
 
+static void push(struct mj_class_list *list, struct mj_class *class)
+{
+    if (list->count == list->cap) {
+        list->cap = list->cap ? 2 * list->cap : 8;
+        list->v = mj_realloc(list->v, list->cap * sizeof(struct mj_class *));
+    }
+    list->v[list->count++] = class;
+}
+
+/* The place of the set in c->sets, or c->set_count. */
+static size_t find_set(const struct mj_classes *c, const struct mj_set *set)
+{
+    size_t i = 0;
+    while (i < c->set_count && c->sets[i].set != set)
+        i++;
+    return i;
+}
+
+static void index_sets(struct mj_classes *c, struct mj_class *class)
+{
+    for (size_t k = 0; k < mj_filter_set_count(class->filter); k++) {
+        size_t i = find_set(c, mj_filter_set(class->filter, k));
+        if (i == c->set_count) {
+            if (c->set_count == c->set_cap) {
+                size_t cap = c->set_cap ? 2 * c->set_cap : 4;
+                c->sets = mj_realloc(c->sets, cap * sizeof *c->sets);
+                memset(c->sets + c->set_cap, 0, (cap - c->set_cap) * sizeof *c->sets);
+                c->set_cap = cap;
+            }
+            c->sets[i].set = mj_filter_set(class->filter, k);
+            c->set_count++;
+        }
+        push(&c->sets[i].classes, class);
+    }
+}
+
+static void unindex_sets(struct mj_classes *c, const struct mj_class *class)
+{
+    for (size_t k = 0; k < mj_filter_set_count(class->filter); k++) {
+        size_t i = find_set(c, mj_filter_set(class->filter, k));
+        struct mj_class_list *list = &c->sets[i].classes;
+        uint32_t at = 0;
+        while (list->v[at] != class)
+            at++;
+        list->v[at] = list->v[--list->count];
+        if (!list->count) {
+            /* The list's memory stays with the place that becomes free. */
+            struct mj_class_set gone = c->sets[i];
+            c->sets[i] = c->sets[--c->set_count];
+            c->sets[c->set_count] = gone;
+        }
+    }
+}
+
 static void unindex(struct mj_classes *c, struct mj_class *class)
 {
     if (class->index == MJ_INDEX_NONE)
         return;
-    if (class->index == MJ_INDEX_DIDS)
+    if (class->index == MJ_INDEX_DIDS) {
         mj_dids_remove(&c->dids, class);
+        unindex_sets(c, class);
+    }
     if (class->index == MJ_INDEX_NAMED)
         c->names_generation++;
     struct mj_class_list *list = &c->lists[class->index];
@@ -151,28 +212,27 @@ void mj_class_index(struct mj_classes *c, struct mj_class *class)
     const struct mj_filter *f = class->filter;
     if (!f) {
         class->index = MJ_INDEX_OPEN;
-    } else if (mj_filter_did_count(f)) {
+    } else if (mj_filter_has_dids(f)) {
         class->index = MJ_INDEX_DIDS;
         mj_dids_add(&c->dids, class);
+        index_sets(c, class);
     } else if (mj_filter_has_collections(f)) {
         class->index = MJ_INDEX_NAMED;
         c->names_generation++;
     } else {
         class->index = MJ_INDEX_REST;
     }
-    struct mj_class_list *list = &c->lists[class->index];
-    if (list->count == list->cap) {
-        list->cap = list->cap ? 2 * list->cap : 8;
-        list->v = mj_realloc(list->v, list->cap * sizeof(struct mj_class *));
-    }
-    class->place = list->count;
-    list->v[list->count++] = class;
+    class->place = c->lists[class->index].count;
+    push(&c->lists[class->index], class);
 }
 
 /* ---- a round ---- */
 
 static void hit(struct mj_classes *c, struct mj_class *class, uint32_t entry)
 {
+    /* Several sets of a class, or a set and a name, may have the DID. */
+    if (class->last_hit != MJ_NO_HIT && c->hits[class->last_hit].entry == entry)
+        return;
     if (c->hit_count == c->hit_cap) {
         c->hit_cap = c->hit_cap ? 2 * c->hit_cap : 1024;
         c->hits = mj_realloc(c->hits, c->hit_cap * sizeof *c->hits);
@@ -267,17 +327,26 @@ static void match_named(struct mj_classes *c, const struct candidate *at)
     }
 }
 
-/* Those that want its DID, and perhaps some collections only. */
+/* One that wants the entry's DID, and perhaps some collections only. */
+static void consider(struct mj_classes *c, struct mj_class *class, const struct candidate *at)
+{
+    if (passes(class, at) &&
+        (!class->named || (mj_filter_may(class->filter, c->journal, at->entry) &&
+                           mj_filter_confirm(class->filter, at->entry, at->json))))
+        hit(c, class, at->i);
+}
+
 static void match_dids(struct mj_classes *c, const struct candidate *at)
 {
     uint32_t n;
     const struct mj_did_member *members = mj_dids_find(&c->dids, at->entry, at->json, &n);
-    for (uint32_t i = 0; i < n; i++) {
-        struct mj_class *class = c->all[members[i].slot];
-        if (passes(class, at) &&
-            (!class->named || (mj_filter_may(class->filter, c->journal, at->entry) &&
-                               mj_filter_confirm(class->filter, at->entry, at->json))))
-            hit(c, class, at->i);
+    for (uint32_t i = 0; i < n; i++)
+        consider(c, c->all[members[i].slot], at);
+    for (size_t i = 0; i < c->set_count; i++) {
+        const struct mj_class_set *s = &c->sets[i];
+        if (mj_set_may_have(s->set, at->entry->did) && mj_set_has(s->set, mj_json_did(at->json)))
+            for (uint32_t k = 0; k < s->classes.count; k++)
+                consider(c, s->classes.v[k], at);
     }
 }
 
@@ -288,6 +357,7 @@ size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
         return n;
     const struct mj_class_list *rest = &c->lists[MJ_INDEX_REST];
     size_t i = 0;
+    mj_epoch_enter();
     for (; i < n && c->hit_count < HITS_ENOUGH; i++) {
         const struct mj_entry *e = &r->entries[i];
         struct candidate at = {e, mj_run_json(r, i), (uint32_t)i, mj_filter_pass_bit(e),
@@ -298,6 +368,7 @@ size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
         if (c->lists[MJ_INDEX_DIDS].count)
             match_dids(c, &at);
     }
+    mj_epoch_leave();
     return i;
 }
 

@@ -2,6 +2,7 @@
  * whatever order it was written) share a class, and what is new is matched once for all classes:
  *
  *   entry ─┬─ its DID's hash ────▶ classes that want this DID
+ *          ├─ each set in use ───▶ classes that want the DIDs in it, if it has this one
  *          ├─ its collection ────▶ classes that want this collection, worked out when first seen
  *          └─ a short list ──────▶ classes that want neither by name
  *                                       │
@@ -51,7 +52,7 @@ struct mj_class {
 enum mj_class_index {
     MJ_INDEX_NONE,  /* it never had a live member */
     MJ_INDEX_OPEN,  /* passes everything */
-    MJ_INDEX_DIDS,  /* by DID */
+    MJ_INDEX_DIDS,  /* by DID, and by set */
     MJ_INDEX_NAMED, /* by collection; identity and account events by the list */
     MJ_INDEX_REST,  /* asked about every entry */
     MJ_INDEXES
@@ -67,6 +68,12 @@ struct mj_hit {
 struct mj_class_list {
     struct mj_class **v; /* owned array of borrowed classes */
     uint32_t count, cap;
+};
+
+/* Classes that want the DIDs of one set. */
+struct mj_class_set {
+    struct mj_set *set; /* borrowed: their filters have it */
+    struct mj_class_list classes;
 };
 
 struct mj_classes {
@@ -86,6 +93,8 @@ struct mj_classes {
     size_t names_entries;
 
     struct mj_dids dids;
+    struct mj_class_set *sets; /* owned; those that some class wants */
+    size_t set_count, set_cap;
 
     struct mj_hit *hits; /* owned */
     size_t hit_count, hit_cap;

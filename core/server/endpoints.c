@@ -83,7 +83,7 @@ static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http
                       const struct mj_address *peer, struct mj_answer *out, struct mj_sub **sub)
 {
     struct mj_subscribe_query q;
-    if (mj_subscribe_query_parse(head->query, &q, &out->body)) {
+    if (mj_subscribe_query_parse(head->query, s->cfg.sets, &q, &out->body)) {
         out->status = 400;
         out->type = TEXT;
         return;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "state/epoch.h"
 
 #define KINDS_ALL 7u  /* bit per enum mj_kind */
 #define OPS_ALL   14u /* bit per enum mj_op, MJ_OP_NONE aside */
@@ -31,16 +32,19 @@ struct text_set {
 };
 
 struct mj_filter {
-    struct text_set names, prefixes, dids; /* every prefix ends in a dot */
-    size_t prefix_count;                   /* with duplicates, as v1 counts them */
-    bool any_collections;                  /* also when no wanted prefix can match anything */
-    uint8_t kinds, ops;                    /* bits; 0 for all */
-    uint16_t pass;                         /* bit (kind * 4 + op): passes what kinds and ops say */
-    uint64_t max_size;                     /* UINT64_MAX for none */
-    uint8_t *known;     /* owned; two bits per collection number: 0 unknown, 2 no, 3 yes */
-    uint32_t known_cap; /* numbers it has room for */
-    uint32_t summed;    /* numbers below are in `wanted` */
-    uint64_t wanted[4]; /* bit (number % 256) of each wanted collection */
+    struct text_set names, prefixes, dids;       /* every prefix ends in a dot */
+    struct mj_sets *from;                        /* borrowed while it is put together */
+    struct mj_set *sets[MJ_WANTED_SETS_MAX + 1]; /* refs, in order of their addresses */
+    size_t set_count;
+    size_t prefix_count;  /* with duplicates, as v1 counts them */
+    bool any_collections; /* also when no wanted prefix can match anything */
+    uint8_t kinds, ops;   /* bits; 0 for all */
+    uint16_t pass;        /* bit (kind * 4 + op): passes what kinds and ops say */
+    uint64_t max_size;    /* UINT64_MAX for none */
+    uint8_t *known;       /* owned; two bits per collection number: 0 unknown, 2 no, 3 yes */
+    uint32_t known_cap;   /* numbers it has room for */
+    uint32_t summed;      /* numbers below are in `wanted` */
+    uint64_t wanted[4];   /* bit (number % 256) of each wanted collection */
 };
 
 /* Where a hash starts in the table. The secret keeps a client from choosing DIDs that all start in
@@ -174,9 +178,10 @@ static void set_pass(struct mj_filter *f)
                 f->pass |= (uint16_t)(1u << (kind * 4 + op));
 }
 
-struct mj_filter *mj_filter_new(void)
+struct mj_filter *mj_filter_new(struct mj_sets *sets)
 {
     struct mj_filter *f = mj_calloc(1, sizeof *f);
+    f->from = sets;
     if (!secret && getrandom(&secret, sizeof secret, 0) < 0)
         secret = (uint64_t)mj_mono_us();
     f->max_size = UINT64_MAX;
@@ -192,6 +197,8 @@ void mj_filter_free(struct mj_filter *f)
     set_deinit(&f->names);
     set_deinit(&f->prefixes);
     set_deinit(&f->dids);
+    for (size_t i = 0; i < f->set_count; i++)
+        mj_set_unref(f->sets[i]);
     free(f->known);
     free(f);
 }
@@ -216,8 +223,30 @@ int mj_filter_add_collection(struct mj_filter *f, struct mj_span name)
     return 0;
 }
 
+static int add_named_set(struct mj_filter *f, struct mj_span name)
+{
+    struct mj_set *set = mj_sets_get(f->from, name);
+    size_t i = 0;
+    if (!set)
+        return MJ_ENOENT;
+    while (i < f->set_count && (uintptr_t)f->sets[i] < (uintptr_t)set)
+        i++;
+    /* One more than there may be is kept, so that there are too many. */
+    if ((i < f->set_count && f->sets[i] == set) || f->set_count > MJ_WANTED_SETS_MAX) {
+        mj_set_unref(set);
+        return 0;
+    }
+    memmove(&f->sets[i + 1], &f->sets[i], (f->set_count - i) * sizeof f->sets[0]);
+    f->sets[i] = set;
+    f->set_count++;
+    return 0;
+}
+
 int mj_filter_add_did(struct mj_filter *f, struct mj_span did)
 {
+    const struct mj_span set = MJ_SPAN("set:");
+    if (mj_span_starts(did, set))
+        return add_named_set(f, mj_span(did.ptr + set.len, did.len - set.len));
     if (!mj_did_valid(did))
         return MJ_ESYNTAX;
     if (f->dids.count <= MJ_WANTED_DIDS_MAX)
@@ -256,6 +285,8 @@ const char *mj_filter_check_collections(const struct mj_filter *f)
 
 const char *mj_filter_check_dids(const struct mj_filter *f)
 {
+    if (f->set_count > MJ_WANTED_SETS_MAX)
+        return "too many wanted sets";
     return f->dids.count > MJ_WANTED_DIDS_MAX ? "too many wanted DIDs" : NULL;
 }
 
@@ -272,14 +303,19 @@ static bool passes_all(const struct mj_filter *f)
 
 bool mj_filter_is_open(const struct mj_filter *f)
 {
-    return !f->any_collections && !f->dids.count && f->max_size == UINT64_MAX && passes_all(f);
+    return !f->any_collections && !mj_filter_has_dids(f) && f->max_size == UINT64_MAX &&
+           passes_all(f);
 }
 
 uint64_t mj_filter_hash(const struct mj_filter *f)
 {
-    uint64_t parts[] = {
-        set_hash(&f->names), set_hash(&f->prefixes), set_hash(&f->dids), f->max_size, f->pass,
-        f->any_collections};
+    uint64_t parts[] = {set_hash(&f->names),
+                        set_hash(&f->prefixes),
+                        set_hash(&f->dids),
+                        f->max_size,
+                        f->pass,
+                        f->any_collections,
+                        mj_hash(mj_span(f->sets, f->set_count * sizeof f->sets[0]))};
     return mj_hash(mj_span(parts, sizeof parts));
 }
 
@@ -287,7 +323,9 @@ bool mj_filter_equal(const struct mj_filter *a, const struct mj_filter *b)
 {
     return a->any_collections == b->any_collections && a->pass == b->pass &&
            a->max_size == b->max_size && set_equal(&a->names, &b->names) &&
-           set_equal(&a->prefixes, &b->prefixes) && set_equal(&a->dids, &b->dids);
+           set_equal(&a->prefixes, &b->prefixes) && set_equal(&a->dids, &b->dids) &&
+           a->set_count == b->set_count &&
+           memcmp(a->sets, b->sets, a->set_count * sizeof a->sets[0]) == 0;
 }
 
 size_t mj_filter_size(const struct mj_filter *f)
@@ -298,12 +336,23 @@ size_t mj_filter_size(const struct mj_filter *f)
 
 uint64_t mj_filter_max_size(const struct mj_filter *f) { return f->max_size; }
 bool mj_filter_has_collections(const struct mj_filter *f) { return f->any_collections; }
+bool mj_filter_has_dids(const struct mj_filter *f) { return f->dids.count || f->set_count; }
 size_t mj_filter_did_count(const struct mj_filter *f) { return f->dids.count; }
+size_t mj_filter_set_count(const struct mj_filter *f) { return f->set_count; }
+struct mj_set *mj_filter_set(const struct mj_filter *f, size_t i) { return f->sets[i]; }
 uint64_t mj_filter_did_hash(const struct mj_filter *f, size_t i) { return f->dids.items[i].hash; }
 
 struct mj_span mj_filter_did_text(const struct mj_filter *f, size_t i)
 {
     return item_text(&f->dids, i);
+}
+
+uint64_t mj_filter_version(const struct mj_filter *f)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < f->set_count; i++)
+        sum += mj_set_version(f->sets[i]);
+    return sum;
 }
 
 uint16_t mj_filter_pass(const struct mj_filter *f) { return f->pass; }
@@ -371,6 +420,17 @@ bool mj_filter_wants(struct mj_filter *f, const struct mj_journal *j, uint16_t c
     return wants_collection(f, j, collection);
 }
 
+/* By half of a hash. */
+static bool may_want_did(const struct mj_filter *f, uint32_t hash)
+{
+    if (f->dids.count && set_may_have(&f->dids, hash))
+        return true;
+    for (size_t i = 0; i < f->set_count; i++)
+        if (mj_set_may_have(f->sets[i], hash))
+            return true;
+    return false;
+}
+
 static inline bool may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e)
 {
     if (!(f->pass >> mj_filter_pass_bit(e) & 1))
@@ -378,7 +438,9 @@ static inline bool may(struct mj_filter *f, const struct mj_journal *j, const st
     /* Identity and account events pass collection filters: v1 clients rely on it. */
     if (f->any_collections && e->kind == MJ_KIND_COMMIT && !wants_collection(f, j, e->collection))
         return false;
-    return !f->dids.count || set_may_have(&f->dids, e->did);
+    if (MJ_LIKELY(!f->set_count))
+        return !f->dids.count || set_may_have(&f->dids, e->did);
+    return may_want_did(f, e->did);
 }
 
 bool mj_filter_may(struct mj_filter *f, const struct mj_journal *j, const struct mj_entry *e)
@@ -391,12 +453,19 @@ bool mj_filter_confirm(const struct mj_filter *f, const struct mj_entry *e, stru
     if (f->any_collections && e->kind == MJ_KIND_COMMIT && e->collection == MJ_COLLECTION_OTHER &&
         !wants_name(f, json_text(json, MJ_SPAN("\"collection\":\""))))
         return false;
-    return !f->dids.count || set_has(&f->dids, mj_json_did(json), e->did);
+    if (!mj_filter_has_dids(f))
+        return true;
+    struct mj_span did = mj_json_did(json);
+    bool wanted = set_has(&f->dids, did, e->did);
+    for (size_t i = 0; i < f->set_count && !wanted; i++)
+        wanted = mj_set_has(f->sets[i], did);
+    return wanted;
 }
 
 void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
                     const struct mj_entry *entries, size_t n, uint64_t *bits, size_t at)
 {
+    mj_epoch_enter(); /* once for all entries, not for each look into a set */
     for (size_t i = 0; i < n;) {
         /* A word at a time, so that the bits stay in a register. */
         size_t k = at + i, stop = i + 64 - k % 64;
@@ -410,6 +479,7 @@ void mj_filter_scan(struct mj_filter *f, const struct mj_journal *j, unsigned st
         }
         bits[k / 64] |= word;
     }
+    mj_epoch_leave();
 }
 
 /* `wanted`, up to the newest number there is. */
@@ -429,6 +499,29 @@ static bool bloom_has(const struct mj_summary *s, uint32_t did)
     return s->dids[a / 64] >> a % 64 & s->dids[b / 64] >> b % 64 & s->dids[c / 64] >> c % 64 & 1;
 }
 
+static bool is_in_summary(void *ctx, struct mj_span member)
+{
+    return bloom_has(ctx, (uint32_t)mj_hash(member));
+}
+
+/* May the block have one of the DIDs? Beyond some hundred nearly every block has one; asking for
+ * each would cost more than reading the index. */
+static bool may_have_did(const struct mj_filter *f, const struct mj_summary *s)
+{
+    size_t count = f->dids.count;
+    for (size_t i = 0; i < f->set_count; i++)
+        count += mj_set_count(f->sets[i]);
+    if (!mj_filter_has_dids(f) || count > 256)
+        return true;
+    for (size_t i = 0; i < f->dids.count; i++)
+        if (bloom_has(s, (uint32_t)f->dids.items[i].hash))
+            return true;
+    for (size_t i = 0; i < f->set_count; i++)
+        if (mj_set_any(f->sets[i], is_in_summary, (void *)s))
+            return true;
+    return false;
+}
+
 bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned stream,
                        const struct mj_summary *s)
 {
@@ -446,14 +539,7 @@ bool mj_filter_may_any(struct mj_filter *f, const struct mj_journal *j, unsigned
     }
     if (!commits && !(kinds & ~(1u << MJ_KIND_COMMIT)))
         return false;
-    /* Beyond some hundred DIDs nearly every block has one; asking for each would cost more than
-     * reading the index. */
-    if (!f->dids.count || f->dids.count > 256)
-        return true;
-    for (size_t i = 0; i < f->dids.count; i++)
-        if (bloom_has(s, (uint32_t)f->dids.items[i].hash))
-            return true;
-    return false;
+    return may_have_did(f, s);
 }
 
 static void print_set(const struct text_set *set, const char *suffix, bool *any,

@@ -9,23 +9,29 @@
  * string work per event. A DID is looked up by 32 bits of its hash.
  *
  * Names come from strangers and are therefore never interned. Owned by one class (class.h), used on
- * the server's thread only. */
+ * the server's thread only.
+ *
+ * A wanted DID may also be "set:NAME": all that are in a named set, as it is when an event is
+ * looked at. Other threads edit it meanwhile; looking takes no lock (state/set.h). */
 #pragma once
 
 #include "journal/journal.h"
+#include "state/sets.h"
 
 #define MJ_WANTED_COLLECTIONS_MAX 100
 #define MJ_WANTED_DIDS_MAX        10000
+#define MJ_WANTED_SETS_MAX        16
 
 struct mj_filter;
 
-/* Passes everything. Never NULL. */
-struct mj_filter *mj_filter_new(void);
+/* Passes everything. `sets`: where "set:NAME" is looked up, borrowed as long as DIDs are added;
+ * NULL: there are none. Never NULL. */
+struct mj_filter *mj_filter_new(struct mj_sets *sets);
 void mj_filter_free(struct mj_filter *f);
 
 /* Adds a wanted collection (NSID, or prefix ending in ".*"), DID, kind or operation, as text
- * already decoded. 0, or MJ_ESYNTAX. Counts are checked by mj_filter_check_…(), because v1 reports
- * a bad name before a long list. */
+ * already decoded. 0, MJ_ESYNTAX, or MJ_ENOENT for a set that does not exist. Counts are checked by
+ * mj_filter_check_…(), because v1 reports a bad name before a long list. */
 int mj_filter_add_collection(struct mj_filter *f, struct mj_span name);
 int mj_filter_add_did(struct mj_filter *f, struct mj_span did);
 int mj_filter_add_kind(struct mj_filter *f, struct mj_span name);
@@ -46,7 +52,15 @@ size_t mj_filter_size(const struct mj_filter *f);
 
 uint64_t mj_filter_max_size(const struct mj_filter *f); /* UINT64_MAX for none */
 bool mj_filter_has_collections(const struct mj_filter *f);
+/* Does it ask for certain DIDs, by name or by set? */
+bool mj_filter_has_dids(const struct mj_filter *f);
+/* Of the DIDs given by name. */
 size_t mj_filter_did_count(const struct mj_filter *f);
+/* The sets; borrowed as long as the filter lives. */
+size_t mj_filter_set_count(const struct mj_filter *f);
+struct mj_set *mj_filter_set(const struct mj_filter *f, size_t i);
+/* Larger after each edit of one of its sets: what was worked out before need not hold any more. */
+uint64_t mj_filter_version(const struct mj_filter *f);
 /* Of the i-th DID; the text is borrowed as long as the filter lives. */
 uint64_t mj_filter_did_hash(const struct mj_filter *f, size_t i);
 struct mj_span mj_filter_did_text(const struct mj_filter *f, size_t i);

@@ -40,8 +40,10 @@ const struct mj_window *mj_scan(struct mj_scans *s, struct mj_class *class, cons
     struct mj_window *w = &s->slots[mixed >> 32 & (SLOTS - 1)];
     if (end > v->end)
         end = v->end;
-    if (w->serial != class->serial || w->first != first)
-        *w = (struct mj_window){.serial = class->serial, .first = first, .to = first};
+    uint64_t version = mj_filter_version(class->filter);
+    if (w->serial != class->serial || w->first != first || w->version != version)
+        *w = (struct mj_window){
+            .serial = class->serial, .first = first, .to = first, .version = version};
     if (w->to < end)
         extend(w, class, v, end);
     return w;

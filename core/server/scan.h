@@ -13,9 +13,10 @@
 #define MJ_WINDOW 1024 /* seqs, a power of two */
 
 struct mj_window {
-    uint64_t serial; /* of the class; 0 for none */
-    uint64_t first;  /* seq of bit 0 */
-    uint64_t to;     /* seqs below have been looked at, those that were kept then */
+    uint64_t serial;  /* of the class; 0 for none */
+    uint64_t first;   /* seq of bit 0 */
+    uint64_t to;      /* seqs below have been looked at, those that were kept then */
+    uint64_t version; /* of the filter's sets then */
     uint64_t bits[MJ_WINDOW / 64];
 };
 

@@ -210,7 +210,7 @@ static void on_message(struct mj_sub *sub)
     struct mj_server *s = sub->server;
     struct mj_filter *f = NULL;
     MJ_AUTO_BUF reason = {0};
-    int r = mj_client_message_parse(mj_buf_span(&sub->message), &f, &reason);
+    int r = mj_client_message_parse(mj_buf_span(&sub->message), s->cfg.sets, &f, &reason);
     drop_message(sub);
     if (r < 0) {
         mj__sub_close(sub, MJ_END_BAD_MESSAGE, 1000, (const char *)reason.ptr, reason.len);

@@ -38,9 +38,10 @@ static int add_all(struct mj_span query, const char *name, struct mj_filter *f,
     while (next_pair(&query, &key, &value, &usable)) {
         if (!usable || !mj_span_is(mj_buf_span(&key), name))
             continue;
-        if (add(f, mj_buf_span(&value))) {
+        int err = add(f, mj_buf_span(&value));
+        if (err) {
             mj_buf_put(bad, value.ptr, value.len);
-            return MJ_EINVAL;
+            return err;
         }
     }
     return 0;
@@ -109,13 +110,24 @@ static int read_extensions(struct mj_span query, const struct scalars *s,
     return 0;
 }
 
-int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *out,
-                             struct mj_buf *error)
+/* v1 has no words of its own for a bad DID. */
+static void tell_bad_did(struct mj_sets *sets, int err, struct mj_span culprit, struct mj_buf *out)
+{
+    if (err != MJ_ENOENT)
+        return;
+    mj_buf_puts(out, ": no such set: ");
+    mj_buf_put(out, culprit.ptr, culprit.len);
+    mj_buf_puts(out, "; there are: ");
+    mj_sets_names(sets, out);
+}
+
+int mj_subscribe_query_parse(struct mj_span query, struct mj_sets *sets,
+                             struct mj_subscribe_query *out, struct mj_buf *error)
 {
     struct scalars s = {0};
     MJ_AUTO_BUF bad = {0};
-    int err = MJ_EINVAL;
-    *out = (struct mj_subscribe_query){.filter = mj_filter_new()};
+    int err = MJ_EINVAL, added;
+    *out = (struct mj_subscribe_query){.filter = mj_filter_new(sets)};
     read_scalars(query, &s);
 
     struct mj_span cursor = mj_buf_span(&s.value[CURSOR]);
@@ -137,8 +149,9 @@ int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *ou
         mj_buf_printf(error, OPTIONS ": %s", many);
         goto done;
     }
-    if (add_all(query, "wantedDids", out->filter, mj_filter_add_did, &bad)) {
+    if ((added = add_all(query, "wantedDids", out->filter, mj_filter_add_did, &bad))) {
         mj_buf_puts(error, OPTIONS);
+        tell_bad_did(sets, added, mj_buf_span(&bad), error);
         goto done;
     }
     if ((many = mj_filter_check_dids(out->filter))) {
@@ -227,7 +240,8 @@ static int add_strings(struct mj_span array, struct mj_filter *f,
 }
 
 /* Types are checked before names, because v1 unmarshals the whole payload first. */
-static int apply(struct mj_span payload, struct mj_filter *f, struct mj_buf *reason)
+static int apply(struct mj_span payload, struct mj_sets *sets, struct mj_filter *f,
+                 struct mj_buf *reason)
 {
     MJ_AUTO_BUF text = {0};
     struct mj_span collections, dids, kinds, operations, raw;
@@ -244,13 +258,15 @@ static int apply(struct mj_span payload, struct mj_filter *f, struct mj_buf *rea
         return MJ_EINVAL;
     }
     const char *many;
+    int err;
     if (add_strings(collections, f, mj_filter_add_collection, &text)) {
         mj_buf_puts(reason, BAD_OPTIONS ": invalid collection: ");
         mj_buf_put(reason, text.ptr, text.len);
     } else if ((many = mj_filter_check_collections(f))) {
         mj_buf_printf(reason, BAD_OPTIONS ": %s", many);
-    } else if (add_strings(dids, f, mj_filter_add_did, &text)) {
+    } else if ((err = add_strings(dids, f, mj_filter_add_did, &text))) {
         mj_buf_puts(reason, BAD_OPTIONS);
+        tell_bad_did(sets, err, mj_buf_span(&text), reason);
     } else if ((many = mj_filter_check_dids(f))) {
         mj_buf_printf(reason, BAD_OPTIONS ": %s", many);
     } else if (add_strings(kinds, f, mj_filter_add_kind, &text)) {
@@ -266,7 +282,8 @@ static int apply(struct mj_span payload, struct mj_filter *f, struct mj_buf *rea
     return MJ_EINVAL;
 }
 
-int mj_client_message_parse(struct mj_span text, struct mj_filter **out, struct mj_buf *reason)
+int mj_client_message_parse(struct mj_span text, struct mj_sets *sets, struct mj_filter **out,
+                            struct mj_buf *reason)
 {
     struct mj_span rest = text, message, name, payload;
     int type = mj_json_take(&rest, &message);
@@ -303,8 +320,8 @@ int mj_client_message_parse(struct mj_span text, struct mj_filter **out, struct 
         mj_buf_printf(reason, BAD_UPDATE "payload is %s, not an object", type_names[type]);
         return MJ_EINVAL;
     }
-    struct mj_filter *f = mj_filter_new();
-    int r = apply(payload, f, reason);
+    struct mj_filter *f = mj_filter_new(sets);
+    int r = apply(payload, sets, f, reason);
     if (r == 1)
         *out = f;
     else

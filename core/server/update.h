@@ -20,13 +20,15 @@ struct mj_subscribe_query {
     int64_t heartbeat_us; /* such a frame after so long without an event; 0 for none */
 };
 
-/* Reads the query of /subscribe. 0, or MJ_EINVAL with the body of the 400 in *error. */
-int mj_subscribe_query_parse(struct mj_span query, struct mj_subscribe_query *out,
-                             struct mj_buf *error);
+/* Reads the query of /subscribe. `sets`: where "set:NAME" is looked up; may be NULL. 0, or
+ * MJ_EINVAL with the body of the 400 in *error. */
+int mj_subscribe_query_parse(struct mj_span query, struct mj_sets *sets,
+                             struct mj_subscribe_query *out, struct mj_buf *error);
 
 /* Reads one client message. 1: an update, *out is the new filter, owned by the caller; 0: to be
  * ignored; MJ_EINVAL: close with *reason. */
-int mj_client_message_parse(struct mj_span text, struct mj_filter **out, struct mj_buf *reason);
+int mj_client_message_parse(struct mj_span text, struct mj_sets *sets, struct mj_filter **out,
+                            struct mj_buf *reason);
 
 /* The seq a cursor stands for: spec §2's table, with the two defects of v1 (a cursor newer than
  * the newest event replays everything) made "live". A cursor in the future is live, too, but not

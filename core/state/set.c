@@ -102,6 +102,17 @@ bool mj_set_may_have(const struct mj_set *s, uint32_t low)
     return there;
 }
 
+bool mj_set_any(const struct mj_set *s, bool (*fn)(void *ctx, struct mj_span member), void *ctx)
+{
+    bool found = false;
+    mj_epoch_enter();
+    const struct mj_table *t = mj_cells_table(&s->cells);
+    for (struct mj_item *item = mj_table_first(t); item && !found; item = mj_table_next(item))
+        found = fn(ctx, mj_item_key(t, item));
+    mj_epoch_leave();
+    return found;
+}
+
 uint64_t mj_set_version(const struct mj_set *s)
 {
     return atomic_load_explicit(&((struct mj_set *)s)->version, memory_order_acquire);

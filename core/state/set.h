@@ -36,6 +36,8 @@ bool mj_set_has(const struct mj_set *s, struct mj_span text);
 bool mj_set_has_hashed(const struct mj_set *s, struct mj_span text, uint64_t hash);
 /* May it have a text of which only the low half of mj_hash() is known? Nearly never wrong. */
 bool mj_set_may_have(const struct mj_set *s, uint32_t low);
+/* Is `fn` true for one of them? It is called inside an mj_epoch section, and must not edit sets. */
+bool mj_set_any(const struct mj_set *s, bool (*fn)(void *ctx, struct mj_span member), void *ctx);
 /* Larger after each change of what is in it. */
 uint64_t mj_set_version(const struct mj_set *s);
 size_t mj_set_count(const struct mj_set *s);

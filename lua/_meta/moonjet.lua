@@ -12,7 +12,7 @@
 jet = {}
 
 ---@alias jet.Duration string "500ms", "90s", "10m", "1h30m", "7d"
----@alias jet.Rate string "5/s", "6/m", "100/h"
+---@alias jet.Rate string "5/s", "6/m", "100/h", "5/10s"
 ---@alias jet.Value string | number | boolean
 
 -- # Flows
@@ -46,11 +46,12 @@ jet = {}
 ---@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record
 
 --- "app.bsky.feed.post:create", "app.bsky.graph.*", "*:delete", "#identity", "*"; a table whose
---- keys must all fit; a stream, for what other flows put there; or a list of which one must fit.
+--- keys must all fit; or a list of which one must fit.
 ---@alias jet.Match string | jet.MatchTable | jet.Match[] | jet.Wrapped
 
---- Opens a flow of the events that match, each as it came from the network.
----@param match jet.Match
+--- Opens a flow of the events that match, each as it came from the network; or, from a stream or a
+--- list of streams, of what other flows put there, as they left it.
+---@param match jet.Match | jet.Sink | jet.Sink[]
 ---@return jet.Flow
 function jet.from(match) end
 
@@ -123,35 +124,36 @@ function Flow:tap(look) end
 ---@return jet.Flow
 function Flow:as(name) end
 
---- Removes what the paths of the record name. Runs in C.
+--- Removes what the paths of the record name, at most 32. Runs in C.
 ---@param ... string
 ---@return jet.Flow
 function Flow:strip(...) end
 
---- Keeps, of the record, only what the paths name, and `$type`. Runs in C.
+--- Keeps, of the record, only what the paths name (at most 32), and `$type`. Runs in C.
 ---@param ... string
 ---@return jet.Flow
 function Flow:keep(...) end
 
---- Replaces the text at the path, where there is one. Runs in C.
+--- Replaces the text at the path, where there is one. Facets point into the old text: strip them.
+--- Runs in C.
 ---@param path string
 ---@param text string
 ---@return jet.Flow
 function Flow:redact(path, text) end
 
---- Lets through that part of the events: always the same ones. By "did" (or "collection", "uri", a
---- path of the record) it is that part of the accounts. Runs in C.
+--- Lets through that part of the events: always the same ones, on every machine. By "did" it is
+--- that part of the accounts. Runs in C.
 ---@param part number 0 to 1
----@param by? string what to choose by; default "uri"
+---@param by? string what to choose by: "uri" (the default), "did", "collection", "text", or a path of the record; where there is none, by the DID
 ---@return jet.Flow
 function Flow:sample(part, by) end
 
 ---@class jet.DedupeOptions
----@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil lets the event through
----@field within jet.Duration how long something counts as seen
----@field max? integer how many are remembered; default 1e5, the oldest are forgotten first
+---@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil, or a key the event does not have, lets it through
+---@field within jet.Duration how long something counts as seen, from when it passed
+---@field max? integer how many are remembered; default 1e5, at most 1e7, the oldest are forgotten first
 
---- Drops what came before. Runs in C, but for a function in `by`.
+--- Drops what came before. Goes by the events' time_us. Runs in C, but for a function in `by`.
 ---@param options jet.DedupeOptions
 ---@return jet.Flow
 function Flow:dedupe(options) end
@@ -160,9 +162,9 @@ function Flow:dedupe(options) end
 ---@field rate jet.Rate
 ---@field by? string | fun(ev: jet.Event): jet.Value? as for dedupe; without it, one limit for all
 ---@field burst? integer how many may come at once; default: the rate's number
----@field max? integer how many are told apart; default 1e5
+---@field max? integer how many are told apart; default 1e5, at most 1e7
 
---- Drops what is too much. Runs in C, but for a function in `by`.
+--- Drops what is too much. Goes by the events' time_us. Runs in C, but for a function in `by`.
 ---@param options jet.LimitOptions
 ---@return jet.Flow
 function Flow:limit(options) end

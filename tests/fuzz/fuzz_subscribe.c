@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "server/update.h"
 
+static struct mj_sets *sets; /* one set, "vips" */
+
 static void ask(struct mj_filter *f)
 {
     const struct mj_span json[] = {
@@ -32,7 +34,7 @@ static void as_query(struct mj_span in)
 {
     struct mj_subscribe_query q;
     MJ_AUTO_BUF error = {0};
-    if (mj_subscribe_query_parse(in, &q, &error)) {
+    if (mj_subscribe_query_parse(in, sets, &q, &error)) {
         if (!error.len || q.filter)
             abort();
         return;
@@ -50,7 +52,7 @@ static void as_message(struct mj_span in)
 {
     struct mj_filter *f = NULL;
     MJ_AUTO_BUF reason = {0};
-    int r = mj_client_message_parse(in, &f, &reason);
+    int r = mj_client_message_parse(in, sets, &f, &reason);
     if ((r == 1) != (f != NULL) || (r < 0) != (reason.len > 0))
         abort();
     if (f)
@@ -101,6 +103,13 @@ static void as_json(struct mj_span in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
+    if (!sets) {
+        sets = mj_sets_new(NULL, NULL, 0);
+        struct mj_set *vips = mj_sets_make(sets, "vips");
+        mj_set_add(vips, MJ_SPAN("did:web:a.example"));
+        mj_sets_declare(sets, vips);
+        mj_set_unref(vips);
+    }
     as_query(mj_span(data, n));
     as_message(mj_span(data, n));
     as_json(mj_span(data, n));

@@ -5,6 +5,7 @@
 #include <ftw.h>
 #include <stdio.h>
 
+#include "base/err.h"
 #include "base/hash.h"
 #include "server/class.h"
 #include "server/scan.h"
@@ -30,7 +31,7 @@ static void name_text(unsigned i, char out[40])
 
 static struct mj_filter *filter_of(const char *const *names, const char *const *dids)
 {
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(NULL);
     for (; names && *names; names++)
         assert_int_equal(mj_filter_add_collection(f, mj_str(*names)), 0);
     for (; dids && *dids; dids++)
@@ -88,9 +89,47 @@ static void sharing(void **state)
     mj_journal_close(j);
 }
 
+static struct mj_sets *sets;
+static struct mj_set *named[3];
+
+static int open_sets(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"a", "b", "c"};
+    sets = mj_sets_new(NULL, NULL, 0);
+    for (size_t i = 0; i < MJ_COUNT(named); i++) {
+        named[i] = mj_sets_make(sets, texts[i]);
+        mj_sets_declare(sets, named[i]);
+    }
+    return 0;
+}
+
+static int close_sets(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < MJ_COUNT(named); i++)
+        mj_set_unref(named[i]);
+    mj_sets_free(sets);
+    return 0;
+}
+
+/* Edits some of the sets' members. */
+static void edit_sets(void)
+{
+    char text[40];
+    for (unsigned k = roll(10); k > 0; k--) {
+        did_text(roll(DIDS), text);
+        struct mj_set *s = named[roll(MJ_COUNT(named))];
+        if (roll(3))
+            mj_set_add(s, mj_str(text));
+        else
+            mj_set_remove(s, mj_str(text));
+    }
+}
+
 static struct mj_filter *random_filter(void)
 {
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(sets);
     char text[40];
     if (roll(2))
         for (unsigned k = 1 + roll(4); k > 0; k--) {
@@ -104,6 +143,10 @@ static struct mj_filter *random_filter(void)
             did_text(roll(DIDS + 10), text);
             assert_int_equal(mj_filter_add_did(f, mj_str(text)), 0);
         }
+    for (unsigned k = roll(4) ? 0 : roll(4); k > 0; k--) {
+        snprintf(text, sizeof text, "set:%c", 'a' + roll(3));
+        assert_int_equal(mj_filter_add_did(f, mj_str(text)), 0);
+    }
     if (!roll(4))
         mj_filter_add_kind(f, mj_str(mj_kind_name((enum mj_kind)roll(3))));
     if (!roll(4))
@@ -157,6 +200,7 @@ static void rounds(void **state)
     uint64_t at = v.end;
     size_t hits = 0;
     for (unsigned round = 0; round < 300; round++) {
+        edit_sets();
         for (unsigned k = roll(20); k > 0; k--) {
             struct mj_class **slot = &c[roll(CLASSES)];
             if (*slot && !roll(3)) {
@@ -435,13 +479,33 @@ static void summaries(void **state)
         s.dids[bits[i] / 64] |= UINT64_C(1) << bits[i] % 64;
     assert_true(mj_filter_may_any(f, j, 1, &s));
     mj_filter_free(f);
+    /* By a set, as it is now; above 256 members every block may have one. */
+    f = mj_filter_new(sets);
+    assert_int_equal(mj_filter_add_did(f, MJ_SPAN("set:a")), 0);
+    assert_int_equal(mj_filter_add_did(f, MJ_SPAN("set:nobody")), MJ_ENOENT);
+    mj_set_clear(named[0]);
+    assert_false(mj_filter_may_any(f, j, 1, &s));
+    mj_set_add(named[0], MJ_SPAN("did:web:b.example"));
+    assert_false(mj_filter_may_any(f, j, 1, &s));
+    uint64_t version = mj_filter_version(f);
+    mj_set_add(named[0], mj_str(dids[0]));
+    assert_true(mj_filter_version(f) > version);
+    assert_true(mj_filter_may_any(f, j, 1, &s));
+    mj_set_remove(named[0], mj_str(dids[0]));
+    assert_false(mj_filter_may_any(f, j, 1, &s));
+    for (unsigned i = 0; i < 300; i++) {
+        did_text(i, name);
+        mj_set_add(named[0], mj_str(name));
+    }
+    assert_true(mj_filter_may_any(f, j, 1, &s));
+    mj_filter_free(f);
     mj_journal_close(j);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sharing),      cmocka_unit_test(rounds),
-                                       cmocka_unit_test(equal_hashes), cmocka_unit_test(windows),
-                                       cmocka_unit_test(moving_floor), cmocka_unit_test(summaries)};
+#define T(name) cmocka_unit_test_setup_teardown(name, open_sets, close_sets)
+    const struct CMUnitTest tests[] = {T(sharing), T(rounds),       T(equal_hashes),
+                                       T(windows), T(moving_floor), T(summaries)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

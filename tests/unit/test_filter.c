@@ -52,7 +52,7 @@ static bool wants(struct mj_filter *f, const char *collection)
 static void collections(void **state)
 {
     (void)state;
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(NULL);
     assert_true(mj_filter_is_open(f));
     assert_true(wants(f, "com.example.a"));
     assert_int_equal(mj_filter_add_collection(f, MJ_SPAN("com.example.b")), 0);
@@ -81,7 +81,7 @@ static void collections(void **state)
 static void dids(void **state)
 {
     (void)state;
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(NULL);
     char did[64];
     for (int i = 0; i < 5000; i++) {
         snprintf(did, sizeof did, "did:plc:%024d", i);
@@ -105,7 +105,7 @@ static void dids(void **state)
 static void counts(void **state)
 {
     (void)state;
-    struct mj_filter *f = mj_filter_new();
+    struct mj_filter *f = mj_filter_new(NULL);
     /* However many a hostile query names, only so many are kept. */
     char name[64];
     for (int i = 0; i < 30000; i++) {

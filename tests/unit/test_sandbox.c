@@ -80,7 +80,7 @@ static void declarations_that_do_not_load(void **state)
         {"\n\njet.from()", ":3:"},
         {"jet.from(5)", "a match is a text or a table, not number"},
         {"jet.from { colection = 'a.b.c' }", "did you mean 'collection'"},
-        {"jet.from { text = 'x' }", "a match has no 'text'"},
+        {"jet.from { txt = 'x' }", "a match has no 'txt'"},
         {"jet.from { collection = 'post' }", "'post' is not a collection"},
         {"jet.from { op = 'crate' }", "did you mean 'create'"},
         {"jet.from { kind = 'comit' }", "did you mean 'commit'"},

@@ -196,12 +196,71 @@ static void stopping(void **state)
     assert_true(mj_scripts_stop(f->scripts, 5000000));
 }
 
+static void queues(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "local q, small = jet.queue(), jet.queue(2)\n"
+                         "jet.from '*':tap(function(ev)\n"
+                         "  local ok, why = pcall(small.get, small)\n"
+                         "  assert(not ok and why:find('queue:get waits', 1, true), why)\n"
+                         "  if small:put(ev.text) then seen:inc 'put' else seen:inc 'full' end\n"
+                         "  q:put(ev:keep())\n"
+                         "end)\n"
+                         "jet.spawn(function()\n"
+                         "  for i = 1, 3 do assert(q:get().text == 'x') seen:inc 'got' end\n"
+                         "  assert(q:get '1s' == nil)\n"
+                         "  seen:inc 'timeout'\n"
+                         "  assert(q:get '0' == nil)\n"
+                         "  for i = 1, 100 do assert(q:get '1ms' == nil) end\n"
+                         "  assert(q:get() == 'late') seen:inc 'late'\n"
+                         "end)\n"
+                         "jet.spawn(function()\n"
+                         "  jet.sleep '5s'\n"
+                         "  assert(small:count() == 2)\n"
+                         "  assert(small:get() == 'x' and small:get() == 'x')\n"
+                         "  for i = 1, 20 do jet.spawn(function()\n"
+                         "    assert(small:put(i) == true) seen:inc 'in'\n"
+                         "  end) end\n"
+                         "  jet.sleep '1s'\n"
+                         "  seen:inc 'waited'\n"
+                         "  for i = 1, 20 do assert(small:get() == i) seen:inc 'out' end\n"
+                         "  assert(small:count() == 0)\n"
+                         "  assert(q:put 'late')\n"
+                         "  assert(not pcall(q.put, q, nil) and not pcall(q.put, q))\n"
+                         "  assert(not pcall(q.put, {}, 1) and not pcall(q.get, q, 5))\n"
+                         "  seen:inc 'end'\n"
+                         "end)\n");
+    unsigned script = f->files;
+    advance(f, 0);
+    for (int i = 0; i < 3; i++)
+        fixture_post(f, "x");
+    assert_int_equal(seen_by(script, "put"), 2);
+    assert_int_equal(seen_by(script, "full"), 1);
+    assert_int_equal(seen_by(script, "got"), 0);
+    advance(f, 0);
+    assert_int_equal(seen_by(script, "got"), 3);
+    advance(f, 1000000);
+    assert_int_equal(seen_by(script, "timeout"), 1);
+    advance(f, 4000000);
+    assert_int_equal(seen_by(script, "in"), 2);
+    advance(f, 1000000);
+    assert_int_equal(seen_by(script, "in"), 20);
+    assert_int_equal(seen_by(script, "out"), 20);
+    assert_int_equal(seen_by(script, "late"), 1);
+    assert_int_equal(seen_by(script, "end"), 1);
+    fixture_refuse(f, "jet.queue(0)", "whole number");
+    fixture_refuse(f, "jet.queue('x')", "whole number");
+    fixture_refuse(f, "jet.queue().put(1)", "with a colon");
+    fixture_load(f, "local q = jet.queue(1) assert(q:put(1) == true and q:put(2) == false)\n"
+                    "assert(not pcall(q.get, q))");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(every_and_sleep), T(wrong_places), T(coroutines_inside),
-        T(slices),          T(limits),       T(stopping),
+        T(every_and_sleep), T(wrong_places), T(coroutines_inside), T(slices), T(limits),
+        T(stopping),        T(queues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
