@@ -212,6 +212,7 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
+                                       .sets = mj_store_sets(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,
@@ -224,11 +225,12 @@ static int route(const struct run_settings *settings, char **argv)
                                        .stall_seconds = (int)cfg->stall_seconds,
                                        .health = health,
                                        .health_ctx = &run};
+    /* Whoever reads that we listen may send a signal at once. */
+    mj_loop_stop_on_signals(run.loop);
+    mj_loop_wake_on_hangup(run.loop);
     if (mj_server_start(&server_cfg, &server))
         goto out; /* it has said why */
     say_where(cfg, server, run.streams);
-    mj_loop_stop_on_signals(run.loop);
-    mj_loop_wake_on_hangup(run.loop);
     mj_loop_on_wake(run.loop, on_wake, &run);
     if (cfg->watch && run_watch(&run))
         goto out;

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "cli/run.h"
+#include "script/repl.h"
 
 bool run_next_arg(struct run_args *a, struct mj_buf *out)
 {
@@ -137,11 +138,38 @@ static void reload(struct run *run, struct run_args *args, struct mj_call *call)
     answer_text(call, !err, &report);
 }
 
+/* repl SCRIPT CODE: runs Lua in the script's VM, between two batches of frames. "" is the first
+ * script. {"ok":true,"text":…}, with "more":true when the code goes on in another line. */
+static void repl(struct run *run, struct run_args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF script = {0};
+    MJ_AUTO_BUF code = {0};
+    MJ_AUTO_BUF out = {0};
+    MJ_AUTO_BUF json = {0};
+    if (!run_next_arg(args, &script) || !run_next_arg(args, &code)) {
+        mj_call_fail(call, 400, "repl wants a script (\"\" for the first) and code");
+        return;
+    }
+    int err = mj_scripts_eval(run->scripts, script.len ? mj_buf_cstr(&script) : NULL,
+                              mj_buf_span(&code), &out);
+    if (err && err != MJ_ETRUNC) {
+        answer_text(call, false, &out);
+        return;
+    }
+    mj_buf_printf(&json, "{\"ok\":true,%s\"text\":", err ? "\"more\":true," : "");
+    mj_buf_put_json(&json, mj_buf_span(&out));
+    mj_buf_putc(&json, '}');
+    answer(call, 200, &json);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct run *run, struct run_args *args, struct mj_call *call);
-} commands[] = {
-    {"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}, {"set", run_set_command}};
+} commands[] = {{"scripts", list_scripts},
+                {"graph", show_graph},
+                {"reload", reload},
+                {"set", run_set_command},
+                {"repl", repl}};
 
 static void command(struct run *run, struct mj_call *call)
 {

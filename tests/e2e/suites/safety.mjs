@@ -158,6 +158,10 @@ export default async function suite() {
     assert.equal(answer.scripts[0].state, 'running')
     assert.ok(answer.scripts[0].heap_bytes > 10000)
     assert.match((await ctl(socket, 'graph')).answer.text, /stream#1 → \/stream\/all\/subscribe/)
+    assert.deepEqual((await ctl(socket, 'repl', 'mark', '1 + 1')).answer, { ok: true, text: '2\n' })
+    assert.equal((await ctl(socket, 'repl', '', 'for i = 1, 2 do')).answer.more, true)
+    assert.equal((await ctl(socket, 'repl', '', 'while true do end')).status, 409)
+    assert.match((await ctl(socket, 'repl', 'nosuch', '1')).answer.error, /nosuch/)
     const wrong = await ctl(socket, 'graf')
     assert.equal(wrong.status, 404)
     assert.match(wrong.answer.error, /no command 'graf'; did you mean 'graph'/)
@@ -299,6 +303,7 @@ script "vips.lua"`)
     const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')], { metrics: true })
     const main = await clients.plain(t, `${m.url}/subscribe`)
     const vips = await clients.plain(t, stream(m, 'vips'))
+    const filtered = await clients.plain(t, `${m.url}/subscribe?wantedDids=set:vips`)
     let seq = 0
     const next = async () => {
       r.push(await post(++seq))
@@ -318,6 +323,8 @@ script "vips.lua"`)
     await next()
     await vips.count(2)
     assert.deepEqual(texts(vips), ['post 2', 'post 4'])
+    await filtered.count(2)
+    assert.deepEqual(texts(filtered), ['post 2', 'post 4'])
     assert.deepEqual((await ctl(socket, 'set', 'load', 'vips', 'did:web:y.example')).answer, { ok: true, members: 1 })
     for (const [args, status, error] of [[['show', 'vip'], 404, /no set 'vip'; there are: vips/], [['shew', 'vips'], 400, /set wants/], [[], 400, /set wants/],
       [['add', 'vips', ''], 409, /set vips: /]]) {
