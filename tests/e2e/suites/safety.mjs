@@ -10,7 +10,7 @@ import { assertRising, timeUs } from '../lib/events.mjs'
 import { commitFrame } from '../lib/frames.mjs'
 import { Moonjet, command, sum } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
-import { eventually, here, test } from '../lib/harness.mjs'
+import { eventually, here, root, test } from '../lib/harness.mjs'
 
 const script = (name) => path.join(here, 'scripts', `${name}.lua`)
 const stream = (m, name) => `${m.url}/stream/${name}/subscribe`
@@ -217,6 +217,9 @@ ${scripts}`
       assert.ok(printed.out.includes(line), `${line} is not in ${printed.out}`)
     put('printed.lua', printed.out)
     assert.equal((await command(t, ['run', '--config', path.join(dir, 'printed.lua'), '--print-config'])).out, printed.out)
+
+    const example = path.join(root, 'examples/config/moonjet.lua')
+    assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 
     const m = await Moonjet.start(t, ['run', '--config', config], { metrics: true })
     const one = await clients.plain(t, `${stream(m, 'one')}?cursor=0`)
