@@ -50,8 +50,10 @@ static int open_bed(struct bed *b)
     b->router = mj_router_new(b->journal);
     mj_router_set_streams(b->router, b->streams);
     b->scripts = mj_scripts_new(b->router);
+    char dir[sizeof b->dir]; /* gcc takes two arrays of one struct for one */
+    memcpy(dir, b->dir, sizeof dir);
     for (int i = 0; i < SCRIPTS; i++) {
-        snprintf(b->paths[i], sizeof b->paths[i], "%s/s%02d.lua", b->dir, i);
+        snprintf(b->paths[i], sizeof b->paths[i], "%s/s%02d.lua", dir, i);
         b->specs[i].path = b->paths[i];
         if (put_script(b, i, 0))
             return MJ_EIO;

@@ -49,6 +49,10 @@ struct mj_router *mj_lane_router(struct mj_lane *lane);
  * script takes part in main, or shares a stream. On lane 0. */
 int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *lane,
                  struct mj_buf *error);
+/* Whether mj_lane_swap() would take a lane with that graph in the place of `old` (NULL: at the
+ * end). Same errors; changes nothing but that streams get their bits. On lane 0. */
+int mj_lane_check(struct mj_router *r, const struct mj_graph *old, struct mj_graph *graph,
+                  struct mj_buf *error);
 /* Calls fn on the lane's thread, soon; for answers that its tasks wait for. False when the lane has
  * ended; fn is not called then. Any thread. */
 bool mj_lane_post(struct mj_lane *lane, void (*fn)(void *ctx), void *ctx);

@@ -200,15 +200,13 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
                   struct mj_streams *streams, struct mj_buf *error)
 {
     struct mj__plan p = {.members = members, .member_count = count};
-    int err = 0;
+    int err = check_lanes(&p, error); /* first: what is refused here gets no streams */
     p.decision = mj_decision_new();
     for (size_t i = 0; i < count && !err; i++) {
         err = find_streams(members[i].graph, streams, error);
         if (!err)
             add_roots(&p, i);
     }
-    if (!err)
-        err = check_lanes(&p, error);
     if (!err)
         err = sort_readers(&p, streams, error);
     if (err) {

@@ -149,6 +149,36 @@ static void take_over(struct mj_router *r, struct mj_graph *old, struct mj_lane 
         mj__graph_adopt(graph, old);
 }
 
+/* The plan with `member` (unless it has no graph) at a place, instead of who is there or before it.
+ */
+static int try_plan(struct mj_router *r, size_t at, bool instead, struct mj__member member,
+                    struct mj__plan *out, struct mj_buf *error)
+{
+    size_t n = r->plan.member_count;
+    struct mj__member *members = mj_alloc((n + 1) * sizeof *members);
+    if (n)
+        memcpy(members, r->plan.members, n * sizeof *members);
+    if (member.graph)
+        members[at] = member;
+    else if (instead)
+        memmove(members + at, members + at + 1, (n - at - 1) * sizeof *members);
+    n += (member.graph != NULL) - instead;
+    return mj__plan_make(out, members, n, r->streams, error);
+}
+
+int mj_lane_check(struct mj_router *r, const struct mj_graph *old, struct mj_graph *graph,
+                  struct mj_buf *error)
+{
+    size_t n = r->plan.member_count, at = old ? member_of(r, old) : n;
+    struct mj__plan plan;
+    /* The plan only asks whether there is a lane. */
+    struct mj__member member = {.graph = graph, .lane = (struct mj_lane *)r};
+    int err = try_plan(r, at, at < n, member, &plan, error);
+    if (!err)
+        mj__plan_deinit(&plan);
+    return err;
+}
+
 int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
                     struct mj_lane *lane, struct mj_buf *error)
 {
@@ -158,16 +188,9 @@ int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *
         return MJ_ENOENT;
     }
     struct mj_lane *old_lane = old ? r->plan.members[at].lane : NULL;
-    struct mj__member *members = mj_alloc((n + 1) * sizeof *members);
     struct mj__plan plan;
-    if (n)
-        memcpy(members, r->plan.members, n * sizeof *members);
-    if (graph)
-        members[at] = (struct mj__member){.graph = graph, .lane = lane};
-    else if (old)
-        memmove(members + at, members + at + 1, (n - at - 1) * sizeof *members);
-    n += (graph != NULL) - (old != NULL);
-    int err = mj__plan_make(&plan, members, n, r->streams, error);
+    int err = try_plan(r, at, old != NULL, (struct mj__member){.graph = graph, .lane = lane}, &plan,
+                       error);
     if (err)
         return err;
     mj__plan_deinit(&r->plan);

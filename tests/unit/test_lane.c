@@ -320,6 +320,31 @@ static void a_reload_goes_on_where_the_old_lane_ends(void **state)
     mj_graph_free(second);
 }
 
+/* As a program does that wants the old thread gone before the new script is loaded. */
+static void a_lane_that_has_ended_may_be_replaced(void **state)
+{
+    struct fixture *f = *state;
+    struct gate open;
+    gate_init(&open);
+    open.off = true;
+    struct mj_graph *first = deduped("out", &open), *second = deduped("out", &open);
+    struct mj_lane_cfg cfg = {.script = "reload.lua", .lag = MJ_LAG_WAIT};
+    struct mj_lane *old = start(f, NULL, first, &cfg);
+    for (unsigned i = 0; i < 20; i++)
+        post_number(f, i);
+    mj_lane_end(old, 10000000);
+    assert_int_equal(fixture_count(f, "out"), 20);
+    struct mj_lane *lane = start(f, first, second, &cfg);
+    mj_lane_free(old, 0);
+    mj_graph_free(first);
+    for (unsigned i = 10; i < 30; i++)
+        post_number(f, i);
+    mj_lane_free(lane, 10000000);
+    assert_in_order(fixture_take(f, "out"), 30);
+    assert_int_equal(fixture_count(f, "out"), 30);
+    mj_graph_free(second);
+}
+
 /* From lane 0 to a lane and back: what dedupe has seen goes along. */
 static void a_script_may_move(void **state)
 {
@@ -363,6 +388,9 @@ static void a_lane_shares_nothing(void **state)
             add_stream(g, add_from(g, "*"), "shared");
         struct mj_lane *lane = mj_lane_new(&(struct mj_lane_cfg){.script = "lane.lua"});
         mj_router_set_streams(mj_lane_router(lane), f->streams);
+        f->error.len = 0;
+        assert_int_equal(mj_lane_check(f->router, NULL, g, &f->error), MJ_EINVAL);
+        assert_int_equal(mj_lane_check(f->router, other, g, &f->error), i ? MJ_EINVAL : 0);
         f->error.len = 0;
         assert_int_equal(mj_router_add(mj_lane_router(lane), g, &f->error), 0);
         assert_int_equal(mj_lane_swap(f->router, NULL, lane, &f->error), MJ_EINVAL);
@@ -595,6 +623,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lane_is_bounded_in_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_slow_lane_may_make_all_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reload_goes_on_where_the_old_lane_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lane_that_has_ended_may_be_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(a_script_may_move, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_shares_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_runs_tasks_when_they_are_due, setup, teardown),
