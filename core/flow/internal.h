@@ -6,7 +6,7 @@
 
 #define MJ__ROOT_WORDS ((MJ_NODES_MAX + 63) / 64)
 
-/* ---- router.c, for lanes ---- */
+/* ---- router.c and swap.c, for lanes ---- */
 
 /* mj_router_swap(); with `lane`, the graph runs there. */
 int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
