@@ -64,6 +64,8 @@ void mj_scripts_free(struct mj_scripts *s)
     free(s);
 }
 
+void mj_scripts_leave(struct mj_scripts *s) { s->router = NULL; }
+
 size_t mj_scripts_count(const struct mj_scripts *s) { return s->count; }
 
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)

@@ -44,6 +44,8 @@ struct mj_script_cfg {
 /* router NULL: scripts are loaded and checked, nothing runs. */
 struct mj_scripts *mj_scripts_new(struct mj_router *router);
 void mj_scripts_free(struct mj_scripts *s);
+/* The router is about to go, or gone: the scripts get no events any more, and end. */
+void mj_scripts_leave(struct mj_scripts *s);
 
 /* What scripts remember (state/store.h); before the first script is loaded. Borrowed; free the
  * scripts first. Without it they have a store of their own, in memory, with the services' clock. */
