@@ -7,9 +7,8 @@
 #include "flow/plugin.h"
 #include "script/bind.h"
 #include "script/made.h"
-#include "script/services.h"
+#include "script/scripts.h"
 #include "script/source.h"
-#include "script/task.h"
 
 #define DRAIN_US INT64_C(5000000) /* for what waits when the script ends */
 
@@ -20,17 +19,12 @@ struct mj_outlet {
     struct mj_outlet *next;
 };
 
-static const struct mj_services *services_of(const struct mj_vm *vm)
-{
-    return vm->sched ? mj__sched_services(vm->sched) : NULL;
-}
-
 static enum mj_verdict push(struct mj_outlet *o, const struct mj_event *ev)
 {
-    const struct mj_services *v = services_of(o->vm);
-    if (!v || !v->sunk)
+    const struct mj_scripts *s = o->vm->script->owner;
+    if (!s->on_sunk)
         return mj_sink_push(o->sink, ev) ? MJ_VERDICT_DROP : MJ_VERDICT_PASS;
-    v->sunk(v->ctx, o->name, ev);
+    s->on_sunk(s->on_sunk_ctx, o->name, ev);
     return MJ_VERDICT_PASS;
 }
 
@@ -160,8 +154,8 @@ static int host_made_sink(lua_State *L)
 
 int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error)
 {
-    const struct mj_services *v = services_of(vm);
-    for (struct mj_outlet *o = vm->outlets; o && (!v || !v->sunk); o = o->next) {
+    bool watched = vm->script->owner->on_sunk != NULL;
+    for (struct mj_outlet *o = vm->outlets; o && !watched; o = o->next) {
         int err = mj_sink_start(o->sink, error);
         if (err)
             return err;
