@@ -26,6 +26,7 @@ static const struct {
     {"match", mj_bench_match, "1,000 filters at once beside each by itself"},
     {"words", mj_bench_words, "10,000 words over posts; 1,000 match tables beside 10"},
     {"http", mj_bench_http, "requests of scripts beside bare sockets, and their routes"},
+    {"specs", mj_bench_specs, "a test of a spec beside loading its script"},
     {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
     {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},

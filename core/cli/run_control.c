@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "cli/run.h"
+#include "script/repl.h"
 
 bool run_next_arg(struct run_args *a, struct mj_buf *out)
 {
@@ -122,11 +123,36 @@ static void reload(struct run *run, struct run_args *args, struct mj_call *call)
     answer_text(call, !err, &report);
 }
 
+/* repl CODE [SCRIPT] */
+static void eval(struct run *run, struct run_args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF code = {0};
+    MJ_AUTO_BUF script = {0};
+    MJ_AUTO_BUF text = {0};
+    MJ_AUTO_BUF json = {0};
+    if (!run_next_arg(args, &code)) {
+        mj_call_fail(call, 400, "expected {\"args\":[CODE, SCRIPT]}");
+        return;
+    }
+    bool one = run_next_arg(args, &script);
+    int err =
+        mj_scripts_eval(run->scripts, one ? mj_buf_cstr(&script) : NULL, mj_buf_span(&code), &text);
+    if (err == MJ_ETRUNC) {
+        mj_buf_puts(&json, "{\"ok\":true,\"more\":true}");
+        answer(call, 200, &json);
+    } else {
+        answer_text(call, !err, &text);
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(struct run *run, struct run_args *args, struct mj_call *call);
-} commands[] = {
-    {"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}, {"set", run_set_command}};
+} commands[] = {{"scripts", list_scripts},
+                {"graph", show_graph},
+                {"reload", reload},
+                {"repl", eval},
+                {"set", run_set_command}};
 
 static void command(struct run *run, struct mj_call *call)
 {

@@ -675,7 +675,7 @@ function jet.log.error(text, ...) end
 
 --- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
 --- runs have it. What the script sends is captured; its clock stands still at the start of 2026 until
---- `advance`. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
+--- `advance`; jet.now and jet.time of the spec show it, too. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
 --- both serves several. Metrics, state and streams begin empty.
 ---@param script string the script's file name, with or without .lua, beside the spec
 ---@param options? { config?: table<string, any>, secrets?: table<string, string> } what the script reads as jet.config and jet.secret
@@ -695,7 +695,7 @@ function Test:post(record, event) end
 
 --- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
 --- What is left out is made up: the same DID for all, rkeys and revs that grow, the CID that belongs
---- to the record.
+--- to the record, and in the record the rest of `{ ["$type"] = "blob" }`.
 ---@param event table
 ---@return table # the event as sent, with the fields of jet.Event
 function Test:event(event) end
@@ -742,10 +742,11 @@ function Test:set(name) end
 ---@return jet.HttpRequest[]
 function Test:requests() end
 
---- Asks one of the script's routes. Where it waits for time, the clock goes on until it has answered.
+--- Asks one of the script's routes; a table as body is sent as JSON. Where the route waits for time,
+--- the clock goes on until it has answered. Header names of the answer are in lower case.
 ---@param method string
 ---@param path string with a query, if any
----@param body? string
+---@param body? string | table
 ---@param headers? table<string, string>
 ---@return { status: integer, body: string, headers: table<string, string> }
 function Test:ask(method, path, body, headers) end
@@ -770,7 +771,9 @@ function Test:metric(name, labels) end
 ---@return string[]
 function Test:errors() end
 
---- Reloads the script as a running Moonjet would; state stays.
+--- Reloads the script as a running Moonjet would: state stays, locals begin anew, what it gave
+--- jet.on_stop runs.
+---@return boolean?, string? # true; or nil and why it does not load: then the one that runs goes on
 function Test:reload() end
 
 --- Ends the script as a running Moonjet would: what it gave jet.on_stop runs, the clock going on
