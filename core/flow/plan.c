@@ -207,6 +207,11 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
         if (!err)
             add_roots(&p, i);
     }
+    if (!err && mj_decision_words(p.decision) > MJ_DECISION_WORDS_MAX) {
+        mj_buf_printf(error, "the words that all scripts look for take more than %zu MiB",
+                      MJ_DECISION_WORDS_MAX >> 20);
+        err = MJ_ELIMIT;
+    }
     if (!err)
         err = sort_readers(&p, streams, error);
     if (err) {
