@@ -5,7 +5,7 @@ describe("archive", function()
       t:event { collection = "app.bsky.feed.like", record = {
         subject = { uri = "at://did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/app.bsky.feed.post/" .. i,
           cid = "bafyreidjpzlnf5zlkxrxcj3oyrlmf6y7kqzkl4xq5cnzgkmbxhqxq2xq5m" },
-        createdAt = jet.now() } }
+        createdAt = "2026-01-01T00:00:00Z" } }
     end
     local got = t:sunk "file"
     assert.is_true(#got > 10 and #got < 100)

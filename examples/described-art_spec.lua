@@ -8,7 +8,7 @@ describe("described-art", function()
   local function images(...)
     local list = {}
     for i, alt in ipairs { ... } do
-      list[i] = { alt = alt, image = { ["$type"] = "blob" } }
+      list[i] = { alt = alt }
     end
     return { ["$type"] = "app.bsky.embed.images", images = list }
   end

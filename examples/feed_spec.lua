@@ -30,7 +30,7 @@ describe("feed", function()
     t:advance "1m"
     local new = t:post { text = "amiga" }
     t:event { collection = "app.bsky.feed.like", record = {
-      subject = { uri = address(old), cid = old.cid }, createdAt = jet.now() } }
+      subject = { uri = address(old), cid = old.cid }, createdAt = old.time } }
     assert.equal(address(old), skeleton().feed[1].post)
     t:event { collection = "app.bsky.feed.post", op = "delete", did = new.did,
       rkey = new.rkey }

@@ -16,7 +16,8 @@ end
 -- `words` looks at the text, at alt texts, link cards and tags, for whole words, whatever their
 -- case, in one pass however many there are. No Lua runs for posts that have none. (`text` in
 -- its place would look at the text alone.)
-jet.from { collection = "app.bsky.feed.post", op = "create", words = words, lang = jet.no "pt" }
+jet.from { collection = "app.bsky.feed.post", op = "create", words = words }
+  :where(jet.no { lang = "pt" })              -- decided in C, too
   :where(function(ev)
     -- "lua de mel" is a honeymoon. What a match cannot say, a function can.
     return not ev.text:lower():find("lua de mel", 1, true)

@@ -31,7 +31,7 @@ describe("keyword.lua", function()
 
   it("looks into alt texts", function()
     assert.is_true(passes { text = "look", embed = { ["$type"] = "app.bsky.embed.images",
-      images = { { alt = "a lua script", image = { ["$type"] = "blob" } } } } })
+      images = { { alt = "a lua script" } } } })
   end)
 
   it("drops honeymoons and Portuguese", function()

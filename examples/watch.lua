@@ -19,7 +19,7 @@ jet.every("5s", function()
     if url then
       jet.http.post(url, { text = "no event for " .. quiet_after .. " seconds" })
     end
-  elseif silent and now - last < 5 then
+  elseif silent and now - last < quiet_after then
     silent = false
     jet.log.info "events again"
   end

@@ -8,7 +8,7 @@ describe("webhook", function()
 
   local function follow(subject)
     return t:event { collection = "app.bsky.graph.follow",
-      record = { subject = subject, createdAt = jet.now() } }
+      record = { subject = subject, createdAt = "2026-01-01T00:00:00Z" } }
   end
 
   it("posts new followers in one batch", function()

@@ -370,22 +370,23 @@ end
 
 local SIZES = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30, T = 2 ^ 40 }
 
+-- Whether the value is of the option's type (and as what), and what was expected.
 local function option_value(option, value)
   local kind = type(value)
   if option.type == "text" then
-    return kind == "string" and value or nil, "a text"
+    return kind == "string", value, "a text"
   elseif option.type == "flag" then
-    return kind == "boolean" and value or nil, "true or false"
+    return kind == "boolean", value, "true or false"
   elseif option.type == "integer" then
-    return kind == "number" and value % 1 == 0 and value or nil, "a whole number"
+    return kind == "number" and value % 1 == 0, value, "a whole number"
   elseif option.type == "size" then
     local number, unit = host.match(tostring(value), "^(%d+)([KMGT]?)$")
-    return number and number * SIZES[unit], "a size such as 64M"
+    return number ~= nil, number and number * SIZES[unit], "a size such as 64M"
   elseif option.type == "duration" then
-    return kind == "string" and host.find(value, "^[%d.]+%a[%w.]*$") and value or nil,
+    return kind == "string" and host.find(value, "^[%d.]+%a[%w.]*$") ~= nil, value,
       "a duration such as \"90s\""
   end
-  return nil, "a type that exists"
+  return false, nil, "a type that exists"
 end
 
 -- What init() gets of the options given, or nil and what is wrong.
@@ -400,12 +401,12 @@ local function plugin_cfg(plugin, given)
     if value == nil then
       return nil, format("%s needs '%s': %s", plugin.name, option.name, option.help or "")
     end
-    local good, expected = option_value(option, value)
-    if good == nil then
+    local good, taken, expected = option_value(option, value)
+    if not good then
       return nil, format("%s: %s = '%s': expected %s", plugin.name, option.name, tostring(value),
         expected)
     end
-    cfg[option.name] = good
+    cfg[option.name] = taken
   end
   for name in pairs(given) do
     if not names[name] then
@@ -477,7 +478,8 @@ function jet.sink(name, options)
   if options ~= nil and type(options) ~= "table" then
     error("jet.sink wants its options as a table", 2)
   end
-  local plugin, sink, message = host.plugin(name), nil, nil
+  local plugin = host.plugin(name)
+  local sink, message
   if plugin ~= nil then
     sink, message = lua_sink(plugin, options or {})
   else
