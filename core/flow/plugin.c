@@ -42,13 +42,13 @@ struct mj_sink {
     struct mj_metric *delivered, *full, *failed, *left;
 };
 
-static const struct mj_strings *extra_dirs; /* borrowed */
+static struct mj_strings extra_dirs; /* its texts are borrowed */
 
 static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t threads_gone = PTHREAD_COND_INITIALIZER;
 static size_t threads; /* of sinks, running or ending */
 
-void mj_plugins_dirs(const struct mj_strings *dirs) { extra_dirs = dirs; }
+void mj_plugins_dirs(const struct mj_strings *dirs) { extra_dirs = *dirs; }
 
 static bool name_valid(const char *name)
 {
@@ -68,8 +68,8 @@ static int find(const char *name, const char *file, struct mj_buf *out)
 {
     if (!name_valid(name))
         return MJ_ENOENT;
-    for (size_t i = 0; extra_dirs && i < extra_dirs->n; i++)
-        if (exists(extra_dirs->v[i], name, file, out))
+    for (size_t i = 0; i < extra_dirs.n; i++)
+        if (exists(extra_dirs.v[i], name, file, out))
             return 0;
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - sizeof "/plugins");

@@ -18,7 +18,7 @@
 
 struct mj_sink;
 
-/* Further directories, before everything else. Borrowed for ever. */
+/* Further directories, before everything else. Their texts are borrowed for ever. */
 void mj_plugins_dirs(const struct mj_strings *dirs);
 /* The path of a plug-in in Lua: 0 with the path in `out`, or MJ_ENOENT. */
 int mj_plugin_lua(const char *name, struct mj_buf *out);
