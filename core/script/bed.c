@@ -40,7 +40,7 @@ struct mj_bed {
 
     struct mj_ask **asks; /* owned array of owned ones, in the order they came */
     size_t asked, asks_cap;
-    size_t told, shown; /* how many are answered, and how many were looked at */
+    size_t told, shown; /* how many were taken to be answered, and how many were shown */
     struct mj_answer answer;
 
     struct mj_logged *logs; /* owned array */
@@ -146,7 +146,7 @@ static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who)
 
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed)
 {
-    return bed->told < bed->asked ? bed->asks[bed->told] : NULL;
+    return bed->told < bed->asked ? bed->asks[bed->told++] : NULL;
 }
 
 const struct mj_ask *mj_bed_request(struct mj_bed *bed)
@@ -159,17 +159,17 @@ const struct mj_ask *mj_bed_request(struct mj_bed *bed)
     return NULL;
 }
 
-void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer)
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_fetched *answer)
 {
     enter(bed);
-    mj_scripts_fetched(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_fetched(bed->scripts, ask->ticket, answer);
     leave();
 }
 
-void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer)
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_identity *answer)
 {
     enter(bed);
-    mj_scripts_resolved(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_resolved(bed->scripts, ask->ticket, answer);
     leave();
 }
 
