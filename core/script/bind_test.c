@@ -421,7 +421,7 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, mj__spec_bed(L, spec), NULL);
 }
 
-/* test:sunk(plugin) */
+/* test:sunk(plugin): what went to it */
 static int test_sunk(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);
