@@ -50,11 +50,13 @@ struct mj_bed {
 };
 
 /* The script's functions log what goes wrong under "script", and what they say themselves under
- * the script's own name. Anything else is the program's, such as a reload that failed. */
+ * the script's own name. Anything else is the program's, and of no use here: that state is not kept
+ * on disk, or that a quarantine is over. */
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj_bed *bed = ctx;
-    if (bed->logged == MJ_BED_LOGS_MAX)
+    bool error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0;
+    if (bed->logged == MJ_BED_LOGS_MAX || (!error && strcmp(tag, bed->name) != 0))
         return;
     if (bed->logged == bed->logs_cap) {
         bed->logs_cap = bed->logs_cap ? 2 * bed->logs_cap : 16;
@@ -62,7 +64,7 @@ static void on_log(void *ctx, enum mj_log_level level, const char *tag, const ch
     }
     bed->logs[bed->logged++] = (struct mj_logged){
         .level = level,
-        .error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0,
+        .error = error,
         .text = mj_strdup(text),
     };
 }
