@@ -256,12 +256,6 @@ void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
-void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx)
-{
-    s->on_sunk = fn;
-    s->on_sunk_ctx = ctx;
-}
-
 int64_t mj_scripts_tend(struct mj_scripts *s)
 {
     int64_t now = mj_mono_us(), next = mj__lives_tick(s, now);
