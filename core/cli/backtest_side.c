@@ -43,15 +43,12 @@ struct mj__side {
 
     struct side_error errors[ERRORS_MAX];
     size_t error_count;
-    bool said; /* something about a script was logged */
 };
 
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj__side *s = ctx;
-    bool script = strcmp(tag, "script") == 0;
-    s->said |= script;
-    if (level < MJ_LOG_ERROR || !script)
+    if (level < MJ_LOG_ERROR || strcmp(tag, "script") != 0)
         return;
     /* The event that was being looked at stands behind the last semicolon: not part of what went
      * wrong. */
@@ -182,6 +179,7 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
     mj_router_on_output(s->router, on_output, s);
     mj_router_set_stdout(s->router, false);
     s->scripts = mj_scripts_new(s->router);
+    mj_scripts_lenient(s->scripts);
     for (size_t i = 0; i < scripts->n; i++)
         if (mj_scripts_load(s->scripts, scripts->v[i], &cfg, error)) {
             mj__side_free(s);
@@ -263,20 +261,6 @@ static void tell(struct mj__side *s, uint64_t ordinal)
     s->fn(s->ctx, &o);
 }
 
-/* A script that would be left out for a while goes on: what it lets through is what is asked, and
- * its errors are told. */
-static void end_quarantines(struct mj__side *s)
-{
-    struct mj_script_state state;
-    for (size_t i = 0; i < mj_scripts_count(s->scripts); i++) {
-        mj_scripts_state(s->scripts, i, &state);
-        if (strcmp(state.state, "quarantined") == 0)
-            mj_router_pause(s->router, (struct mj_graph *)mj_scripts_graph(s->scripts, i), false,
-                            false);
-    }
-    s->said = false;
-}
-
 void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
 {
     struct mj__side *s = side;
@@ -286,8 +270,6 @@ void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
     /* Scripts, their state and the router see the time when it happened. */
     mj_clock_freeze(ev->time_us);
     mj_router_event(s->router, ev);
-    if (s->said)
-        end_quarantines(s);
     if (s->main_drawn && (!s->reached_main || s->main_digest) && s->hit_count < HITS_MAX)
         s->hits[s->hit_count++] = (struct mj__hit){(uint32_t)s->main_outlet, !s->reached_main,
                                                    s->reached_main ? s->main_digest : 0};

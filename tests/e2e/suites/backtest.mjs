@@ -174,6 +174,26 @@ posts:where(function(ev) return math.abs(jet.time() - ev.time_us / 1e6) < 1 end)
     assert.deepEqual(figures, [3, 3, 3, 6])
   })
 
+  await test('backtest: a script that runs too long loses those events, and is judged on all others', async (t) => {
+    const script = path.join(t.dir(), 'slow.lua')
+    fs.writeFileSync(script, `
+jet.from "app.bsky.feed.post:create":where(function(ev)
+  if ev.text == "slow" then while true do end end
+  return true
+end):to(jet.stream "rest")
+`)
+    const post = (n, text) => JSON.stringify({
+      did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', time_us: 1_700_000_000_000_000 + n, kind: 'commit',
+      commit: { rev: '3jzfcijpj2z2a', operation: 'create', collection: 'app.bsky.feed.post', rkey: `r${n}`,
+        record: { $type: 'app.bsky.feed.post', createdAt: '2023-11-14T22:13:20Z', text } },
+    })
+    const lines = Array.from({ length: 60 }, (_, n) => post(n, n % 10 === 5 ? 'slow' : 'quick'))
+    const report = await backtest(t, ['--lines', '-', script], { input: lines.join('\n') })
+    assert.equal(report.row('stream rest').new, 54)
+    assert.equal(report.nodes.find((n) => n.node === 'where#1').errors, 6)
+    assert.equal(report.errors.reduce((n, e) => n + e.count, 0), 6)
+  })
+
   await test('backtest: says what is wrong', async (t) => {
     const dir = t.dir()
     const good = path.join(dir, 'good.lua')
