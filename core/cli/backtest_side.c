@@ -130,6 +130,12 @@ static enum mj_verdict on_node(struct mj_node *n, const struct mj_event *ev)
     return MJ_VERDICT_PASS;
 }
 
+/* So that no plug-in is started; its nodes are taken over before an event comes. */
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    (void)ctx, (void)plugin, (void)ev;
+}
+
 static void take_nodes(struct mj__side *s, bool alone)
 {
     for (size_t g = 0; g < mj_scripts_count(s->scripts); g++) {
@@ -180,6 +186,7 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
     mj_router_set_stdout(s->router, false);
     s->scripts = mj_scripts_new(s->router);
     mj_scripts_lenient(s->scripts);
+    mj_scripts_on_sunk(s->scripts, on_sunk, s);
     for (size_t i = 0; i < scripts->n; i++)
         if (mj_scripts_load(s->scripts, scripts->v[i], &cfg, error)) {
             mj__side_free(s);

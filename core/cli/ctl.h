@@ -30,11 +30,6 @@ struct mj_span mj__ctl_error(const struct mj__ctl_answer *a, struct mj_buf *text
  * no JSON; then nothing was appended. */
 bool mj__ctl_show(struct mj_span json, struct mj_buf *out);
 
-/* ---- repl ---- */
-
-/* A prompt whose lines run in that script ("": the first). False when one failed, as
- * mj_prompt_run(). */
-bool mj__ctl_repl(const char *socket, const char *script);
 
 /* ---- top ---- */
 

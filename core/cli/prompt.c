@@ -14,7 +14,7 @@
 #endif
 
 struct prompt {
-    const struct mj_prompt_cfg *cfg;
+    const struct mj__prompt_cfg *cfg;
     struct mj_buf code; /* lines so far */
     bool terminal;
     bool failed;
@@ -33,9 +33,7 @@ static void on_interrupt(int sig)
     (void)sig;
     if (running && current->cfg->interrupt)
         current->cfg->interrupt(current->cfg->ctx);
-    else if (running)
-        _exit(128 + SIGINT); /* what runs cannot be stopped, but its reader may go */
-    else if (may_jump)
+    if (!running && may_jump)
         siglongjmp(at_prompt, 1);
 }
 
@@ -55,8 +53,7 @@ static char *next_word(const char *text, int state)
     static size_t at;
     if (!state) {
         words.n = at = 0;
-        if (current->cfg->complete)
-            current->cfg->complete(current->cfg->ctx, text, add_word, &words);
+        current->cfg->complete(current->cfg->ctx, text, add_word, &words);
     }
     return at < words.n ? (char *)words.v[at++] : NULL;
 }
@@ -66,6 +63,8 @@ static char **complete(const char *text, int start, int end)
     (void)start;
     (void)end;
     rl_attempted_completion_over = 1; /* no file names */
+    if (!current->cfg->complete)
+        return NULL;
     return rl_completion_matches(text, next_word);
 }
 
@@ -185,13 +184,13 @@ static void run(struct prompt *p)
         fputs("\n", stdout);
 }
 
-bool mj_prompt_run(const struct mj_prompt_cfg *cfg)
+int mj__prompt_run(const struct mj__prompt_cfg *cfg)
 {
     struct prompt p = {.cfg = cfg, .terminal = isatty(STDIN_FILENO)};
     if (p.terminal)
-        printf("%s\n", cfg->greeting);
+        printf("Moonjet %s. help() tells what there is; Ctrl-D ends.\n", MOONJET_VERSION);
     run(&p);
     mj_buf_deinit(&p.code);
     free(p.history);
-    return p.terminal || !p.failed;
+    return p.failed && !p.terminal ? MJ_EXIT_FAILED : MJ_EXIT_OK;
 }

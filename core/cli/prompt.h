@@ -1,23 +1,22 @@
-/* Lua at a prompt: what `moonjet repl` and `moonjet ctl repl` have in common. With a terminal lines
- * are edited (libedit, where the build has it) and remembered; without, they are read as they come,
- * so that a session can be a file. One prompt per process. */
+/* A prompt: reads lines, gathers those that belong together, and hands them over to be evaluated.
+ * On a terminal they are edited, remembered and completed (libedit, where the build has it);
+ * otherwise they come from stdin as they are, so that a session can be a file. */
 #pragma once
 
 #include "base/bytes.h"
 
-struct mj_prompt_cfg {
-    const char *greeting; /* borrowed */
-    void *ctx;            /* of the functions */
-    /* Runs the lines so far and appends what they say. 0, MJ_ETRUNC when the code goes on in
-     * another line, or another error. */
+struct mj__prompt_cfg {
+    void *ctx;
+    /* Evaluates the code and appends what is to be shown to `out`. 0; MJ_ETRUNC when it goes on in
+     * another line; any other error, with words about it in `out`. */
     int (*eval)(void *ctx, struct mj_span code, struct mj_buf *out);
-    /* Ends the running eval soon; async-signal-safe. NULL: the program ends instead. */
+    /* Ctrl-C during eval. Async-signal-safe; NULL: nothing. */
     void (*interrupt)(void *ctx);
-    /* Calls fn with each way to complete the end of `text`. NULL: there is none. */
-    void (*complete)(void *ctx, const char *text, void (*fn)(void *ctx, const char *word),
+    /* Calls fn with each way to complete the word; NULL: no completion. */
+    void (*complete)(void *ctx, const char *word, void (*fn)(void *fn_ctx, const char *word),
                      void *fn_ctx);
 };
 
-/* Takes lines until there are no more. False when one of them failed and nobody sat there to see
- * it. */
-bool mj_prompt_run(const struct mj_prompt_cfg *cfg);
+/* Until the input ends. The exit status: 0, or without a terminal 1 when something failed. One
+ * prompt at a time. */
+int mj__prompt_run(const struct mj__prompt_cfg *cfg);

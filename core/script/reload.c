@@ -44,6 +44,11 @@ static bool changed(const struct mj_script *script, const struct mj_script_cfg *
     return script->cfg_digest != mj__cfg_digest(cfg) || mj_sources_changed(&script->vm->sources);
 }
 
+bool mj_scripts_changed(const struct mj_scripts *s, size_t i, const struct mj_script_cfg *cfg)
+{
+    return changed(s->scripts[i], cfg);
+}
+
 static struct mj_script *find(const struct mj_scripts *s, const char *path)
 {
     for (size_t i = 0; i < s->count; i++)

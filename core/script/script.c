@@ -64,6 +64,8 @@ void mj_scripts_free(struct mj_scripts *s)
     free(s);
 }
 
+void mj_scripts_leave(struct mj_scripts *s) { s->router = NULL; }
+
 size_t mj_scripts_count(const struct mj_scripts *s) { return s->count; }
 
 const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
@@ -252,6 +254,12 @@ void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
 
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
+
+void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx)
+{
+    s->on_sunk = fn;
+    s->on_sunk_ctx = ctx;
+}
 
 int64_t mj_scripts_tend(struct mj_scripts *s)
 {
