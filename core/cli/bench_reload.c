@@ -13,7 +13,8 @@
 #define FRAMES  20 /* between two reloads */
 
 struct bed {
-    char dir[64], paths[SCRIPTS][96];
+    char dir[64];
+    char *paths[SCRIPTS]; /* owned */
     struct mj_script_spec specs[SCRIPTS];
     struct mj_journal *journal;
     struct mj_streams *streams;
@@ -50,10 +51,11 @@ static int open_bed(struct bed *b)
     b->router = mj_router_new(b->journal);
     mj_router_set_streams(b->router, b->streams);
     b->scripts = mj_scripts_new(b->router);
-    char dir[sizeof b->dir]; /* gcc takes two arrays of one struct for one */
-    memcpy(dir, b->dir, sizeof dir);
     for (int i = 0; i < SCRIPTS; i++) {
-        snprintf(b->paths[i], sizeof b->paths[i], "%s/s%02d.lua", dir, i);
+        struct mj_buf path = {0};
+        mj_buf_printf(&path, "%s/s%02d.lua", b->dir, i);
+        mj_buf_cstr(&path);
+        b->paths[i] = (char *)path.ptr;
         b->specs[i].path = b->paths[i];
         if (put_script(b, i, 0))
             return MJ_EIO;
@@ -67,8 +69,11 @@ static void close_bed(struct bed *b)
     mj_scripts_free(b->scripts);
     mj_streams_free(b->streams);
     mj_journal_close(b->journal);
-    for (int i = 0; i < SCRIPTS; i++)
-        unlink(b->paths[i]);
+    for (int i = 0; i < SCRIPTS; i++) {
+        if (b->paths[i])
+            unlink(b->paths[i]);
+        free(b->paths[i]);
+    }
     rmdir(b->dir);
 }
 

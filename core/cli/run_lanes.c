@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/run.h"
+#include "script/life.h"
 
 #define WORK_OFF_US INT64_C(1000000) /* for the events a lane still has */
 #define STOP_US     INT64_C(1000000) /* for what its script does at the end */
@@ -216,6 +217,12 @@ static int replace_lane(struct run *run, const struct mj_config_script *s, struc
     return err;
 }
 
+/* The lane's thread has the rest; metrics may be read by anybody. */
+static int64_t metric(const struct run_lane *l, const char *family)
+{
+    return mj_metric_get(mj_metric(family, MJ_GAUGE, "", "script=\"%s\"", l->label));
+}
+
 int run_reload_lanes(struct run *run, const struct mj_config *config, bool all,
                      const struct mj_strings *only, struct mj_buf *report)
 {
@@ -226,7 +233,8 @@ int run_reload_lanes(struct run *run, const struct mj_config *config, bool all,
         if (s->lane != MJ_LANE_OWN)
             continue;
         bool meant = !only || !only->n || run_is_named(only, s->path);
-        if (!l || (meant && (all || mj_scripts_changed(l->scripts, 0, &s->cfg)))) {
+        bool out = l && !run->watch_asked && metric(l, "moonjet_script_state") == MJ_LIFE_OUT;
+        if (!l || (meant && (all || out || mj_scripts_changed(l->scripts, 0, &s->cfg)))) {
             int err = replace_lane(run, s, report);
             failed = failed ? failed : err;
         }
@@ -245,15 +253,8 @@ void run_stop_lanes(struct run *run)
         mj_router_flush(run->router, -1, 0); /* what they made at the end */
 }
 
-/* The lane's thread has the rest; metrics may be read by anybody. */
-static int64_t metric(const struct run_lane *l, const char *family)
-{
-    return mj_metric_get(mj_metric(family, MJ_GAUGE, "", "script=\"%s\"", l->label));
-}
-
 void run_list_lanes(struct run *run, bool first, struct mj_buf *json)
 {
-    static const char *const states[] = {"running", "degraded", "quarantined", "out"};
     for (struct run_lane *l = run->lanes; l; l = l->next, first = false) {
         int64_t state = metric(l, "moonjet_script_state");
         const struct mj_graph *g = mj_scripts_graph(l->scripts, 0);
@@ -262,7 +263,7 @@ void run_list_lanes(struct run *run, bool first, struct mj_buf *json)
         mj_buf_printf(json,
                       ",\"state\":\"%s\",\"strikes\":%" PRId64 ",\"heap_bytes\":%" PRId64
                       ",\"nodes\":%zu,\"lane\":\"own\",\"path\":",
-                      state >= 0 && state < 4 ? states[state] : "?",
+                      mj_life_name((enum mj_life_state)state),
                       metric(l, "moonjet_script_strikes_total"),
                       metric(l, "moonjet_script_heap_bytes"), g->count);
         mj_buf_put_json(json, mj_str(l->path));

@@ -77,7 +77,8 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
         specs[n++] =
             (struct mj_script_spec){.path = s->path,
                                     .cfg = &s->cfg,
-                                    .keep = only && only->n && !run_is_named(only, s->path)};
+                                    .keep = only && only->n && !run_is_named(only, s->path),
+                                    .revive = !run->watch_asked};
     }
     size_t from = report->len;
     run_drop_lanes(run, config, report);
@@ -161,7 +162,9 @@ static void on_change(void *ctx)
 {
     struct run_watcher *w = ctx;
     MJ_AUTO_BUF report = {0};
+    w->run->watch_asked = true;
     run_reload(w->run, false, NULL, &report);
+    w->run->watch_asked = false;
 }
 
 static bool ends_with(const char *name, const char *end)

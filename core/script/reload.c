@@ -163,7 +163,9 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
         size_t at = 0;
         while (old && s->scripts[at] != old)
             at++;
-        if (old && (spec.keep || (!all && !changed(old, spec.cfg))))
+        bool again = old && (all || changed(old, spec.cfg) ||
+                             (spec.revive && old->life.state == MJ_LIFE_OUT));
+        if (old && (spec.keep || !again))
             out->kept++;
         else
             script = replace(s, old, &spec, out, report);

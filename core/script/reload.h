@@ -17,6 +17,7 @@ struct mj_script_spec {
     const char *path;                /* borrowed */
     const struct mj_script_cfg *cfg; /* borrowed; what it borrows lives until the call returns */
     bool keep;                       /* when it runs, leave it as it is, whatever has changed */
+    bool revive; /* load it, though nothing has changed, when it is out until it is reloaded */
 };
 
 struct mj_reload {

@@ -1,7 +1,7 @@
--- A configuration file: `moonjet run examples/config/moonjet.lua`. Every option of `moonjet run --help`
--- has its place here; what the command line or a MOONJET_… variable says goes over it. Try a change
--- with --check-config first; --print-config shows everything that is in force. Paths are relative to
--- this file.
+-- A configuration file: `moonjet run examples/config/moonjet.lua`. Every option that
+-- `moonjet run --help` lists has its place here; what the command line or a MOONJET_… variable says
+-- goes over it. Try a change with --check-config first; --print-config shows all that is in force.
+-- Paths are relative to this file.
 
 source(env("SOURCE", "wss://bsky.network"))
 

@@ -159,6 +159,7 @@ export default async function suite() {
     assert.ok(answer.scripts[0].heap_bytes > 10000)
     assert.match((await ctl(socket, 'graph')).answer.text, /stream#1 → \/stream\/all\/subscribe/)
     assert.deepEqual((await ctl(socket, 'repl', 'mark', '1 + 1')).answer, { ok: true, text: '2\n' })
+    assert.equal((await ctl(socket, 'repl', 'return 3')).answer.text, '3\n')
     assert.equal((await ctl(socket, 'repl', '', 'for i = 1, 2 do')).answer.more, true)
     assert.equal((await ctl(socket, 'repl', '', 'while true do end')).status, 409)
     assert.match((await ctl(socket, 'repl', 'nosuch', '1')).answer.error, /nosuch/)
