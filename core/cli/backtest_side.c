@@ -54,6 +54,11 @@ static void on_log(void *ctx, enum mj_log_level level, const char *tag, const ch
      * wrong. */
     const char *end = strrchr(text, ';');
     size_t n = end ? (size_t)(end - text) : strlen(text);
+    /* Neither are strikes, which count up. */
+    const char *strikes = memrchr(text, '(', n);
+    if (strikes && strikes > text && strikes[-1] == ' ' &&
+        memmem(strikes, n - (size_t)(strikes - text), " strike", 7))
+        n = (size_t)(strikes - 1 - text);
     for (size_t i = 0; i < s->error_count; i++)
         if (strlen(s->errors[i].text) == n && memcmp(s->errors[i].text, text, n) == 0) {
             s->errors[i].count++;

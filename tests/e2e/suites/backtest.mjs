@@ -191,7 +191,7 @@ end):to(jet.stream "rest")
     const report = await backtest(t, ['--lines', '-', script], { input: lines.join('\n') })
     assert.equal(report.row('stream rest').new, 54)
     assert.equal(report.nodes.find((n) => n.node === 'where#1').errors, 6)
-    assert.equal(report.errors.reduce((n, e) => n + e.count, 0), 6)
+    assert.deepEqual(report.errors.map((e) => e.count), [6], JSON.stringify(report.errors))
   })
 
   await test('backtest: says what is wrong', async (t) => {
@@ -207,6 +207,7 @@ end):to(jet.stream "rest")
       assert.equal(r.out, '')
     }
     await fails(2, /give --data DIR, --capture FILE or --lines FILE/, [good])
+    await fails(2, /--config words: expected KEY=VALUE/, ['--lines', '-', '--config', 'words', good])
     await fails(2, /one of the two/, ['--capture', 'x', '--lines', 'y', good])
     await fails(2, /expected 36h, 7d or a time/, ['--lines', '-', '--since', 'yesterday', good])
     await fails(2, /only a journal tells/, ['--lines', '-', '--since', '1h', good])
