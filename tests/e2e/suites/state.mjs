@@ -43,7 +43,7 @@ export default async function suite() {
     const r = await relay(t, [])
     const m = await Moonjet.run(t, { scripts: [script], source: r.url, data })
     const ctl = async (...args) => {
-      const { code, err } = await command(t, ['ctl', '--control', path.join(data, 'control.sock'), 'set', ...args])
+      const { code, err } = await command(t, ['ctl', '--data', data, 'set', ...args])
       assert.equal(code, 0, err)
     }
     const plain = await clients.plain(t, `${m.url}/subscribe`)
@@ -65,7 +65,7 @@ export default async function suite() {
     await ctl('remove', 'vips', B)
     await push(A, B)
     fs.writeFileSync(file, `${B}\n${did('d')}\n`) // it has changed, so it counts as a whole
-    await command(t, ['ctl', '--control', path.join(data, 'control.sock'), 'reload', '--all'])
+    await command(t, ['ctl', '--data', data, 'reload', '--all'])
     await push(B, did('d'), A)
     await ctl('clear', 'vips')
     await push(A, B, C)
@@ -101,7 +101,7 @@ export default async function suite() {
       const m = await Moonjet.run(t, { scripts: [script], source: r.url, data })
       await eventually(() => r.sockets.size, 'the router at its source')
       await push(m, A, 10) // goes on from what the run before had
-      await command(t, ['ctl', '--control', path.join(data, 'control.sock'), 'set', 'add', 'vips', did(`live${total}`)])
+      await command(t, ['ctl', '--data', data, 'set', 'add', 'vips', did(`live${total}`)])
       if (signal === 'SIGKILL') {
         // Two transactions later everything from before the first is there.
         const before = sum(await m.metrics(), 'moonjet_state_commits_total')
