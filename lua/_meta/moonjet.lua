@@ -21,6 +21,7 @@ jet = {}
 ---@alias jet.Op "create" | "update" | "delete"
 
 --- A value of a match key: a text, a list of which one must fit, a named set, or a wrapped one.
+--- Members of a set are compared as they are: behind lang, tags and links, write them in lower case.
 ---@alias jet.MatchValue string | jet.MatchValue[] | jet.Set | jet.Wrapped
 
 ---@class jet.Wrapped
@@ -31,19 +32,19 @@ jet = {}
 ---@field collection? jet.MatchValue an NSID, or `app.bsky.*`
 ---@field op? jet.Op | jet.Op[] | jet.Wrapped
 ---@field did? jet.MatchValue who wrote it
----@field lang? jet.MatchValue one of the record's `langs`; "pt" also matches "pt-BR"
+---@field lang? jet.MatchValue one of the record's `langs`, whatever its case; "pt" also matches "pt-BR"
 ---@field text? jet.MatchValue | jet.Words words that occur in the record's `text`, as in `jet.words`
 ---@field words? jet.MatchValue | jet.Words the same, in alt texts, link cards and tags as well
 ---@field mentions? jet.MatchValue DIDs its rich text mentions
----@field links? jet.MatchValue hosts its rich text, or its link card, links to; "example.com" also matches "www.example.com"
+---@field links? jet.MatchValue hosts its rich text, or its link card, links to; "example.com" also matches the hosts below it
 ---@field tags? jet.MatchValue hashtags in or beside the text, without "#", whatever their case
----@field reply? boolean true: replies only, false: roots only
+---@field reply? boolean true: replies only, false: roots only (of records with a `text`)
 ---@field reply_to? jet.MatchValue whom, or what, it replies to: a DID or an AT URI
 ---@field root? jet.MatchValue who, or what, started the thread: a DID or an AT URI
----@field quotes? boolean | jet.MatchValue true: quotes only, false: no quotes; or who, or what, is quoted
+---@field quotes? boolean | jet.MatchValue true: what embeds a record, false: what has a `text` and does not; or whose, or which, record it embeds
 ---@field subject? jet.MatchValue who, or what, is liked, reposted, followed or blocked: a DID (also of the record's author) or an AT URI
 ---@field has? string | string[] | jet.Wrapped paths that exist in the record, all of them
----@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record
+---@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record: texts, whole numbers, booleans; at most 64 paths
 
 --- "app.bsky.feed.post:create", "app.bsky.graph.*", "*:delete", "#identity", "*"; a table whose
 --- keys must all fit; or a list of which one must fit.
@@ -76,7 +77,7 @@ function jet.print() end
 function jet.sink(plugin, options) end
 
 --- What `x` does not match. Behind a key, the event must have that field.
----@param x jet.Match | jet.MatchValue | jet.Words
+---@param x jet.Match | jet.MatchValue | jet.Words | jet.Value
 ---@return jet.Wrapped
 function jet.no(x) end
 
@@ -91,9 +92,11 @@ function jet.any(list) end
 function jet.prefix(s) end
 
 --- Words and phrases to look for: whole words, whatever their case, in one pass over the text however
---- many there are. A star at the start or end ("moon*") lets the word go on there. In scripts
---- written without spaces (Chinese, Japanese, Thai, …) every character is a word.
----@param list string[]
+--- many there are. A star at the start or end ("moon*") lets the word go on there. Letters, digits
+--- and marks belong together; any other character, an apostrophe too, is one by itself, so "moon" is
+--- found in "#moon" and "moon's". In scripts written without spaces (Chinese, Japanese, Thai, …)
+--- every character is a word. At most a million words of 256 bytes, 16 MiB together. Top level only.
+---@param list string[] | string
 ---@return jet.Words
 function jet.words(list) end
 
