@@ -76,6 +76,8 @@ export default async function suite() {
     assert.deepEqual(dids(all[1]), [B, C, A, B, A, B, did('d'), A, C])
     assert.deepEqual(dids(all[2]), want)
 
+    assert.equal(await count(m, A), 5, 'the map lived through the reload')
+
     const refused = await new Promise((ok) => {
       new WebSocket(`${m.url}/subscribe?wantedDids=set:nobody`).on('error', () => {}).on('unexpected-response', (_, res) => {
         let body = ''
