@@ -14,6 +14,9 @@
 #include "cli/commands.h"
 #include "cli/control_path.h"
 #include "cli/run.h"
+#include "flow/plugin.h"
+
+#define PLUGINS_END_US INT64_C(6000000) /* for plug-ins to deliver what waits */
 
 /* On any thread; the journal has said what happened. */
 static void on_failed(void *ctx)
@@ -44,6 +47,8 @@ static void on_wake(void *ctx)
     run_take_calls(run);
     if (run->net)
         mj_net_deliver(run->net, run->scripts);
+    if (run->lanes) /* they may have results */
+        mj_router_flush(run->router, -1, 0);
     run_scripts(run);
 }
 
@@ -170,6 +175,7 @@ static int route(const struct run_settings *settings, char **argv)
     MJ_AUTO_BUF control = {0};
     MJ_AUTO_BUF error = {0};
     run.loop = mj_loop_new();
+    mj_plugins_dirs(&cfg->plugins);
     status = open_journal(&run, cfg, &journal);
     if (!status)
         status = find_dictionary(cfg, &dictionary);
@@ -198,6 +204,7 @@ static int route(const struct run_settings *settings, char **argv)
         goto out;
     }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
+        run_load_lanes(&run, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
     run.calls = mj_calls_new(wake, &run);
@@ -209,6 +216,7 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
+                                       .sets = mj_store_sets(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,
@@ -221,11 +229,12 @@ static int route(const struct run_settings *settings, char **argv)
                                        .stall_seconds = (int)cfg->stall_seconds,
                                        .health = health,
                                        .health_ctx = &run};
+    /* Whoever reads that we listen may send a signal at once. */
+    mj_loop_stop_on_signals(run.loop);
+    mj_loop_wake_on_hangup(run.loop);
     if (mj_server_start(&server_cfg, &server))
         goto out; /* it has said why */
     say_where(cfg, server, run.streams);
-    mj_loop_stop_on_signals(run.loop);
-    mj_loop_wake_on_hangup(run.loop);
     mj_loop_on_wake(run.loop, on_wake, &run);
     if (cfg->watch && run_watch(&run))
         goto out;
@@ -238,6 +247,7 @@ static int route(const struct run_settings *settings, char **argv)
                                         : MJ_EXIT_OK;
 out:
     run_stop_sources(&run);
+    run_stop_lanes(&run);
     run_end_scripts(&run);
     run_unwatch(&run);
     run_stop_scripts(&run);
@@ -246,6 +256,7 @@ out:
     mj_calls_free(run.calls);
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
+    mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
     mj_store_close(run.store);
     mj_streams_free(run.streams);

@@ -5,17 +5,29 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "script/guard.h"
+#include "script/reload.h"
+#include "state/store.h"
 
 #define SLICE_US                                                                                   \
     INT64_C(20000) /* real time of the script's tasks between two looks at the clock               \
                     */
 #define STOP_US INT64_C(5000000)
 
+/* An event that went to a plug-in, which does not run here. */
+struct sunk {
+    char *plugin;          /* owned */
+    struct mj_kept *event; /* one reference */
+    bool taken;
+};
+
 struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
     struct mj_scripts *scripts;
-    char *name;
+    char *name, *path;
+    /* What it was loaded with, for when it is loaded again; the texts are owned. */
+    struct mj_script_cfg cfg;
+    struct mj_strings config, secrets;
     struct mj_services services;
     int64_t now, seq;
 
@@ -26,8 +38,11 @@ struct mj_bed {
 
     struct mj_ask **asks; /* owned array of owned ones, in the order they came */
     size_t asked, asks_cap;
-    size_t told, shown; /* how many are answered, and how many were looked at */
+    size_t told, shown; /* how many were taken to be answered, and how many were shown */
     struct mj_answer answer;
+
+    struct sunk *sunk;                      /* owned array */
+    size_t sunk_count, sunk_cap, sunk_from; /* before it, all are taken */
 
     struct mj_logged *logs; /* owned array */
     size_t logged, logs_cap;
@@ -35,11 +50,13 @@ struct mj_bed {
 };
 
 /* The script's functions log what goes wrong under "script", and what they say themselves under
- * the script's own name. Anything else is the program's, such as a reload that failed. */
+ * the script's own name. Anything else is the program's, and of no use here: that state is not kept
+ * on disk, or that a quarantine is over. */
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj_bed *bed = ctx;
-    if (bed->logged == MJ_BED_LOGS_MAX)
+    bool error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0;
+    if (bed->logged == MJ_BED_LOGS_MAX || (!error && strcmp(tag, bed->name) != 0))
         return;
     if (bed->logged == bed->logs_cap) {
         bed->logs_cap = bed->logs_cap ? 2 * bed->logs_cap : 16;
@@ -47,7 +64,7 @@ static void on_log(void *ctx, enum mj_log_level level, const char *tag, const ch
     }
     bed->logs[bed->logged++] = (struct mj_logged){
         .level = level,
-        .error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0,
+        .error = error,
         .text = mj_strdup(text),
     };
 }
@@ -80,6 +97,22 @@ static void on_output(void *ctx, const struct mj_event *ev, struct mj_span json,
     struct mj_kept *event = mj_kept_new(ev);
     bed->bytes += mj_kept_size(event) + sizeof *bed->outputs;
     bed->outputs[bed->count++] = (struct mj_output){event, streams, prints};
+}
+
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->sunk_count == bed->sunk_cap) {
+        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 64;
+        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
+    bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
 }
 
 /* The label by which metrics of a script are told from those of others. */
@@ -132,7 +165,7 @@ static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who)
 
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed)
 {
-    return bed->told < bed->asked ? bed->asks[bed->told] : NULL;
+    return bed->told < bed->asked ? bed->asks[bed->told++] : NULL;
 }
 
 const struct mj_ask *mj_bed_request(struct mj_bed *bed)
@@ -145,17 +178,17 @@ const struct mj_ask *mj_bed_request(struct mj_bed *bed)
     return NULL;
 }
 
-void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer)
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_fetched *answer)
 {
     enter(bed);
-    mj_scripts_fetched(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_fetched(bed->scripts, ask->ticket, answer);
     leave();
 }
 
-void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer)
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_identity *answer)
 {
     enter(bed);
-    mj_scripts_resolved(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_resolved(bed->scripts, ask->ticket, answer);
     leave();
 }
 
@@ -196,10 +229,22 @@ static void free_asks(struct mj_bed *bed)
 
 /* ---- the bed ---- */
 
+static void copy_strings(struct mj_strings *to, const struct mj_strings *from)
+{
+    for (size_t i = 0; from && i < from->n; i++)
+        to->v[to->n++] = mj_strdup(from->v[i]);
+}
+
+static void free_strings(struct mj_strings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free((char *)s->v[i]);
+}
+
 static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
 
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
-                          struct mj_buf *error)
+                          bool strict, struct mj_buf *error)
 {
     struct mj_bed *bed = mj_calloc(1, sizeof *bed);
     char label[300];
@@ -207,6 +252,14 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     script_label(name, label, sizeof label);
     mj_metrics_zero(label);
     bed->name = mj_strdup(name);
+    bed->path = mj_strdup(path);
+    if (cfg) {
+        copy_strings(&bed->config, cfg->config);
+        copy_strings(&bed->secrets, cfg->secret_values);
+        bed->cfg.config_lua = cfg->config_lua ? mj_strdup(cfg->config_lua) : NULL;
+        bed->cfg.config = cfg->config ? &bed->config : NULL;
+        bed->cfg.secret_values = cfg->secret_values ? &bed->secrets : NULL;
+    }
     bed->streams = mj_streams_new(NULL);
     bed->router = mj_router_new(NULL);
     mj_router_set_streams(bed->router, bed->streams);
@@ -215,10 +268,12 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
     bed->services = (struct mj_services){
-        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
+        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve, .sunk = on_sunk};
     mj_scripts_set_services(bed->scripts, &bed->services);
+    if (strict)
+        mj_scripts_strict(bed->scripts);
     enter(bed);
-    int err = mj_scripts_load(bed->scripts, path, cfg, error);
+    int err = mj_scripts_load(bed->scripts, path, &bed->cfg, error);
     leave();
     if (!err)
         return bed;
@@ -239,20 +294,34 @@ void mj_bed_free(struct mj_bed *bed)
         mj_kept_unref(bed->outputs[i].event);
     for (size_t i = 0; i < bed->logged; i++)
         free(bed->logs[i].text);
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        mj_kept_unref(bed->sunk[i].event);
+        free(bed->sunk[i].plugin);
+    }
+    free(bed->sunk);
     free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
     free(bed->name);
+    free(bed->path);
+    free((char *)bed->cfg.config_lua);
+    free_strings(&bed->config);
+    free_strings(&bed->secrets);
     free(bed);
 }
 
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
+struct mj_sets *mj_bed_sets(struct mj_bed *bed)
+{
+    return mj_store_sets(mj_scripts_store(bed->scripts));
+}
+
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 
-int mj_bed_run(struct mj_bed *bed, int64_t until)
+int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us)
 {
-    int64_t patience = mj_guard_now() + MJ_BED_PATIENCE_NS;
+    int64_t end_ns = mj_guard_now() + 1000 * patience_us;
     for (;;) {
         enter(bed);
         int64_t next = mj_scripts_run(bed->scripts, SLICE_US);
@@ -265,13 +334,23 @@ int mj_bed_run(struct mj_bed *bed, int64_t until)
         }
         if (next != 0 && (next < 0 || bed->now + next > until))
             break;
-        if (mj_guard_now() > patience)
+        if (mj_guard_now() > end_ns)
             return MJ_ELIMIT;
         bed->now += next;
     }
     if (bed->now < until)
         bed->now = until;
     return 0;
+}
+
+int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report)
+{
+    struct mj_script_spec spec = {.path = bed->path, .cfg = &bed->cfg};
+    struct mj_reload result = {0};
+    enter(bed);
+    int err = mj_scripts_reload(bed->scripts, &spec, 1, true, &result, report);
+    leave();
+    return err;
 }
 
 bool mj_bed_stop(struct mj_bed *bed)
@@ -316,6 +395,20 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
         const struct mj_output *o = &bed->outputs[(*at)++];
         if (stream ? o->streams >> bit & 1 : o->prints)
             return o;
+    }
+    return NULL;
+}
+
+const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin)
+{
+    while (bed->sunk_from < bed->sunk_count && bed->sunk[bed->sunk_from].taken)
+        bed->sunk_from++;
+    for (size_t i = bed->sunk_from; i < bed->sunk_count; i++) {
+        struct sunk *s = &bed->sunk[i];
+        if (!s->taken && strcmp(s->plugin, plugin) == 0) {
+            s->taken = true;
+            return &s->event->ev;
+        }
     }
     return NULL;
 }
