@@ -7,3 +7,6 @@ unused_args = false
 files["lua/_meta"] = { globals = { "jet" }, ignore = { "212", "241", "221", "211" }, max_line_length = false }
 -- Specs run with describe, it and busted's kind of assert.
 files["**/*_spec.lua"] = { std = "+busted" }
+-- Configuration files see words of their own (lua/config.lua).
+files["examples/config"] = { read_globals = { "env", "journal", "limits", "listen", "log", "script",
+  "scripting", "set", "source" } }

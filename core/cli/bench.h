@@ -77,6 +77,7 @@ void mj_bench_instructions(struct mj_bench *b); /* what mj_bench_decode runs und
 void mj_bench_from_json(struct mj_bench *b);
 void mj_bench_route(struct mj_bench *b);    /* router, script, append */
 void mj_bench_flow(struct mj_bench *b);     /* twenty scripts, edits, dedupe, limit */
+void mj_bench_reload(struct mj_bench *b);   /* a thousand reloads under load */
 void mj_bench_tasks(struct mj_bench *b);    /* the router's worst pause, events through tasks */
 void mj_bench_feed(struct mj_bench *b);     /* over loopback from `moonjet replay` */
 void mj_bench_append(struct mj_bench *b);   /* the journal beside a loop of writes */
@@ -87,7 +88,10 @@ void mj_bench_zstd(struct mj_bench *b);     /* the same, compressed */
 void mj_bench_replay(struct mj_bench *b);   /* subscribers that catch up */
 void mj_bench_match(struct mj_bench *b);    /* a thousand filters */
 void mj_bench_words(struct mj_bench *b);    /* words and flows with match tables */
+void mj_bench_state(struct mj_bench *b);    /* maps and sets */
+void mj_bench_http(struct mj_bench *b);     /* requests out, routes in */
 void mj_bench_memory(struct mj_bench *b);   /* what subscribers take */
+void mj_bench_specs(struct mj_bench *b);    /* tests of scripts beside loading them */
 void mj_bench_connects(struct mj_bench *b); /* how fast they come */
 void mj_bench_resident(struct mj_bench *b); /* memory at idle */
 

@@ -44,6 +44,8 @@ static void on_wake(void *ctx)
     run_take_calls(run);
     if (run->net)
         mj_net_deliver(run->net, run->scripts);
+    if (run->lanes) /* they may have results */
+        mj_router_flush(run->router, -1, 0);
     run_scripts(run);
 }
 
@@ -198,6 +200,7 @@ static int route(const struct run_settings *settings, char **argv)
         goto out;
     }
     if (run_load_scripts(run.scripts, &settings->file, &notes) ||
+        run_load_lanes(&run, &settings->file, &notes) ||
         run_start_sources(&run, cfg, journal, &notes))
         goto out;
     run.calls = mj_calls_new(wake, &run);
@@ -209,10 +212,12 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
+                                       .sets = mj_store_sets(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,
                                        .streams = run.streams,
+                                       .sets = mj_store_sets(run.store),
                                        .dictionary = mj_buf_span(&dictionary.bytes),
                                        .max_per_ip = (size_t)cfg->max_per_ip,
                                        .replay_rate = cfg->replay_rate,
@@ -221,11 +226,12 @@ static int route(const struct run_settings *settings, char **argv)
                                        .stall_seconds = (int)cfg->stall_seconds,
                                        .health = health,
                                        .health_ctx = &run};
+    /* Whoever reads that we listen may send a signal at once. */
+    mj_loop_stop_on_signals(run.loop);
+    mj_loop_wake_on_hangup(run.loop);
     if (mj_server_start(&server_cfg, &server))
         goto out; /* it has said why */
     say_where(cfg, server, run.streams);
-    mj_loop_stop_on_signals(run.loop);
-    mj_loop_wake_on_hangup(run.loop);
     mj_loop_on_wake(run.loop, on_wake, &run);
     if (cfg->watch && run_watch(&run))
         goto out;
@@ -238,6 +244,7 @@ static int route(const struct run_settings *settings, char **argv)
                                         : MJ_EXIT_OK;
 out:
     run_stop_sources(&run);
+    run_stop_lanes(&run);
     run_end_scripts(&run);
     run_unwatch(&run);
     run_stop_scripts(&run);

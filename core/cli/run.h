@@ -75,6 +75,8 @@ struct run {
     struct mj_services services;
     struct mj_store *store;      /* owned: what scripts remember */
     struct run_watcher *watcher; /* owned; NULL without --watch */
+    bool watch_asked;            /* the reload in progress is nobody's wish */
+    struct run_lane *lanes;      /* owned list: scripts with lane = "own" */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
     size_t source_count;
@@ -136,8 +138,28 @@ void run_copy_sources(void *ctx);
 void run_put_sources(struct run *run, struct mj_buf *json);
 
 /* run_scripts.c: loads what the configuration names. 0 or an exit status, after saying why. */
-int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
-                     const struct run_notes *notes /* or NULL */);
+int run_load_scripts(
+    struct mj_scripts *scripts, const struct mj_config *config,
+    const struct run_notes *notes /* NULL: a check, which loads those of lanes, too */);
+/* True when the script may be loaded after what the notes say; then *n is how often it was noted,
+ * and *out that it is to stay out. notes NULL: there are none. */
+bool run_was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out);
+
+/* run_lanes.c: scripts with lane = "own". 0 or an exit status, after saying why. */
+int run_load_lanes(struct run *run, const struct mj_config *config, const struct run_notes *notes);
+/* Reload: first those that are no more, then, when the shared scripts are in place, the others. 0
+ * or MJ_E…; lines go to `report`. */
+void run_drop_lanes(struct run *run, const struct mj_config *config, struct mj_buf *report);
+int run_reload_lanes(struct run *run, const struct mj_config *config, bool all,
+                     const struct mj_strings *only, struct mj_buf *report);
+/* Ends them all: each has a second for its events, and one for its end. */
+void run_stop_lanes(struct run *run);
+/* Appends an object per lane; `first`: without a comma before the first. */
+void run_list_lanes(struct run *run, bool first, struct mj_buf *json);
+/* Calls fn with each lane's set of scripts, for what may be read on any thread: the graph, files.
+ */
+void run_each_lane(struct run *run, void (*fn)(void *ctx, struct mj_scripts *scripts), void *ctx);
+
 /* Lets their timers and tasks run from now on, on the router's thread. */
 void run_start_scripts(struct run *run);
 void run_stop_scripts(struct run *run);
@@ -150,6 +172,8 @@ void run_scripts(struct run *run);
  * empty): those scripts, by path or name. What changed, failed or takes a restart is logged, and
  * appended to `report`, a line each. 0 or MJ_E…. */
 int run_reload(struct run *run, bool all, const struct mj_strings *only, struct mj_buf *report);
+/* True when the list names the script: by path, file name, or file name without .lua. */
+bool run_is_named(const struct mj_strings *only, const char *path);
 /* --watch: reloads when one of the files changes. 0 or an exit status, after saying why. */
 int run_watch(struct run *run);
 void run_unwatch(struct run *run);

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "cli/run.h"
+#include "script/repl.h"
 
 bool run_next_arg(struct run_args *a, struct mj_buf *out)
 {
@@ -79,8 +80,27 @@ static void list_scripts(struct run *run, struct run_args *args, struct mj_call 
         mj_buf_put_json(&json, mj_str(s.path));
         mj_buf_putc(&json, '}');
     }
+    run_list_lanes(run, mj_scripts_count(run->scripts) == 0, &json);
     mj_buf_puts(&json, "]}");
     answer(call, 200, &json);
+}
+
+struct graphs {
+    const char *only; /* NULL: all */
+    struct mj_buf *text;
+    bool found;
+};
+
+static void print_graphs(void *ctx, struct mj_scripts *scripts)
+{
+    struct graphs *out = ctx;
+    for (size_t i = 0; i < mj_scripts_count(scripts); i++) {
+        const struct mj_graph *g = mj_scripts_graph(scripts, i);
+        if (out->only && strcmp(g->script, out->only) != 0)
+            continue;
+        mj_graph_print(g, out->text);
+        out->found = true;
+    }
 }
 
 /* graph [SCRIPT] */
@@ -88,15 +108,11 @@ static void show_graph(struct run *run, struct run_args *args, struct mj_call *c
 {
     MJ_AUTO_BUF text = {0};
     MJ_AUTO_BUF name = {0};
-    bool one = run_next_arg(args, &name), found = false;
-    for (size_t i = 0; i < mj_scripts_count(run->scripts); i++) {
-        const struct mj_graph *g = mj_scripts_graph(run->scripts, i);
-        if (one && strcmp(g->script, mj_buf_cstr(&name)) != 0)
-            continue;
-        mj_graph_print(g, &text);
-        found = true;
-    }
-    if (one && !found)
+    bool one = run_next_arg(args, &name);
+    struct graphs out = {one ? mj_buf_cstr(&name) : NULL, &text, false};
+    print_graphs(&out, run->scripts);
+    run_each_lane(run, print_graphs, &out);
+    if (one && !out.found)
         mj_call_fail(call, 404, "no script '%.200s'; moonjet ctl scripts lists them",
                      mj_buf_cstr(&name));
     else
@@ -122,11 +138,43 @@ static void reload(struct run *run, struct run_args *args, struct mj_call *call)
     answer_text(call, !err, &report);
 }
 
+/* repl [SCRIPT] CODE: runs Lua in the script's VM, between two batches of frames. Without a script,
+ * or with "", in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another line. */
+static void repl(struct run *run, struct run_args *args, struct mj_call *call)
+{
+    MJ_AUTO_BUF script = {0};
+    MJ_AUTO_BUF code = {0};
+    MJ_AUTO_BUF out = {0};
+    MJ_AUTO_BUF json = {0};
+    if (!run_next_arg(args, &script)) {
+        mj_call_fail(call, 400, "repl wants [SCRIPT] CODE");
+        return;
+    }
+    if (!run_next_arg(args, &code)) {
+        mj_buf_put(&code, script.ptr, script.len);
+        script.len = 0;
+    }
+    int err = mj_scripts_eval(run->scripts, script.len ? mj_buf_cstr(&script) : NULL,
+                              mj_buf_span(&code), &out);
+    mj_router_flush(run->router, -1, 0);
+    if (err && err != MJ_ETRUNC) {
+        answer_text(call, false, &out);
+        return;
+    }
+    mj_buf_printf(&json, "{\"ok\":true,%s\"text\":", err ? "\"more\":true," : "");
+    mj_buf_put_json(&json, mj_buf_span(&out));
+    mj_buf_putc(&json, '}');
+    answer(call, 200, &json);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct run *run, struct run_args *args, struct mj_call *call);
-} commands[] = {
-    {"scripts", list_scripts}, {"graph", show_graph}, {"reload", reload}, {"set", run_set_command}};
+} commands[] = {{"scripts", list_scripts},
+                {"graph", show_graph},
+                {"reload", reload},
+                {"set", run_set_command},
+                {"repl", repl}};
 
 static void command(struct run *run, struct mj_call *call)
 {

@@ -17,7 +17,7 @@
 
 /* ---- reload ---- */
 
-static bool is_named(const struct mj_strings *only, const char *path)
+bool run_is_named(const struct mj_strings *only, const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     for (size_t i = 0; i < only->n; i++) {
@@ -36,7 +36,7 @@ static const char *unknown_name(const struct mj_strings *only, const struct mj_c
         const struct mj_strings one = {.v = {only->v[i]}, .n = 1};
         bool found = false;
         for (size_t k = 0; k < config->script_count && !found; k++)
-            found = is_named(&one, config->scripts[k]->path);
+            found = run_is_named(&one, config->scripts[k]->path);
         if (!found)
             return only->v[i];
     }
@@ -69,16 +69,25 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
         return MJ_EINVAL;
     }
     struct mj_script_spec *specs = mj_calloc(config->script_count + 1, sizeof *specs);
+    size_t n = 0;
     for (size_t i = 0; i < config->script_count; i++) {
         const struct mj_config_script *s = config->scripts[i];
-        specs[i] = (struct mj_script_spec){
-            .path = s->path, .cfg = &s->cfg, .keep = only && only->n && !is_named(only, s->path)};
+        if (s->lane == MJ_LANE_OWN)
+            continue;
+        specs[n++] =
+            (struct mj_script_spec){.path = s->path,
+                                    .cfg = &s->cfg,
+                                    .keep = only && only->n && !run_is_named(only, s->path),
+                                    .revive = !run->watch_asked};
     }
     size_t from = report->len;
-    int err = mj_scripts_reload(run->scripts, specs, config->script_count, all, &result, report);
+    run_drop_lanes(run, config, report);
+    int err = mj_scripts_reload(run->scripts, specs, n, all, &result, report);
+    int lanes = run_reload_lanes(run, config, all, only, report);
+    err = err ? err : lanes;
     free(specs);
     log_lines(err ? MJ_LOG_ERROR : MJ_LOG_INFO, report, from);
-    if (!result.reloaded && !result.added && !result.removed && !result.failed)
+    if (report->len == from)
         mj_buf_puts(report, "nothing has changed\n");
     mj_metric_add(mj_metric("moonjet_reloads_total", MJ_COUNTER, "Reloads, by how they ended.",
                             "result=\"%s\"", err ? "failed" : "ok"),
@@ -153,7 +162,9 @@ static void on_change(void *ctx)
 {
     struct run_watcher *w = ctx;
     MJ_AUTO_BUF report = {0};
+    w->run->watch_asked = true;
     run_reload(w->run, false, NULL, &report);
+    w->run->watch_asked = false;
 }
 
 static bool ends_with(const char *name, const char *end)
@@ -174,6 +185,11 @@ static void compare(void *ctx, const char *path)
     want->found |= strcmp(slash ? slash + 1 : path, want->name) == 0;
 }
 
+static void compare_lane(void *ctx, struct mj_scripts *scripts)
+{
+    mj_scripts_files(scripts, compare, ctx);
+}
+
 /* Editors leave all kinds of files beside the one they edit. What matters is Lua, or the file of a
  * set; whether it really changed is decided by its contents. */
 static bool matters(const struct run_watcher *w, const struct inotify_event *e)
@@ -185,6 +201,7 @@ static bool matters(const struct run_watcher *w, const struct inotify_event *e)
     const struct mj_config *file = &w->run->settings->file;
     struct wanted want = {e->name, ends_with(e->name, ".lua")};
     mj_scripts_files(w->run->scripts, compare, &want);
+    run_each_lane(w->run, compare_lane, &want);
     for (size_t i = 0; i < file->set_count; i++)
         if (file->sets[i].file)
             compare(&want, file->sets[i].file);
@@ -210,12 +227,18 @@ static void on_readable(void *ctx)
         mj_timer_set(w->timer, DEBOUNCE_US);
 }
 
+static void watch_lane(void *ctx, struct mj_scripts *scripts)
+{
+    mj_scripts_files(scripts, watch_folder, ctx);
+}
+
 void run_watch_again(struct run *run)
 {
     struct run_watcher *w = run->watcher;
     if (!w)
         return;
     mj_scripts_files(run->scripts, watch_folder, w);
+    run_each_lane(run, watch_lane, w);
     for (size_t i = 0; i < run->settings->file.script_count; i++)
         watch_folder(w, run->settings->file.scripts[i]->path);
     for (size_t i = 0; i < run->settings->file.set_count; i++)

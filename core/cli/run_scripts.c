@@ -8,16 +8,20 @@
 #define STOP_US  INT64_C(5000000) /* for what scripts still do at the end */
 #define STEP_US  20000
 
-/* A script that was stuck before this start waits; returns false when it must not even load. */
-static bool was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out)
+bool run_was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out)
 {
-    bool loading;
+    bool loading = false;
+    *out = false;
     *n = notes ? run_notes_count(notes, path, out, &loading) : 0;
     if (*n && loading)
         mj_log(MJ_LOG_ERROR, "run",
                "%s was stuck while it was loaded and made us start again; it is left out until "
                "it is reloaded",
                path);
+    else if (*n)
+        mj_log(MJ_LOG_ERROR, "run", "%s was stuck and made us start again (%u time%s lately); %s",
+               path, *n, *n == 1 ? "" : "s",
+               *out ? "it is left out until it is reloaded" : "it is quarantined");
     return !*n || !loading;
 }
 
@@ -29,18 +33,14 @@ int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
         MJ_AUTO_BUF error = {0};
         unsigned n;
         bool out = false;
-        if (!was_harmless(notes, s->path, &n, &out))
+        if ((notes && s->lane == MJ_LANE_OWN) || !run_was_harmless(notes, s->path, &n, &out))
             continue;
         if (mj_scripts_load(scripts, s->path, &s->cfg, &error)) {
             fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
             return MJ_EXIT_FAILED;
         }
-        if (!n)
-            continue;
-        mj_scripts_quarantine(scripts, mj_scripts_count(scripts) - 1, out ? 0 : n);
-        mj_log(MJ_LOG_ERROR, "run", "%s was stuck and made us start again (%u time%s lately); %s",
-               s->path, n, n == 1 ? "" : "s",
-               out ? "it is left out until it is reloaded" : "it is quarantined");
+        if (n)
+            mj_scripts_quarantine(scripts, mj_scripts_count(scripts) - 1, out ? 0 : n);
     }
     return 0;
 }

@@ -44,6 +44,11 @@ static bool changed(const struct mj_script *script, const struct mj_script_cfg *
     return script->cfg_digest != mj__cfg_digest(cfg) || mj_sources_changed(&script->vm->sources);
 }
 
+bool mj_scripts_changed(const struct mj_scripts *s, size_t i, const struct mj_script_cfg *cfg)
+{
+    return changed(s->scripts[i], cfg);
+}
+
 static struct mj_script *find(const struct mj_scripts *s, const char *path)
 {
     for (size_t i = 0; i < s->count; i++)
@@ -158,7 +163,9 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
         size_t at = 0;
         while (old && s->scripts[at] != old)
             at++;
-        if (old && (spec.keep || (!all && !changed(old, spec.cfg))))
+        bool again = old && (all || changed(old, spec.cfg) ||
+                             (spec.revive && old->life.state == MJ_LIFE_OUT));
+        if (old && (spec.keep || !again))
             out->kept++;
         else
             script = replace(s, old, &spec, out, report);

@@ -17,6 +17,7 @@ struct mj_script_spec {
     const char *path;                /* borrowed */
     const struct mj_script_cfg *cfg; /* borrowed; what it borrows lives until the call returns */
     bool keep;                       /* when it runs, leave it as it is, whatever has changed */
+    bool revive; /* load it, though nothing has changed, when it is out until it is reloaded */
 };
 
 struct mj_reload {
@@ -28,6 +29,8 @@ struct mj_reload {
  * failed: a script that does not load, or whose streams cannot be, stays as it was. */
 int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, size_t n, bool all,
                       struct mj_reload *out, struct mj_buf *report);
+/* Whether script i is not what its files and that configuration say. Any thread, while it runs. */
+bool mj_scripts_changed(const struct mj_scripts *s, size_t i, const struct mj_script_cfg *cfg);
 /* Names each file that the scripts were loaded from: scripts, modules, files of sets. */
 void mj_scripts_files(const struct mj_scripts *s, void (*fn)(void *ctx, const char *path),
                       void *ctx);

@@ -200,6 +200,50 @@ static void main_keeps_the_order_of_the_list(void **state)
     assert_non_null(strstr(one_text(&b->f), "\"text\":\"-abc\""));
 }
 
+static void the_old_one_ends_in_peace(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    struct mj_metric *ended = mj_metric("moonjet_script_ended", MJ_COUNTER, "", "script=\"a.lua\"");
+    int64_t before = mj_metric_get(ended);
+    b->count = 1;
+    fixture_file(f, "a.lua",
+                 "local c, q = jet.counter 'ended', jet.queue(10)\n"
+                 "jet.on_stop(function() jet.sleep '1ms' c:inc() end)\n"
+                 "jet.from '*':each(function(ev) jet.sleep '1ms' c:inc() end)\n");
+    reload(b, false);
+    fixture_post(f, "one");
+    fixture_post(f, "two");
+    fixture_file(f, "a.lua", "jet.from '*':to(jet.stream 'a')");
+    reload(b, false);
+    expect(b, 0, 1, 0, 0, 0);
+    fixture_post(f, "three");
+    assert_int_equal(fixture_count(f, "a"), 1);
+    assert_int_equal(f->scripts->retired_count, 1);
+    while (f->scripts->retired_count)
+        mj_scripts_run(f->scripts, 1000);
+    assert_int_equal(mj_metric_get(ended) - before, 3);
+}
+
+static void what_is_out_comes_back_when_asked(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    b->count = 1;
+    fixture_file(f, "a.lua", "jet.from '*':tap(function() end):to(jet.stream 'a')");
+    reload(b, false);
+    mj_scripts_quarantine(f->scripts, 0, 0);
+    fixture_post(f, "x");
+    assert_int_equal(fixture_count(f, "a"), 0);
+    reload(b, false);
+    expect(b, 1, 0, 0, 0, 0);
+    b->specs[0].revive = true;
+    reload(b, false);
+    expect(b, 0, 1, 0, 0, 0);
+    fixture_post(f, "x");
+    assert_int_equal(fixture_count(f, "a"), 1);
+}
+
 static long resident(void)
 {
     long pages[2] = {0};
@@ -260,6 +304,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_what_changed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_failure_keeps_what_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(main_keeps_the_order_of_the_list, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_old_one_ends_in_peace, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_out_comes_back_when_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thousand_reloads_under_load, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

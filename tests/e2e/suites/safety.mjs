@@ -10,7 +10,7 @@ import { assertRising, timeUs } from '../lib/events.mjs'
 import { commitFrame } from '../lib/frames.mjs'
 import { Moonjet, command, sum } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
-import { eventually, here, test } from '../lib/harness.mjs'
+import { eventually, here, root, test } from '../lib/harness.mjs'
 
 const script = (name) => path.join(here, 'scripts', `${name}.lua`)
 const stream = (m, name) => `${m.url}/stream/${name}/subscribe`
@@ -158,6 +158,11 @@ export default async function suite() {
     assert.equal(answer.scripts[0].state, 'running')
     assert.ok(answer.scripts[0].heap_bytes > 10000)
     assert.match((await ctl(socket, 'graph')).answer.text, /stream#1 → \/stream\/all\/subscribe/)
+    assert.deepEqual((await ctl(socket, 'repl', 'mark', '1 + 1')).answer, { ok: true, text: '2\n' })
+    assert.equal((await ctl(socket, 'repl', 'return 3')).answer.text, '3\n')
+    assert.equal((await ctl(socket, 'repl', '', 'for i = 1, 2 do')).answer.more, true)
+    assert.equal((await ctl(socket, 'repl', '', 'while true do end')).status, 409)
+    assert.match((await ctl(socket, 'repl', 'nosuch', '1')).answer.error, /nosuch/)
     const wrong = await ctl(socket, 'graf')
     assert.equal(wrong.status, 404)
     assert.match(wrong.answer.error, /no command 'graf'; did you mean 'graph'/)
@@ -213,6 +218,9 @@ ${scripts}`
       assert.ok(printed.out.includes(line), `${line} is not in ${printed.out}`)
     put('printed.lua', printed.out)
     assert.equal((await command(t, ['run', '--config', path.join(dir, 'printed.lua'), '--print-config'])).out, printed.out)
+
+    const example = path.join(root, 'examples/config/moonjet.lua')
+    assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 
     const m = await Moonjet.start(t, ['run', '--config', config], { metrics: true })
     const one = await clients.plain(t, `${stream(m, 'one')}?cursor=0`)
@@ -299,6 +307,7 @@ script "vips.lua"`)
     const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')], { metrics: true })
     const main = await clients.plain(t, `${m.url}/subscribe`)
     const vips = await clients.plain(t, stream(m, 'vips'))
+    const filtered = await clients.plain(t, `${m.url}/subscribe?wantedDids=set:vips`)
     let seq = 0
     const next = async () => {
       r.push(await post(++seq))
@@ -318,6 +327,8 @@ script "vips.lua"`)
     await next()
     await vips.count(2)
     assert.deepEqual(texts(vips), ['post 2', 'post 4'])
+    await filtered.count(2)
+    assert.deepEqual(texts(filtered), ['post 2', 'post 4'])
     assert.deepEqual((await ctl(socket, 'set', 'load', 'vips', 'did:web:y.example')).answer, { ok: true, members: 1 })
     for (const [args, status, error] of [[['show', 'vip'], 404, /no set 'vip'; there are: vips/], [['shew', 'vips'], 400, /set wants/], [[], 400, /set wants/],
       [['add', 'vips', ''], 409, /set vips: /]]) {
@@ -325,6 +336,50 @@ script "vips.lua"`)
       assert.equal(got, status)
       assert.match(answer.error, error)
     }
+    await m.finish()
+  })
+
+  await test('safety: a script in a lane of its own: slow, reloaded, stuck; nobody else waits', async (t) => {
+    const dir = t.dir()
+    const put = (name, text) => fs.writeFileSync(path.join(dir, name), text)
+    const r = await relay(t, [])
+    const [port] = await freePorts(1)
+    const socket = path.join(dir, 'data', 'control.sock')
+    const lane = (mark) => `local seen, hay, needle = jet.map("seen", { persist = true }), ("a"):rep(2 ^ 24), ("a"):rep(2 ^ 20) .. "b"
+jet.from "app.bsky.feed.post:create":where(function(ev)
+  if ev.text == "stuck" then return hay:find(needle, 1, true) end
+  seen:incr "n"
+  return true
+end):map(function(d) d.record.mark = "${mark}" .. seen:get "n" return d end):to(jet.stream "lane")`
+    put('lane.lua', lane('a'))
+    put('moonjet.lua', `source "${r.url}"
+listen { stream = "127.0.0.1:${port}", metrics = "" }
+journal { data = "data" }
+script "${script('sound')}"
+script "lane.lua" { lane = "own", lag = "wait" }`)
+    const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')])
+    await m.until(() => /connected/.test(m.err), 'the source')
+    const mine = await clients.plain(t, stream(m, 'lane'))
+    r.push(await post(1), await post(2))
+    await mine.count(2)
+    assert.deepEqual(marks(mine), ['a1', 'a2'])
+    put('lane.lua', 'jet.main():tap(function() end)')
+    assert.match((await ctl(socket, 'reload')).answer.error, /lane\.lua/)
+    put('lane.lua', lane('b'))
+    assert.match((await ctl(socket, 'reload')).answer.text, /lane\.lua: (reloaded|added) in its lane/)
+    r.push(await post(3))
+    await mine.count(3)
+    assert.deepEqual(marks(mine), ['a1', 'a2', 'b3'], 'what it remembers stays')
+    const { answer } = await ctl(socket, 'scripts')
+    assert.deepEqual(answer.scripts.map((s) => [s.script, s.state, s.lane ?? 'shared']), [['sound.lua', 'running', 'shared'], ['lane.lua', 'running', 'own']])
+    assert.match((await ctl(socket, 'graph', 'lane.lua')).answer.text, /stream#1 → \/stream\/lane/)
+    // Stuck in its thread: the others go on until the process starts again.
+    const sound = await clients.plain(t, stream(m, 'sound'))
+    r.push(await post(4, 'stuck'), await post(5))
+    await sound.count(2)
+    await m.until(() => /lane\.lua is stuck in where#1[^]*listening on/.test(m.err), 'the restart')
+    const after = await clients.plain(t, `${stream(m, 'sound')}?cursor=0`)
+    await after.count(5)
     await m.finish()
   })
 }
