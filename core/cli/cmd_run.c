@@ -217,7 +217,6 @@ static int route(const struct run_settings *settings, char **argv)
                                        .request_ctx = run.calls,
                                        .journal = journal,
                                        .streams = run.streams,
-                                       .sets = mj_store_sets(run.store),
                                        .dictionary = mj_buf_span(&dictionary.bytes),
                                        .max_per_ip = (size_t)cfg->max_per_ip,
                                        .replay_rate = cfg->replay_rate,
