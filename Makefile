@@ -33,7 +33,7 @@ PACKAGES_DEB_TEST := $(PACKAGES_BARE) lintian systemd systemd-container
 # The end-to-end tests bring their own Node programs through npm; a Node that is already there, from
 # wherever, is good enough, so only missing commands are installed.
 PACKAGES_NODE := $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
-PACKAGES_E2E := python3 python3-websockets chromium $(PACKAGES_NODE)
+PACKAGES_E2E := curl python3 python3-websockets chromium $(PACKAGES_NODE)
 
 setup = @sh cmake/setup.sh
 

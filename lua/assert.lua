@@ -4,7 +4,7 @@
 ---   assert.is_not.same(a, b)      words between dots and underscores are the same
 ---   assert.is_not_same(a, b)      is, are, has, was … only read well; not and no turn it round
 ---   assert(value, message)        as ever
-local host = ...
+local _, host = ...
 local pretty = host.pretty
 
 local error, getmetatable, pcall, rawget = error, getmetatable, pcall, rawget

@@ -3,7 +3,7 @@
 ---
 --- A table that fits is one line; a larger one is an entry a line, keys in order. Tables inside
 --- themselves and what lies too deep are named instead of shown, so every value has a finite text.
-local host = ...
+local _, host = ...
 
 local concat, sort, floor, huge = table.concat, table.sort, math.floor, math.huge
 local format, rep, byte = string.format, string.rep, string.byte

@@ -3,7 +3,7 @@
 local env, host = ...
 local options, pretty = host.options, host.pretty
 
-local error, next, pairs, pcall, rawget, rawset = error, next, pairs, pcall, rawget, rawset
+local error, next, pairs, pcall, rawset = error, next, pairs, pcall, rawset
 local select, setmetatable, tostring, type = select, setmetatable, tostring, type
 local concat, format, rep = table.concat, string.format, string.rep
 
@@ -111,7 +111,7 @@ local function message_of(failure)
   if failure.stopped then
     return "stopped: it ran for too long"
   elseif type(message) == "string" then
-    return message
+    return (message:gsub("^moonjet:%d+: ", ""))
   end
   return "error: " .. pretty.format(message)
 end
@@ -386,214 +386,24 @@ local function list(node)
   end
 end
 
--- # jet.test
-
-local Test = host.Test
-local send, take, streams = Test.send, Test.take, Test.streams
-local answer, serve = Test.answer, Test.serve
-Test.send, Test.take, Test.streams, Test.answer, Test.serve = nil, nil, nil, nil, nil
-
--- ev.text and ev.langs of events as tables, which are no fields of theirs.
-local event_meta = {}
-function event_meta.__index(ev, key)
-  local record = rawget(ev, "record")
-  if key == "text" then
-    return record and type(record.text) == "string" and record.text or ""
-  elseif key == "langs" then
-    return record and type(record.langs) == "table" and record.langs or {}
-  end
-end
-
-local function readable(events)
-  for i = 1, #events do
-    setmetatable(events[i], event_meta)
-  end
-  return events
-end
-
-local function copy(t)
-  local to = {}
-  for k, v in next, t do
-    to[k] = v
-  end
-  return setmetatable(to, getmetatable(t))
-end
-
-local event_keys = { "kind", "op", "did", "collection", "rkey", "rev", "cid", "uri", "seq", "time",
-  "time_us", "record", "handle", "active", "status" }
-local known = {}
-for _, key in next, event_keys do
-  known[key] = true
-end
-
-local function check_keys(what, t, keys, is_known)
-  for key in next, t do
-    if not is_known[key] then
-      local near = type(key) == "string" and host.closest(key, keys)
-      error(format("%s has no '%s'%s", what, tostring(key),
-        near and format("; did you mean '%s'?", near) or ""), 3)
-    end
-  end
-end
-
-function Test:event(event)
-  if type(event) ~= "table" then
-    error("t:event wants a table: { collection = …, record = { … } }", 2)
-  end
-  check_keys("an event", event, event_keys, known)
-  event = copy(event)
-  local is_commit = event.kind == nil or event.kind == "commit"
-  if is_commit and event.op ~= "delete" then
-    local record = event.record == nil and {} or event.record
-    if type(record) == "table" then
-      record = copy(record)
-      if record["$type"] == nil then
-        record["$type"] = event.collection
-      end
-    end
-    event.record = record
-  end
-  return setmetatable(send(self, event), event_meta)
-end
-
-function Test:post(record, event)
-  if type(record) ~= "table" then
-    error("t:post wants the fields of a post: { text = \"…\" }", 2)
-  end
-  check_keys("an event", event or {}, event_keys, known)
-  local full = copy(event or {})
-  full.collection = full.collection or "app.bsky.feed.post"
-  if full.op ~= "delete" then
-    full.record = copy(record)
-    full.record.text = full.record.text or ""
-    full.record.createdAt = full.record.createdAt or self:now()
-  elseif next(record) ~= nil then
-    error("a delete has no record: t:post({}, { op = \"delete\", rkey = … })", 2)
-  end
-  return self:event(full)
-end
-
-function Test:out(stream)
-  if type(stream) ~= "string" then
-    error("t:out wants the name of a stream", 2)
-  end
-  local events = take(self, stream)
-  if not events then
-    error(format("the script feeds no stream '%s'; there are: %s", stream,
-      concat(streams(self), ", ")), 2)
-  end
-  return readable(events)
-end
-
--- Headers as lines.
-local function header_lines(what, headers)
-  local lines = {}
-  for name, value in pairs(headers or {}) do
-    value = tostring(value)
-    if type(name) ~= "string" or not name:find "^[%w!#$&'*+.^_`|~-]+$" or value:find "[%z\r\n]" then
-      error(format("%s: '%s' cannot be a header", what, tostring(name)), 0)
-    end
-    lines[#lines + 1] = name:lower() .. ": " .. value .. "\r\n"
-  end
-  return concat(lines)
-end
-
-local response_keys = { "status", "body", "headers" }
-local known_response = { status = true, body = true, headers = true }
-
-function Test:http(fn)
-  if fn ~= nil then
-    need_function("t:http", fn)
-  end
-  answer(self, "http", fn and function(request)
-    local response, message = fn(request)
-    if response == nil then
-      return nil, tostring(message or "no answer")
-    elseif type(response) ~= "table" then
-      error("the function of t:http returns a response: { status = 200, body = … }", 0)
-    end
-    check_keys("a response", response, response_keys, known_response)
-    local body = response.body or ""
-    if type(body) == "table" then
-      body = env.jet.json.encode(body)
-    end
-    return response.status or 200, tostring(body), header_lines("t:http", response.headers)
-  end)
-end
-
-function Test:resolve(fn)
-  if fn ~= nil then
-    need_function("t:resolve", fn)
-  end
-  answer(self, "resolve", fn and function(who)
-    local identity, message = fn(who)
-    if identity == nil then
-      return nil, tostring(message or "not found")
-    elseif type(identity) ~= "table" or type(identity.did) ~= "string" then
-      error("the function of t:resolve returns an identity: { did = …, handle = …, pds = … }", 0)
-    end
-    return identity.did, identity.handle, identity.pds, identity.key
-  end)
-end
-
-function Test:ask(method, path, body, headers)
-  if type(method) ~= "string" or type(path) ~= "string" then
-    error("t:ask wants a method and a path: t:ask(\"GET\", \"/path\")", 2)
-  end
-  if type(body) == "table" then
-    body = env.jet.json.encode(body)
-  end
-  local route, query = path:match "^([^?]*)%??(.*)$"
-  return serve(self, method, route, query, body or "", header_lines("t:ask", headers))
-end
-
-local printed = Test.printed
-function Test:printed()
-  return readable(printed(self))
-end
-
--- Plain data only: it crosses into the script's VM as source.
-local function config_source(config)
-  if type(config) ~= "table" then
-    error("config of jet.test is a table", 3)
-  end
-  local function check(value, key)
-    local kind = type(value)
-    if kind == "table" then
-      for k, v in next, value do
-        check(v, tostring(k))
-      end
-    elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
-      error(format("config: a %s ('%s') cannot be a script's configuration", kind, key), 0)
-    end
-  end
-  local ok, err = pcall(check, config, "config")
-  if not ok then
-    error(err, 3)
-  end
-  return pretty.format(config)
-end
-
-local test_options = { "config" }
-
-local function jet_test(script, opts)
-  if type(script) ~= "string" then
-    error("jet.test wants the name of a script", 2)
-  end
-  opts = opts or {}
-  check_keys("jet.test", opts, test_options, { config = true })
-  return host.bed(script, config_source(opts.config or {}))
-end
-
 -- # What a spec sees
 
 -- Of jet, what makes and reads values. What draws or waits belongs into scripts.
-local given = { test = jet_test }
+local given = { test = host.jet_test }
 for _, name in next, { "null", "array", "object", "json" } do
   local ok, value = pcall(function()
     return env.jet[name]
   end)
   given[name] = ok and value or nil
+end
+
+function given.time()
+  return host.now() / 1e6
+end
+
+function given.now()
+  return os.date("!%Y-%m-%dT%H:%M:%S", math.floor(host.now() / 1e6))
+    .. format(".%06dZ", host.now() % 1e6)
 end
 
 local jet = setmetatable({}, {

@@ -116,21 +116,36 @@ size_t mj_cid_text(struct mj_span cid, char *out)
     return (size_t)(w - (uint8_t *)out);
 }
 
+/* One more than the value of a base32 digit; 0 for what is none. */
+static const uint8_t value_of[256] = {
+    ['a'] = 1,  ['b'] = 2,  ['c'] = 3,  ['d'] = 4,  ['e'] = 5,  ['f'] = 6,  ['g'] = 7,  ['h'] = 8,
+    ['i'] = 9,  ['j'] = 10, ['k'] = 11, ['l'] = 12, ['m'] = 13, ['n'] = 14, ['o'] = 15, ['p'] = 16,
+    ['q'] = 17, ['r'] = 18, ['s'] = 19, ['t'] = 20, ['u'] = 21, ['v'] = 22, ['w'] = 23, ['x'] = 24,
+    ['y'] = 25, ['z'] = 26, ['2'] = 27, ['3'] = 28, ['4'] = 29, ['5'] = 30, ['6'] = 31, ['7'] = 32};
+
 int mj_cid_from_text(struct mj_span text, uint8_t out[MJ_CID_MAX])
 {
     if (text.len < 2 || text.len > 1 + (MJ_CID_MAX * 8 + 4) / 5 || text.ptr[0] != 'b')
         return MJ_ECID;
     uint32_t bits = 0;
     unsigned have = 0;
-    size_t n = 0;
-    for (size_t i = 1; i < text.len; i++) {
-        uint8_t c = text.ptr[i];
-        unsigned v;
-        if (c >= 'a' && c <= 'z')
-            v = c - 'a';
-        else if (c >= '2' && c <= '7')
-            v = c - '2' + 26u;
-        else
+    size_t n = 0, i = 1;
+    /* Eight characters are five bytes; a bad one shows in the top bits. */
+    for (; text.len - i >= 8; i += 8, n += 5) {
+        uint64_t v = 0;
+        uint8_t bad = 0;
+        for (size_t k = 0; k < 8; k++) {
+            uint8_t digit = (uint8_t)(value_of[text.ptr[i + k]] - 1);
+            bad |= digit;
+            v = v << 5 | (digit & 31);
+        }
+        if (bad & 0x80 || n + 8 > MJ_CID_MAX)
+            break; /* found again below */
+        mj__put_be64(out + n, v << 24);
+    }
+    for (; i < text.len; i++) {
+        uint8_t v = (uint8_t)(value_of[text.ptr[i]] - 1);
+        if (v & 0x80)
             return MJ_ECID;
         bits = bits << 5 | v;
         have += 5;

@@ -85,6 +85,7 @@ void mj__side_on_outcome(struct mj__side *s, mj__outcome_fn fn, void *ctx);
 /* As the input's functions. */
 bool mj__side_wants(void *side, const struct mj_event *like);
 void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev);
+void mj__side_tick(struct mj__side *s);
 
 size_t mj__side_outlets(const struct mj__side *s);
 const struct mj__outlet *mj__side_outlet(const struct mj__side *s, size_t i);

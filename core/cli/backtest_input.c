@@ -1,5 +1,6 @@
 /* Events of the past: a journal (also beside the router that writes it), a capture, JSON lines. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -145,7 +146,7 @@ static void read_journal(struct mj__backtest_input *in)
                 continue;
             }
             in->events--;
-            note_bad(in, "event %llu: its block is damaged", (unsigned long long)(run.seq + i));
+            note_bad(in, "event %" PRIu64 ": its block is damaged", run.seq + i);
         }
         seq = run.seq + run.count;
     }

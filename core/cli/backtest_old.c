@@ -90,6 +90,7 @@ static void child_tick(void *ctx)
 {
     struct child *c = ctx;
     struct mj__outcome mark = {.ordinal = c->ordinal};
+    mj__side_tick(c->side);
     if (c->ordinal != c->marked)
         put_record(c, &mark);
     c->marked = c->ordinal;

@@ -295,6 +295,8 @@ void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
         tell(s, ordinal);
 }
 
+void mj__side_tick(struct mj__side *s) { mj_scripts_tend(s->scripts); }
+
 size_t mj__side_outlets(const struct mj__side *s) { return s->outlet_count; }
 
 const struct mj__outlet *mj__side_outlet(const struct mj__side *s, size_t i)

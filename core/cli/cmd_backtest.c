@@ -69,6 +69,7 @@ static void on_tick(void *ctx)
 {
     struct progress *p = ctx;
     int64_t now = real_ns();
+    mj__side_tick(p->side);
     if (!p->terminal || now - p->shown_ns < 100000000)
         return;
     p->shown_ns = now;

@@ -26,6 +26,9 @@ static const struct {
     {"replay", mj_bench_replay, "1, 100 and 1,000 subscribers catching up, and filtered ones"},
     {"match", mj_bench_match, "1,000 filters at once beside each by itself"},
     {"words", mj_bench_words, "10,000 words over posts; 1,000 match tables beside 10"},
+    {"state", mj_bench_state, "maps beside Lua tables; a large set beside a few DIDs"},
+    {"specs", mj_bench_specs, "a test of a spec beside loading its script"},
+    {"http", mj_bench_http, "requests of scripts beside bare sockets, and their routes"},
     {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
     {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},
@@ -137,7 +140,7 @@ const struct mj_command mj_cmd_bench = {
     .summary = "Measure this build, each figure beside a yardstick.",
     .details = "Cases: decode, from_json, route, flow, feed, append, seal, start, fanout, zstd, "
                "replay,\n"
-               "match, words, memory, connects, "
+               "match, words, http, memory, connects, "
                "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,

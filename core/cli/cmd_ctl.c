@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "cli/commands.h"
 #include "cli/ctl.h"
+#include "cli/repl_live.h"
 
 struct cfg {
     const char *socket, *data;
@@ -46,7 +47,7 @@ static const struct command {
     {"set", 1, MJ_STRINGS_MAX, "list | show|clear NAME | add|remove NAME MEMBER… | load NAME FILE",
      "look at named sets, and change them"},
     {"metrics", 0, 0, "", "the metrics, in Prometheus' text form"},
-    {"repl", 0, 0, "", "Lua inside the running moonjet"},
+    {"repl", 0, 1, "[SCRIPT]", "Lua inside the running moonjet"},
 };
 
 static void print_commands(FILE *to)
@@ -249,6 +250,8 @@ static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
     MJ_AUTO_BUF body = {0};
     if (!find_socket(&cfg, &socket))
         return MJ_EXIT_USAGE;
+    if (strcmp(c->name, "repl") == 0)
+        return mj__repl_live(mj_buf_cstr(&socket), pos.n > 1 ? pos.v[1] : NULL);
     if (strcmp(c->name, "top") == 0)
         return top(&cfg, mj_buf_cstr(&socket));
     struct mj__ctl_answer answer = {0};
@@ -276,7 +279,7 @@ const struct mj_command mj_cmd_ctl = {
         "  set add|remove NAME MEMBER…\n"
         "  set load NAME FILE         these members instead of what it has; one a line\n"
         "  metrics                    in Prometheus' text form\n"
-        "  repl                       Lua inside the running moonjet\n"
+        "  repl [SCRIPT]              Lua inside the running moonjet\n"
         "\n"
         "The socket answers HTTP, to the user whom moonjet runs as: curl --unix-socket does, too.",
     .options = options,

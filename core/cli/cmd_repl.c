@@ -1,28 +1,23 @@
-/* moonjet repl: Lua at a prompt, in a script's VM. With a terminal lines are edited (libedit, where
- * the build has it); without, they are read as they come, so that a session can be a file. */
-#include <errno.h>
-#include <setjmp.h>
-#include <signal.h>
+/* moonjet repl: Lua at a prompt, in a script's VM: in a session of its own, or in a running
+ * moonjet. */
 #include <stdio.h>
-#include <unistd.h>
 
 #include "atproto/syntax.h"
-#include "base/dirs.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/control_path.h"
+#include "cli/prompt.h"
 #include "cli/recording.h"
+#include "cli/repl_live.h"
 #include "script/repl.h"
-
-#ifdef MOONJET_EDIT
-#include <editline/readline.h>
-#endif
 
 #define EVENTS_BYTES ((size_t)1 << 30) /* of a recording that is held */
 
 struct cfg {
-    const char *events;
+    const char *events, *control, *data;
     struct mj_strings config;
+    bool live;
 };
 
 static const struct mj_option options[] = {
@@ -36,33 +31,22 @@ static const struct mj_option options[] = {
      .offset = offsetof(struct cfg, config),
      .arg = "KEY=VALUE",
      .help = "what the script reads as jet.config.KEY"},
+    {.name = "live",
+     .type = MJ_OPT_FLAG,
+     .offset = offsetof(struct cfg, live),
+     .help = "inside a running moonjet, in its script of that name (default: the first)"},
+    {.name = "control",
+     .type = MJ_OPT_STR,
+     .offset = offsetof(struct cfg, control),
+     .arg = "PATH",
+     .help = "with --live: the control socket, as of moonjet run"},
+    {.name = "data",
+     .type = MJ_OPT_STR,
+     .offset = offsetof(struct cfg, data),
+     .arg = "DIR",
+     .help = "with --live: the data directory of moonjet run",
+     .env = "JETSTREAM_DATA_DIR"},
     {0}};
-
-struct prompt {
-    struct mj_repl *repl;
-    struct mj_buf code; /* lines so far */
-    bool terminal;
-    bool failed;
-    char *history; /* owned: file; NULL for none */
-};
-
-/* The one prompt there is, for signals and for the line editor, which know no context. */
-static struct prompt *current;
-static volatile sig_atomic_t running;
-static sigjmp_buf at_prompt;
-static volatile sig_atomic_t may_jump;
-
-/* Ctrl-C stops what runs; at the prompt it drops what was typed. */
-static void on_interrupt(int sig)
-{
-    (void)sig;
-    if (running)
-        mj_repl_interrupt(current->repl);
-    else if (may_jump)
-        siglongjmp(at_prompt, 1);
-}
-
-/* ---- events ---- */
 
 struct events {
     struct mj_kept **v;
@@ -72,7 +56,7 @@ struct events {
 static int keep_event(void *ctx, struct mj_event *ev)
 {
     struct events *e = ctx;
-    if (mj_record_check(ev->record) && ev->record.len)
+    if (ev->record.len && mj_record_check(ev->record))
         return 0; /* no script would see it */
     if (e->n == e->cap) {
         e->cap = e->cap ? 2 * e->cap : 1024;
@@ -86,151 +70,35 @@ static int keep_event(void *ctx, struct mj_event *ev)
     return e->bytes > EVENTS_BYTES ? MJ_ELIMIT : 0;
 }
 
-/* ---- lines ---- */
-
-#ifdef MOONJET_EDIT
-
-static void add_word(void *ctx, const char *word)
+/* False after a message. */
+static bool read_events(const char *path, struct events *events)
 {
-    struct mj_strings *words = ctx;
-    if (words->n < MJ_STRINGS_MAX)
-        words->v[words->n++] = mj_strdup(word);
-}
-
-/* Called with state 0, then again and again until it returns NULL; what it returns is freed. */
-static char *next_word(const char *text, int state)
-{
-    static struct mj_strings words;
-    static size_t at;
-    if (!state) {
-        words.n = at = 0;
-        mj_repl_complete(current->repl, text, add_word, &words);
+    MJ_AUTO_BUF error = {0};
+    int err = mj_recording_read(path, keep_event, events, &error);
+    if (err == MJ_ELIMIT && !error.len) {
+        fprintf(stderr, "moonjet repl: %s: only the first %zu events are held\n", path, events->n);
+        return true;
     }
-    return at < words.n ? (char *)words.v[at++] : NULL;
-}
-
-static char **complete(const char *text, int start, int end)
-{
-    (void)start;
-    (void)end;
-    rl_attempted_completion_over = 1; /* no file names */
-    return rl_completion_matches(text, next_word);
-}
-
-static void start_editor(struct prompt *p)
-{
-    static char breaks[] = " \t\n\"'`(){}[]=+-*/^%#<>,;~&|";
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    MJ_AUTO_BUF dir = {0};
-    rl_readline_name = "moonjet";
-    rl_initialize();
-    rl_attempted_completion_function = complete;
-    rl_completer_word_break_characters = breaks;
-    rl_completion_append_character = 0;
-    using_history();
-    stifle_history(1000);
-    if (state && *state)
-        mj_buf_printf(&dir, "%s/moonjet", state);
-    else if (home && *home)
-        mj_buf_printf(&dir, "%s/.local/state/moonjet", home);
-    else
-        return;
-    if (mj_make_dirs(mj_buf_cstr(&dir)))
-        return; /* a prompt without a memory is better than none */
-    mj_buf_puts(&dir, "/history");
-    p->history = mj_strdup(mj_buf_cstr(&dir));
-    read_history(p->history);
-}
-
-static char *edit_line(struct prompt *p, const char *prompt)
-{
-    char *line = readline(prompt);
-    if (line && *line) {
-        add_history(line);
-        if (p->history)
-            write_history(p->history);
+    if (err) {
+        fprintf(stderr, "moonjet repl: %s\n", mj_buf_cstr(&error));
+        for (size_t i = 0; i < events->n; i++)
+            mj_kept_unref(events->v[i]);
+        free(events->v);
     }
-    return line;
+    return !err;
 }
 
-#else
-
-static void start_editor(struct prompt *p) { (void)p; }
-
-static char *edit_line(struct prompt *p, const char *prompt)
+static int eval(void *ctx, struct mj_span code, struct mj_buf *out)
 {
-    (void)p;
-    char *line = NULL;
-    size_t cap = 0;
-    fputs(prompt, stdout);
-    fflush(stdout);
-    if (getline(&line, &cap, stdin) >= 0)
-        return line;
-    free(line);
-    return NULL;
+    return mj_repl_eval(ctx, code, out);
 }
 
-#endif
+static void interrupt(void *ctx) { mj_repl_interrupt(ctx); }
 
-/* The next line, which the caller frees; NULL at the end. */
-static char *read_line(struct prompt *p)
+static void complete(void *ctx, const char *word, void (*fn)(void *fn_ctx, const char *word),
+                     void *fn_ctx)
 {
-    if (p->terminal)
-        return edit_line(p, p->code.len ? ">> " : "> ");
-    char *line = NULL;
-    size_t cap = 0;
-    if (getline(&line, &cap, stdin) >= 0)
-        return line;
-    free(line);
-    return NULL;
-}
-
-static void evaluate(struct prompt *p, bool last)
-{
-    MJ_AUTO_BUF out = {0};
-    running = 1;
-    int result = mj_repl_eval(p->repl, mj_buf_span(&p->code), &out);
-    running = 0;
-    if (result == MJ_ETRUNC && !last)
-        return; /* the code goes on */
-    if (result == MJ_ETRUNC)
-        mj_buf_puts(&out, "the code ends in the middle\n");
-    fwrite(out.ptr ? (const char *)out.ptr : "", 1, out.len, result ? stderr : stdout);
-    fflush(stdout);
-    p->failed |= result != 0;
-    p->code.len = 0;
-}
-
-static void run(struct prompt *p)
-{
-    char *line;
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigemptyset(&action.sa_mask);
-    current = p;
-    if (p->terminal) {
-        start_editor(p);
-        sigaction(SIGINT, &action, NULL);
-        if (sigsetjmp(at_prompt, 1)) {
-            p->code.len = 0;
-            fputs("\n", stdout);
-        }
-    }
-    for (;;) {
-        may_jump = 1;
-        line = read_line(p);
-        may_jump = 0;
-        if (!line)
-            break;
-        mj_buf_puts(&p->code, line);
-        if (!p->code.len || p->code.ptr[p->code.len - 1] != '\n')
-            mj_buf_putc(&p->code, '\n');
-        free(line);
-        evaluate(p, false);
-    }
-    if (p->code.len)
-        evaluate(p, true);
-    if (p->terminal)
-        fputs("\n", stdout);
+    mj_repl_complete(ctx, word, fn, fn_ctx);
 }
 
 static int repl_main(const struct mj_command *cmd, int argc, char **argv)
@@ -240,35 +108,32 @@ static int repl_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
-    mj_log_setup(MJ_LOG_WARN, false);
     MJ_AUTO_BUF error = {0};
-    struct events events = {0};
-    if (cfg.events) {
-        int err = mj_recording_read(cfg.events, keep_event, &events, &error);
-        if (err == MJ_ELIMIT && !error.len) {
-            fprintf(stderr, "%s: only its first %zu events are held\n", cfg.events, events.n);
-        } else if (err) {
-            fprintf(stderr, "moonjet repl: %s\n", mj_buf_cstr(&error));
-            for (size_t i = 0; i < events.n; i++)
-                mj_kept_unref(events.v[i]);
-            free(events.v);
-            return MJ_EXIT_FAILED;
-        }
+    mj_log_setup(MJ_LOG_WARN, false);
+    if (cfg.live) {
+        MJ_AUTO_BUF path = {0};
+        mj_control_path(cfg.control, cfg.data, &path);
+        if (path.len)
+            return mj__repl_live(mj_buf_cstr(&path), pos.n ? pos.v[0] : NULL);
+        fprintf(stderr, "moonjet repl: which moonjet? Give --control PATH, or --data DIR as "
+                        "moonjet run has it\n");
+        return MJ_EXIT_USAGE;
     }
+    struct events events = {0};
+    if (cfg.events && !read_events(cfg.events, &events))
+        return MJ_EXIT_FAILED;
     struct mj_script_cfg script = {.config = &cfg.config};
-    struct prompt p = {.terminal = isatty(STDIN_FILENO)};
-    p.repl = mj_repl_new(pos.n ? pos.v[0] : NULL, &script, events.v, events.n, &error);
-    if (!p.repl) {
+    struct mj_repl *repl =
+        mj_repl_new(pos.n ? pos.v[0] : NULL, &script, events.v, events.n, &error);
+    if (!repl) {
         fprintf(stderr, "moonjet repl: %s\n", mj_buf_cstr(&error));
         return MJ_EXIT_FAILED;
     }
-    if (p.terminal)
-        printf("Moonjet %s. help() tells what there is; Ctrl-D ends.\n", MOONJET_VERSION);
-    run(&p);
-    mj_repl_free(p.repl);
-    mj_buf_deinit(&p.code);
-    free(p.history);
-    return p.failed && !p.terminal ? MJ_EXIT_FAILED : MJ_EXIT_OK;
+    const struct mj__prompt_cfg prompt = {
+        .ctx = repl, .eval = eval, .interrupt = interrupt, .complete = complete};
+    r = mj__prompt_run(&prompt);
+    mj_repl_free(repl);
+    return r;
 }
 
 const struct mj_command mj_cmd_repl = {
@@ -279,8 +144,9 @@ const struct mj_command mj_cmd_repl = {
         "Loads SCRIPT as `moonjet run` would and takes lines of Lua: expressions are printed, the\n"
         "script's locals can be read, called and changed. With --events, `ev` is an event of the\n"
         "recording: next() and find(match) go on to another, try(match, function) counts those\n"
-        "that pass, send() runs ev through the script's flows. help() lists it. Without a\n"
-        "terminal, lines are read from stdin, and the exit status is 1 when one of them failed.",
+        "that pass, send() runs ev through the script's flows. help() lists it. With --live, what\n"
+        "is typed runs inside a running moonjet, between two events. Without a terminal, lines\n"
+        "are read from stdin, and the exit status is 1 when one of them failed.",
     .options = options,
     .positional_max = 1,
     .main = repl_main,

@@ -38,6 +38,8 @@ static int version_main(const struct mj_command *cmd, int argc, char **argv)
     printf("libcbor       " NUMBER(CBOR_MAJOR_VERSION) "." NUMBER(CBOR_MINOR_VERSION) "." NUMBER(
         CBOR_PATCH_VERSION) "\n");
     printf("cJSON         %s\n", cJSON_Version());
+    printf("libedit       %s\n",
+           *MOONJET_EDIT_VERSION ? MOONJET_EDIT_VERSION : "none: lines of the repl are not edited");
     printf("zstd          %s\n", ZSTD_versionString());
     printf("libcurl       %s\n", mj_deliver_curl_version());
     printf("LMDB          %s\n", mj_state_lmdb_version());

@@ -156,6 +156,7 @@ static void repl(struct run *run, struct run_args *args, struct mj_call *call)
     }
     int err = mj_scripts_eval(run->scripts, script.len ? mj_buf_cstr(&script) : NULL,
                               mj_buf_span(&code), &out);
+    mj_router_flush(run->router, -1, 0);
     if (err && err != MJ_ETRUNC) {
         answer_text(call, false, &out);
         return;

@@ -68,13 +68,10 @@ static void on_answers(void *ctx)
 
 /* ---- on the router's ---- */
 
-/* Lets the lane work off what it has, runs what the script does at the end, and frees it all. */
-static void end_lane(struct run_lane *l)
+/* Lets the lane work off what it has, and runs what the script does at the end. */
+static void stop_lane(struct run_lane *l)
 {
-    mj_lane_free(l->lane, WORK_OFF_US);
-    l->services.wake = NULL;
-    if (l->scripts)
-        mj_scripts_leave(l->scripts);
+    mj_lane_end(l->lane, WORK_OFF_US);
     int64_t end = mj_mono_us() + STOP_US;
     while (l->scripts && !mj_scripts_stop(l->scripts, STOP_US) && mj_mono_us() < end) {
         if (l->net)
@@ -82,10 +79,21 @@ static void end_lane(struct run_lane *l)
         mj_scripts_run(l->scripts, 10000);
         poll(NULL, 0, 1);
     }
+}
+
+static void free_lane(struct run_lane *l)
+{
+    mj_lane_free(l->lane, 0);
     mj_net_stop(l->net);
     mj_scripts_free(l->scripts);
     free(l->path);
     free(l);
+}
+
+static void end_lane(struct run_lane *l)
+{
+    stop_lane(l);
+    free_lane(l);
 }
 
 static struct run_lane **find(struct run *run, const char *path)
@@ -96,8 +104,9 @@ static struct run_lane **find(struct run *run, const char *path)
     return at;
 }
 
+/* `old`, stopped, is what the new lane takes the place of, or NULL. */
 static int start_lane(struct run *run, const struct mj_config_script *s, unsigned quarantines,
-                      bool out, struct mj_buf *error)
+                      bool out, const struct run_lane *old, struct mj_buf *error)
 {
     const char *slash = strrchr(s->path, '/'), *name = slash ? slash + 1 : s->path;
     struct run_lane *l = mj_calloc(1, sizeof *l);
@@ -121,7 +130,9 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
     if (!err && quarantines)
         mj_scripts_quarantine(l->scripts, 0, out ? 0 : quarantines);
     if (!err)
-        err = mj_lane_swap(run->router, NULL, l->lane, error);
+        err = mj_lane_swap(run->router,
+                           old ? (struct mj_graph *)mj_scripts_graph(old->scripts, 0) : NULL,
+                           l->lane, error);
     if (err) {
         end_lane(l);
         return err;
@@ -142,7 +153,7 @@ int run_load_lanes(struct run *run, const struct mj_config *config, const struct
         bool out;
         if (s->lane != MJ_LANE_OWN || !run_was_harmless(notes, s->path, &n, &out))
             continue;
-        if (start_lane(run, s, n, out, &error)) {
+        if (start_lane(run, s, n, out, NULL, &error)) {
             fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
             return MJ_EXIT_FAILED;
         }
@@ -171,16 +182,15 @@ void run_drop_lanes(struct run *run, const struct mj_config *config, struct mj_b
     }
 }
 
-/* Would the script load? Tried beside the one that runs. */
-static int try_script(const struct mj_config_script *s, struct mj_buf *error)
+/* Would the script load, and run in the place of the one that does? Tried beside that one. */
+static int try_script(struct run *run, const struct mj_config_script *s, const struct run_lane *old,
+                      struct mj_buf *error)
 {
     struct mj_scripts *scripts = mj_scripts_new(NULL);
     int err = mj_scripts_load(scripts, s->path, &s->cfg, error);
-    const struct mj_graph *g = err ? NULL : mj_scripts_graph(scripts, 0);
-    if (g && g->main) {
-        mj_buf_printf(error, "%s: a script in a lane of its own has no part in main", g->script);
-        err = MJ_EINVAL;
-    }
+    if (!err)
+        err = mj_lane_check(run->router, mj_scripts_graph(old->scripts, 0),
+                            (struct mj_graph *)mj_scripts_graph(scripts, 0), error);
     mj_scripts_free(scripts);
     return err;
 }
@@ -189,14 +199,16 @@ static int replace_lane(struct run *run, const struct mj_config_script *s, struc
 {
     MJ_AUTO_BUF error = {0};
     struct run_lane **at = find(run, s->path), *old = *at;
-    int err = old ? try_script(s, &error) : 0;
-    if (!err && old) {
-        *at = old->next;
-        end_lane(old);
-    }
+    int err = old ? try_script(run, s, old, &error) : 0;
     bool ended = !err && old;
+    if (ended) {
+        *at = old->next;
+        stop_lane(old);
+    }
     if (!err)
-        err = start_lane(run, s, 0, false, &error);
+        err = start_lane(run, s, 0, false, old, &error);
+    if (ended)
+        free_lane(old);
     if (err)
         mj_buf_printf(report, "%s; %s\n", mj_buf_cstr(&error),
                       ended || !old ? "it does not run" : "the running one goes on");
@@ -237,6 +249,8 @@ void run_stop_lanes(struct run *run)
         run->lanes = l->next;
         end_lane(l);
     }
+    if (run->router)
+        mj_router_flush(run->router, -1, 0); /* what they made at the end */
 }
 
 void run_list_lanes(struct run *run, bool first, struct mj_buf *json)

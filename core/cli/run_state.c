@@ -123,18 +123,14 @@ static int edit(struct mj_set *set, struct run_args *args, bool add, struct mj_b
     return 0;
 }
 
+/* Live members, as edits are: what was given stays away until a file says something else. */
 static int load(struct mj_set *set, struct run_args *args, struct mj_buf *json)
 {
     MJ_AUTO_BUF member = {0};
-    struct mj_members members = {0};
-    int err = 0;
-    while (!err && run_next_arg(args, &member))
-        err = mj_members_add(&members, mj_buf_span(&member));
-    if (!err)
-        err = mj_set_clear(set);
-    if (!err)
-        err = mj_set_give(set, GIVER, &members);
-    mj_members_deinit(&members);
+    int err = mj_set_clear(set);
+    while (err >= 0 && run_next_arg(args, &member))
+        err = mj_set_add(set, mj_buf_span(&member));
+    err = err < 0 ? err : 0;
     mj_buf_printf(json, ",\"members\":%zu", mj_set_count(set));
     return err;
 }

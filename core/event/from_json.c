@@ -10,7 +10,8 @@
 struct mj_from_json {
     struct mj__in in;
     uint8_t cid[MJ_CID_MAX];
-    char time[28]; /* of a commit */
+    char time[28];  /* of a commit */
+    int64_t second; /* that `time` is of; events come in the order of time */
 };
 
 /* Members, by the object they stand in. */
@@ -218,14 +219,17 @@ static const uint8_t *object(struct reading *x, const uint8_t *p, const struct m
     p = mj__in_blanks(in, p + 1);
     if (p < in->end && *p == '}')
         return p + 1;
+    const struct member *expected = table;
     for (;;) {
         struct mj_span key;
         const uint8_t *at = p;
         if (!(p = mj__in_text(in, p, &key)))
             return NULL;
-        const struct member *m = table;
+        /* Members mostly come in the order they are printed in. */
+        const struct member *m = mj_span_eq(expected->name, key) ? expected : table;
         while (m->bit && !mj_span_eq(m->name, key))
             m++;
+        expected = m + (m->bit != 0);
         if (x->have & m->bit)
             return mj__in_fail(in, at, MJ_EFIELD);
         x->have |= m->bit;
@@ -277,6 +281,17 @@ static const uint8_t *begin(struct mj__in *in, struct mj_span json)
     return json.len > MJ_JSON_EVENT_MAX ? mj__in_fail(in, p, MJ_EBIG) : mj__in_blanks(in, p);
 }
 
+static struct mj_span time_text(struct mj_from_json *r, int64_t us)
+{
+    const size_t fraction = sizeof "2026-01-02T03:04:05." - 1, len = fraction + 7;
+    if (us / 1000000 != r->second || !*r->time)
+        mj_datetime_make(us, r->time);
+    r->second = us / 1000000;
+    for (int64_t i = 6, rest = us % 1000000; i--; rest /= 10)
+        r->time[fraction + (size_t)i] = (char)('0' + rest % 10);
+    return mj_span(r->time, len);
+}
+
 int mj_event_from_json(struct mj_from_json *r, struct mj_span json, struct mj_event *ev, size_t *at)
 {
     struct mj__in *in = &r->in;
@@ -295,10 +310,8 @@ int mj_event_from_json(struct mj_from_json *r, struct mj_span json, struct mj_ev
         return in->err;
     }
     ev->plain = ev->record_checked = true;
-    if (ev->kind == MJ_KIND_COMMIT) {
-        mj_datetime_make(ev->time_us, r->time);
-        ev->time = mj_str(r->time);
-    }
+    if (ev->kind == MJ_KIND_COMMIT)
+        ev->time = time_text(r, ev->time_us);
     return 0;
 }
 

@@ -6,7 +6,7 @@
 
 #define MJ__ROOT_WORDS ((MJ_NODES_MAX + 63) / 64)
 
-/* ---- router.c, for lanes ---- */
+/* ---- router.c and swap.c, for lanes ---- */
 
 /* mj_router_swap(); with `lane`, the graph runs there. */
 int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
@@ -36,6 +36,10 @@ void mj__lane_push(struct mj_lane *lane, const struct mj_event *ev, struct mj_ke
 void mj__lane_settle(struct mj_lane *lane);
 /* Shows the lane's thread what was queued. */
 void mj__lane_hand_over(struct mj_lane *lane);
+/* For cursors: what is queued now must be in the journal before `source` may move on. */
+void mj__lane_note(struct mj_lane *lane, int source);
+/* Whether it is; source -1: all that was ever queued. True for lanes that may skip. */
+bool mj__lane_caught_up(const struct mj_lane *lane, int source);
 /* Appends its results, but none while some of the lane it replaces are still to come. */
 void mj__lane_collect(struct mj_lane *lane);
 /* Nothing more will be queued. */

@@ -67,6 +67,8 @@ struct mj_lane {
     struct mj_lane *before; /* borrowed: whose results must all be appended first */
     bool drained;           /* the thread has ended and all it left is appended */
     struct mj_log_gate gate;
+    uint64_t pushed, appended;      /* events queued; those whose results are in the journal */
+    uint64_t noted[MJ_SOURCES_MAX]; /* `pushed` at mj__lane_note() */
     struct mj_metric *skipped, *waits, *queued;
 
     /* Both sides'. */
@@ -77,6 +79,7 @@ struct mj_lane {
     struct results results;
     struct posts posts;
     bool closing, poked, finished;
+    uint64_t done; /* events worked off, their results handed over */
     bool claimed,
         released; /* a successor waits for the end; it needs nothing of this one any more */
     _Atomic bool abandoned;       /* what is queued is dropped */
@@ -84,6 +87,7 @@ struct mj_lane {
     _Atomic size_t events, bytes; /* queued and not worked off */
 
     /* The lane's. */
+    uint64_t worked; /* events worked off */
     struct inputs work;
     struct results made;
 };
@@ -167,6 +171,7 @@ static void deliver(struct mj_lane *l)
         l->results.v[l->results.n++] = l->made.v[i];
     }
     l->made.n = 0;
+    l->done = l->worked;
     pthread_cond_broadcast(&l->progress);
     pthread_mutex_unlock(&l->lock);
     if (news && l->cfg.wake)
@@ -203,6 +208,7 @@ static void work_off(struct mj_lane *l)
             mj_metric_add(l->skipped, 1);
         size_t size = mj_kept_size(in->kept);
         mj_kept_unref(in->kept);
+        l->worked++;
         atomic_fetch_sub(&l->bytes, size);
         atomic_fetch_sub(&l->events, 1);
         if (atomic_load(&l->awaited) || i % BATCH == BATCH - 1)
@@ -321,6 +327,7 @@ void mj__lane_push(struct mj_lane *l, const struct mj_event *ev, struct mj_kept 
     in->kept = mj_kept_ref(*kept);
     memcpy(in->roots, l->marked, sizeof in->roots);
     memset(l->marked, 0, sizeof l->marked);
+    l->pushed++;
     atomic_fetch_add(&l->bytes, mj_kept_size(*kept));
     atomic_fetch_add(&l->events, 1);
     if (l->pending.n >= 4 * BATCH)
@@ -360,6 +367,7 @@ void mj__lane_collect(struct mj_lane *l)
     l->collecting = true;
     pthread_mutex_lock(&l->lock);
     bool finished = l->finished;
+    uint64_t done = l->done;
     struct results taken = l->taken;
     l->taken = l->results;
     l->results = taken;
@@ -372,8 +380,17 @@ void mj__lane_collect(struct mj_lane *l)
         mj_kept_unref(r->kept);
     }
     l->taken.n = 0;
+    l->appended = done;
     l->collecting = false;
     l->drained = finished;
+}
+
+void mj__lane_note(struct mj_lane *l, int source) { l->noted[source] = l->pushed; }
+
+bool mj__lane_caught_up(const struct mj_lane *l, int source)
+{
+    return l->cfg.lag != MJ_LAG_WAIT || l->drained ||
+           l->appended >= (source < 0 ? l->pushed : l->noted[source]);
 }
 
 static bool is_full(struct mj_lane *l)
@@ -431,6 +448,14 @@ void mj__lane_finish(struct mj_lane *l, int64_t budget_us)
     mj__lane_collect(l);
 }
 
+void mj_lane_end(struct mj_lane *l, int64_t budget_us)
+{
+    if (!l->started)
+        return;
+    mj__lane_close(l);
+    mj__lane_finish(l, budget_us);
+}
+
 bool mj_lane_done(struct mj_lane *l)
 {
     mj__lane_collect(l);
@@ -482,8 +507,7 @@ void mj_lane_free(struct mj_lane *l, int64_t budget_us)
     if (l->started) {
         MJ_AUTO_BUF error = {0};
         mj__router_swap(l->home, l->graph, NULL, NULL, &error); /* where it is still in */
-        mj__lane_close(l);
-        mj__lane_finish(l, budget_us);
+        mj_lane_end(l, budget_us);
         /* A successor still reads what this one's nodes have seen. */
         pthread_mutex_lock(&l->lock);
         while (l->claimed && !l->released)

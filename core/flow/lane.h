@@ -13,7 +13,11 @@
  * a stream would be an accident.
  *
  * When a lane is replaced, the old one works off what it was given, and the new one begins after
- * that. What was in the queue when the process dies is lost to this script. */
+ * that.
+ *
+ * With lag "wait" the cursor of a source moves only when what the lane makes of its events is in
+ * the journal: after a crash they are read again, and so come twice to everybody else. With "skip"
+ * what was in the queue when the process died is lost to this script. */
 #pragma once
 
 #include "flow/router.h"
@@ -45,11 +49,19 @@ struct mj_router *mj_lane_router(struct mj_lane *lane);
  * script takes part in main, or shares a stream. On lane 0. */
 int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *lane,
                  struct mj_buf *error);
+/* Whether mj_lane_swap() would take a lane with that graph in the place of `old` (NULL: at the
+ * end). Same errors; changes nothing but that streams get their bits. On lane 0. */
+int mj_lane_check(struct mj_router *r, const struct mj_graph *old, struct mj_graph *graph,
+                  struct mj_buf *error);
 /* Calls fn on the lane's thread, soon; for answers that its tasks wait for. False when the lane has
  * ended; fn is not called then. Any thread. */
 bool mj_lane_post(struct mj_lane *lane, void (*fn)(void *ctx), void *ctx);
 /* Wakes the lane so that it calls `run`. Any thread. */
 void mj_lane_wake(struct mj_lane *lane);
+/* Lets it work off its queue for budget_us at most (what is left is dropped and counted) and ends
+ * its thread; its router, graph and VM are lane 0's again. It may then be replaced with
+ * mj_lane_swap(), or freed. On lane 0. */
+void mj_lane_end(struct mj_lane *lane, int64_t budget_us);
 /* True when a lane that was swapped out has worked everything off. On lane 0. */
 bool mj_lane_done(struct mj_lane *lane);
 /* Swaps the lane out of its router if need be, lets it work off its queue for budget_us at most

@@ -183,9 +183,11 @@ static void spread_sound(struct mj__plan *p)
 
 void mj__plan_apply_pauses(struct mj__plan *p)
 {
+    p->any_paused = false;
     for (size_t i = 0; i < p->member_count; i++) {
         p->members[i].paused = p->members[i].pause_next;
         p->members[i].drop_main = p->members[i].drop_next;
+        p->any_paused |= p->members[i].paused;
     }
     for (size_t w = 0; w < p->words; w++)
         p->live[w] = 0;
@@ -198,15 +200,18 @@ int mj__plan_make(struct mj__plan *out, struct mj__member *members, size_t count
                   struct mj_streams *streams, struct mj_buf *error)
 {
     struct mj__plan p = {.members = members, .member_count = count};
-    int err = 0;
+    int err = check_lanes(&p, error); /* first: what is refused here gets no streams */
     p.decision = mj_decision_new();
     for (size_t i = 0; i < count && !err; i++) {
         err = find_streams(members[i].graph, streams, error);
         if (!err)
             add_roots(&p, i);
     }
-    if (!err)
-        err = check_lanes(&p, error);
+    if (!err && mj_decision_words(p.decision) > MJ_DECISION_WORDS_MAX) {
+        mj_buf_printf(error, "the words that all scripts look for take more than %zu MiB",
+                      MJ_DECISION_WORDS_MAX >> 20);
+        err = MJ_ELIMIT;
+    }
     if (!err)
         err = sort_readers(&p, streams, error);
     if (err) {

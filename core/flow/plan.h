@@ -42,6 +42,7 @@ struct mj__plan {
     size_t reader_count;
     struct mj_decision *decision; /* owned */
     bool has_lanes;
+    bool any_paused;
     bool main_drawn; /* some script works on main … */
     bool main_sound; /* … and wants the record checked */
 };

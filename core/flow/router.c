@@ -2,45 +2,10 @@
 
 #include <time.h>
 
-#include "base/log.h"
-#include "flow/exit.h"
-#include "flow/internal.h"
 #include "flow/operator.h"
-#include "flow/plan.h"
+#include "flow/parts.h"
 
-#define LANE_PATIENCE_US 5000000 /* for a lane whose script moves to lane 0 */
-#define TIMED_ONE_IN     64      /* events of a node that runs in C */
-#define OPS_COLLECTIONS  500 /* the first so many have series of their own, the rest shares one */
-
-/* One version of the event on its way out. */
-struct output {
-    const struct mj_event *ev; /* borrowed: the event as it came, or a map node's */
-    uint64_t streams;
-    unsigned prints; /* how many print nodes want it */
-};
-
-struct mj_router {
-    struct mj__exit exit;
-    struct mj_streams *streams; /* borrowed, may be NULL */
-    struct mj_decoder *decoder;
-
-    struct mj__plan plan;
-    bool pauses_changed;    /* mj_router_pause() has asked for something */
-    struct mj_lane **lanes; /* owned array of borrowed ones, oldest first, also swapped out */
-    size_t lane_count;
-
-    struct output *outputs; /* owned, reused per event */
-    size_t output_count, output_cap;
-    struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
-    size_t copy_count, copy_cap;
-
-    struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
-    struct mj_metric *events;
-    struct mj_metric
-        *ops[OPS_COLLECTIONS + 1][MJ_OP_DELETE + 1]; /* by collection id, 0: the rest */
-    struct mj_metric *drops[MJ_ERR_MAX];
-    struct mj_log_gate drop_gate;
-};
+#define TIMED_ONE_IN 64 /* events of a node that runs in C */
 
 /* Metrics of this room have one writer, the router's thread, so no locked instruction is needed. */
 static void bump(struct mj_metric *m, int64_t n) { mj_metric_set(m, mj_metric_get(m) + n); }
@@ -110,113 +75,8 @@ void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void
     r->exit.now_ctx = ctx;
 }
 
-static size_t member_of(const struct mj_router *r, const struct mj_graph *graph)
-{
-    size_t i = 0;
-    while (i < r->plan.member_count && r->plan.members[i].graph != graph)
-        i++;
-    return i;
-}
-
-void mj__graph_adopt(struct mj_graph *graph, const struct mj_graph *old)
-{
-    for (size_t i = 0; i < graph->count; i++)
-        for (size_t k = 0; graph->nodes[i]->op && k < old->count; k++)
-            if (old->nodes[k]->op && !strcmp(old->nodes[k]->name, graph->nodes[i]->name))
-                mj__operator_adopt(graph->nodes[i]->op, old->nodes[k]->op);
-}
-
-/* The graph is in the plan: it takes over from the old one. */
-static void take_over(struct mj_router *r, struct mj_graph *old, struct mj_lane *old_lane,
-                      struct mj_graph *graph, struct mj_lane *lane)
-{
-    if (old_lane)
-        mj__lane_close(old_lane);
-    if (lane) {
-        r->lanes = mj_realloc(r->lanes, (r->lane_count + 1) * sizeof lane);
-        r->lanes[r->lane_count++] = lane;
-        if (old && !old_lane)
-            mj__graph_adopt(graph, old);
-        mj__lane_start(lane, r, old_lane, old_lane ? old : NULL);
-        return;
-    }
-    mj_graph_ready(graph);
-    if (old_lane) /* rare: the script moves to lane 0, which then must wait for it */
-        mj__lane_finish(old_lane, LANE_PATIENCE_US);
-    if (old)
-        mj__graph_adopt(graph, old);
-}
-
-int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
-                    struct mj_lane *lane, struct mj_buf *error)
-{
-    size_t n = r->plan.member_count, at = old ? member_of(r, old) : n;
-    if (old && at == n) {
-        mj_buf_printf(error, "%s: no such script is running", old->script);
-        return MJ_ENOENT;
-    }
-    struct mj_lane *old_lane = old ? r->plan.members[at].lane : NULL;
-    struct mj__member *members = mj_alloc((n + 1) * sizeof *members);
-    struct mj__plan plan;
-    if (n)
-        memcpy(members, r->plan.members, n * sizeof *members);
-    if (graph)
-        members[at] = (struct mj__member){.graph = graph, .lane = lane};
-    else if (old)
-        memmove(members + at, members + at + 1, (n - at - 1) * sizeof *members);
-    n += (graph != NULL) - (old != NULL);
-    int err = mj__plan_make(&plan, members, n, r->streams, error);
-    if (err)
-        return err;
-    mj__plan_deinit(&r->plan);
-    r->plan = plan;
-    if (graph)
-        take_over(r, old, old_lane, graph, lane);
-    else if (old_lane)
-        mj__lane_close(old_lane);
-    return 0;
-}
-
-int mj_router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *graph,
-                   struct mj_buf *error)
-{
-    return mj__router_swap(r, old, graph, NULL, error);
-}
-
-void mj__router_forget(struct mj_router *r, struct mj_lane *lane)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < r->lane_count; i++) {
-        if (r->lanes[i] == lane)
-            continue;
-        mj__lane_let_go(r->lanes[i], lane);
-        r->lanes[kept++] = r->lanes[i];
-    }
-    r->lane_count = kept;
-}
-
-struct mj_graph *mj__router_graph(struct mj_router *r)
-{
-    return r->plan.member_count == 1 ? r->plan.members[0].graph : NULL;
-}
-
-int mj_router_add(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error)
-{
-    return mj_router_swap(r, NULL, graph, error);
-}
-
-void mj_router_pause(struct mj_router *r, struct mj_graph *graph, bool paused, bool drop_main)
-{
-    size_t i = member_of(r, graph);
-    if (i == r->plan.member_count)
-        return;
-    r->plan.members[i].pause_next = paused;
-    r->plan.members[i].drop_next = drop_main;
-    r->pauses_changed = true;
-}
-
 /* Two flows that did not edit the event, or share the same edit, share one output. */
-static struct output *output_of(struct mj_router *r, const struct mj_event *ev)
+static struct mj__output *output_of(struct mj_router *r, const struct mj_event *ev)
 {
     for (size_t i = 0; i < r->output_count; i++)
         if (r->outputs[i].ev == ev)
@@ -225,7 +85,7 @@ static struct output *output_of(struct mj_router *r, const struct mj_event *ev)
         r->output_cap = r->output_cap ? r->output_cap * 2 : 8;
         r->outputs = mj_realloc(r->outputs, r->output_cap * sizeof *r->outputs);
     }
-    r->outputs[r->output_count] = (struct output){.ev = ev};
+    r->outputs[r->output_count] = (struct mj__output){.ev = ev};
     return &r->outputs[r->output_count++];
 }
 
@@ -308,6 +168,13 @@ static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_eve
         run_flow(r, n->children[i], ev);
 }
 
+/* What a flow would get were its script not paused: dropped, and nothing is dropped uncounted. */
+static void miss(struct mj_node *root)
+{
+    bump(root->in, 1);
+    bump(root->dropped, 1);
+}
+
 /* The main stream: one line through all scripts. */
 static void run_main(struct mj_router *r, const struct mj_event *ev)
 {
@@ -319,8 +186,7 @@ static void run_main(struct mj_router *r, const struct mj_event *ev)
         if (MJ_UNLIKELY(member->paused)) {
             if (!member->drop_main)
                 continue;
-            bump(root->in, 1);
-            bump(root->dropped, 1);
+            miss(root);
             return;
         }
         ev = run(r, root, ev);
@@ -355,13 +221,18 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
 {
     for (size_t i = 0; i < r->plan.reader_count; i++) {
         const struct mj__root *reader = &r->plan.readers[i];
-        if (r->plan.members[reader->member].paused || r->plan.members[reader->member].lane)
+        const struct mj__member *member = &r->plan.members[reader->member];
+        if (member->lane)
             continue;
         bool again = false;
         /* Nothing behind it feeds what it reads, so what is added meanwhile is not for it. */
         for (size_t o = 0, n = r->output_count; o < n; o++) {
             if (!(r->outputs[o].streams & reader->sources))
                 continue;
+            if (member->paused) {
+                miss(reader->node);
+                continue;
+            }
             if (again)
                 copy_outputs(r, came);
             again = true;
@@ -442,7 +313,7 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
 {
     bool appended = false;
     for (size_t i = 0; i < r->output_count; i++) {
-        const struct output *o = &r->outputs[i];
+        const struct mj__output *o = &r->outputs[i];
         /* time_us is a cursor: each entry needs its own. */
         struct mj_event later;
         const struct mj_event *out = o->ev;
@@ -482,6 +353,9 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     for (size_t w = 0; w < plan->words; w++)
         for (uint64_t bits = hits[w] & plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
             run_flow(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node, ev);
+    for (size_t w = 0; plan->any_paused && w < plan->words; w++)
+        for (uint64_t bits = hits[w] & ~plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
+            miss(plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node);
     if (plan->reader_count)
         run_readers(r, ev);
     int err = emit_outputs(r, collection);
@@ -500,7 +374,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t s
     now.time_us = mj__exit_time(&r->exit);
     r->output_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
-    *output_of(r, &now) = (struct output){&now, streams, prints};
+    *output_of(r, &now) = (struct mj__output){&now, streams, prints};
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);
@@ -524,14 +398,15 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
     r->output_count = 0;
     /* Another event may have lain at this address. */
     mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
-    if (r->plan.members[0].paused)
-        return;
     for (size_t i = 0; i < g->count; i++) {
         if (g->nodes[i]->type != MJ_NODE_FROM)
             continue;
-        if (roots[number / 64] >> (number % 64) & 1)
-            run_flow(r, g->nodes[i], ev);
+        bool wanted = roots[number / 64] >> (number % 64) & 1;
         number++;
+        if (wanted && r->plan.members[0].paused)
+            miss(g->nodes[i]);
+        else if (wanted)
+            run_flow(r, g->nodes[i], ev);
     }
     run_readers(r, ev);
     for (size_t i = 0; i < r->output_count; i++)
@@ -542,7 +417,7 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
 /* v1's name, with a bound it did not have: anybody can invent collections. */
 static void count_op(struct mj_router *r, const struct mj_event *ev, uint32_t collection)
 {
-    uint32_t i = collection <= OPS_COLLECTIONS ? collection : 0;
+    uint32_t i = collection <= MJ__OPS_COLLECTIONS ? collection : 0;
     struct mj_metric **m = &r->ops[i][ev->op];
     if (MJ_UNLIKELY(!*m)) {
         char label[400];
@@ -579,9 +454,11 @@ int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *
 
 int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
 {
+    if (MJ_LIKELY(!r->lane_count && !r->cursors.held))
+        return mj__exit_flush(&r->exit, source, upstream_seq);
     for (size_t i = 0; i < r->lane_count; i++) {
         mj__lane_hand_over(r->lanes[i]);
         mj__lane_collect(r->lanes[i]);
     }
-    return mj__exit_flush(&r->exit, source, upstream_seq);
+    return mj__cursors_flush(&r->cursors, &r->exit, r->lanes, r->lane_count, source, upstream_seq);
 }

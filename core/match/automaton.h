@@ -6,8 +6,10 @@
  *      root ─|─▶ 1 ─h─▶ 2 ─e─▶ 3 ─|─▶ (|he|)      where no child fits: on to the state of the
  *       └─s─▶ …             └─r─▶ …                longest prefix that ends here (`fail`)
  *
- * States are numbered level by level, so the children of one are neighbours and an edge is one
- * byte: 17 bytes a state, and the few states that texts spend their time in lie side by side.
+ * The states are one array in which the child of state s for byte b, if there is one, is the state
+ * base(s) + b, and says that s is its parent: a step is one look into memory. States near the root
+ * lie side by side, and so do those of what is left of a pattern behind them. Some 17 bytes a
+ * state.
  *
  * Immutable once made; any thread may scan. */
 #pragma once
@@ -17,7 +19,7 @@
 struct mj_automaton;
 
 /* Makes one of n patterns (read during the call only); none may be empty. Equal patterns are one:
- * the first of them is reported. At most 2^31 bytes of patterns together. Never NULL. */
+ * the first of them is reported. At most 2^29 bytes of patterns together. Never NULL. */
 struct mj_automaton *mj_automaton_new(const struct mj_span *patterns, size_t n);
 void mj_automaton_free(struct mj_automaton *a);
 /* Bytes it takes. */

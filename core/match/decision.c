@@ -74,6 +74,14 @@ size_t mj_decision_add(struct mj_decision *d, const struct mj_match *m)
 
 size_t mj_decision_count(const struct mj_decision *d) { return d->count; }
 
+size_t mj_decision_words(const struct mj_decision *d)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < d->count; i++)
+        bytes += mj__match_words(d->flows[i]);
+    return bytes;
+}
+
 struct mj_facts *mj_decision_facts(struct mj_decision *d) { return d->facts; }
 
 void mj_decision_ready(struct mj_decision *d)

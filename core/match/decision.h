@@ -17,6 +17,8 @@
 
 #include "match/match.h"
 
+#define MJ_DECISION_WORDS_MAX ((size_t)16 << 20)
+
 struct mj_decision;
 
 struct mj_decision *mj_decision_new(void);
@@ -24,6 +26,9 @@ void mj_decision_free(struct mj_decision *d);
 /* Adds a flow's expression (borrowed until the decision is freed); returns its bit, from 0 up. */
 size_t mj_decision_add(struct mj_decision *d, const struct mj_match *m);
 size_t mj_decision_count(const struct mj_decision *d);
+/* Bytes of all words that flows look for: whoever adds flows sees to it that they stay below
+ * MJ_DECISION_WORDS_MAX. The automaton takes some twenty times as much. */
+size_t mj_decision_words(const struct mj_decision *d);
 /* Builds the index, which the next call of the two below would do otherwise: some microseconds per
  * flow and per word. */
 void mj_decision_ready(struct mj_decision *d);

@@ -11,8 +11,11 @@
 /* Keys of a record's top level that matter here, in canonical order. */
 enum key { TAGS, TEXT, EMBED, LANGS, REPLY, FACETS, SUBJECT, KEY_COUNT };
 
-static const char *const key_names[KEY_COUNT] = {"tags",  "text",   "embed",  "langs",
-                                                 "reply", "facets", "subject"};
+static const struct mj_span key_names[KEY_COUNT] = {
+    [TAGS] = {(const uint8_t *)"tags", 4},      [TEXT] = {(const uint8_t *)"text", 4},
+    [EMBED] = {(const uint8_t *)"embed", 5},    [LANGS] = {(const uint8_t *)"langs", 5},
+    [REPLY] = {(const uint8_t *)"reply", 5},    [FACETS] = {(const uint8_t *)"facets", 6},
+    [SUBJECT] = {(const uint8_t *)"subject", 7}};
 
 /* What has been read of the event at hand. */
 enum {
@@ -99,12 +102,12 @@ static bool is_text(struct mj_span item, struct mj_span *text)
     return true;
 }
 
-static bool get(struct mj_span map, const char *key, struct mj_span *value)
+static bool get(struct mj_span map, struct mj_span key, struct mj_span *value)
 {
-    return map.len && mj_cbor_map_get(map, mj_str(key), value) == 0;
+    return map.len && mj_cbor_map_get(map, key, value) == 0;
 }
 
-static bool get_text(struct mj_span map, const char *key, struct mj_span *text)
+static bool get_text(struct mj_span map, struct mj_span key, struct mj_span *text)
 {
     struct mj_span value;
     return get(map, key, &value) && is_text(value, text);
@@ -137,9 +140,9 @@ static void read_top(struct mj_facts *f)
         if (mj_cbor_next(&c, &key))
             return;
         while (k < KEY_COUNT) {
-            size_t n = strlen(key_names[k]);
-            int cmp =
-                key.s.len != n ? (key.s.len < n ? -1 : 1) : memcmp(key.s.ptr, key_names[k], n);
+            struct mj_span name = key_names[k];
+            int cmp = key.s.len != name.len ? (key.s.len < name.len ? -1 : 1)
+                                            : memcmp(key.s.ptr, name.ptr, name.len);
             if (cmp == 0)
                 f->top[k] = rest(&c);
             if (cmp < 0)
@@ -237,14 +240,14 @@ static void add_tag(struct mj_facts *f, struct mj_span text)
 static void read_feature(struct mj_facts *f, struct mj_span feature)
 {
     struct mj_span type, text, prefix = MJ_SPAN("app.bsky.richtext.facet#");
-    if (!get_text(feature, "$type", &type) || !mj_span_starts(type, prefix))
+    if (!get_text(feature, MJ_SPAN("$type"), &type) || !mj_span_starts(type, prefix))
         return;
     type = mj_span(type.ptr + prefix.len, type.len - prefix.len);
-    if (mj_span_is(type, "mention") && get_text(feature, "did", &text))
+    if (mj_span_is(type, "mention") && get_text(feature, MJ_SPAN("did"), &text))
         add(f, MJ_FIELD_MENTION, text);
-    else if (mj_span_is(type, "link") && get_text(feature, "uri", &text))
+    else if (mj_span_is(type, "link") && get_text(feature, MJ_SPAN("uri"), &text))
         add_link(f, text);
-    else if (mj_span_is(type, "tag") && get_text(feature, "tag", &text))
+    else if (mj_span_is(type, "tag") && get_text(feature, MJ_SPAN("tag"), &text))
         add_tag(f, text);
 }
 
@@ -254,7 +257,7 @@ static void read_rich(struct mj_facts *f)
     struct mj_cbor facet, feature, tag;
     struct mj_span features, text;
     for (uint64_t n = open_list(f->top[FACETS], &facet); n; n--, mj_cbor_skip_checked(&facet)) {
-        if (!get(rest(&facet), "features", &features))
+        if (!get(rest(&facet), MJ_SPAN("features"), &features))
             continue;
         for (uint64_t k = open_list(features, &feature); k; k--, mj_cbor_skip_checked(&feature))
             read_feature(f, rest(&feature));
@@ -281,30 +284,30 @@ static void read_embed(struct mj_facts *f)
 {
     struct mj_span embed = f->top[EMBED], part, text;
     /* A post, or a post beside images; the record's own record is where it is then. */
-    if (get(embed, "record", &part)) {
-        if (get_text(part, "uri", &text) ||
-            (get(part, "record", &part) && get_text(part, "uri", &text)))
+    if (get(embed, MJ_SPAN("record"), &part)) {
+        if (get_text(part, MJ_SPAN("uri"), &text) ||
+            (get(part, MJ_SPAN("record"), &part) && get_text(part, MJ_SPAN("uri"), &text)))
             add_uri(f, MJ_FIELD_QUOTE, text);
     }
-    if ((get(embed, "external", &part) && get_text(part, "uri", &text)) ||
-        (get(embed, "media", &part) && get(part, "external", &part) &&
-         get_text(part, "uri", &text)))
+    if ((get(embed, MJ_SPAN("external"), &part) && get_text(part, MJ_SPAN("uri"), &text)) ||
+        (get(embed, MJ_SPAN("media"), &part) && get(part, MJ_SPAN("external"), &part) &&
+         get_text(part, MJ_SPAN("uri"), &text)))
         add_link(f, text);
 }
 
 static void read_reply(struct mj_facts *f)
 {
     struct mj_span part, text;
-    if (get(f->top[REPLY], "parent", &part) && get_text(part, "uri", &text))
+    if (get(f->top[REPLY], MJ_SPAN("parent"), &part) && get_text(part, MJ_SPAN("uri"), &text))
         add_uri(f, MJ_FIELD_REPLY_TO, text);
-    if (get(f->top[REPLY], "root", &part) && get_text(part, "uri", &text))
+    if (get(f->top[REPLY], MJ_SPAN("root"), &part) && get_text(part, MJ_SPAN("uri"), &text))
         add_uri(f, MJ_FIELD_ROOT, text);
 }
 
 static void read_subject(struct mj_facts *f)
 {
     struct mj_span text;
-    if (is_text(f->top[SUBJECT], &text) || get_text(f->top[SUBJECT], "uri", &text))
+    if (is_text(f->top[SUBJECT], &text) || get_text(f->top[SUBJECT], MJ_SPAN("uri"), &text))
         add_uri(f, MJ_FIELD_SUBJECT, text);
 }
 
@@ -412,7 +415,7 @@ struct mj_span mj_facts_text(struct mj_facts *f)
     return mj_span(f->stream.ptr, f->text_len);
 }
 
-static void add_words(struct mj_facts *f, struct mj_span map, const char *key)
+static void add_words(struct mj_facts *f, struct mj_span map, struct mj_span key)
 {
     struct mj_span text;
     if (get_text(map, key, &text))
@@ -424,13 +427,13 @@ static void add_media(struct mj_facts *f, struct mj_span media)
 {
     struct mj_span part;
     struct mj_cbor image;
-    add_words(f, media, "alt");
-    if (get(media, "images", &part))
+    add_words(f, media, MJ_SPAN("alt"));
+    if (get(media, MJ_SPAN("images"), &part))
         for (uint64_t n = open_list(part, &image); n; n--, mj_cbor_skip_checked(&image))
-            add_words(f, rest(&image), "alt");
-    if (get(media, "external", &part)) {
-        add_words(f, part, "title");
-        add_words(f, part, "description");
+            add_words(f, rest(&image), MJ_SPAN("alt"));
+    if (get(media, MJ_SPAN("external"), &part)) {
+        add_words(f, part, MJ_SPAN("title"));
+        add_words(f, part, MJ_SPAN("description"));
     }
 }
 
@@ -440,7 +443,7 @@ struct mj_span mj_facts_words(struct mj_facts *f)
     mj_facts_text(f);
     if (first(f, READ_WORDS)) {
         add_media(f, f->top[EMBED]);
-        if (get(f->top[EMBED], "media", &part))
+        if (get(f->top[EMBED], MJ_SPAN("media"), &part))
             add_media(f, part);
         struct mj_values tags = mj_facts_values(f, MJ_FIELD_TAG);
         for (size_t i = 0; i < tags.count; i++)

@@ -1,12 +1,13 @@
 /* Facts: what an event says about itself, as far as matches ask. Each is read when first asked for,
  * straight from the record's bytes, and then kept for all flows that look at the event.
  *
- *   field       values
- *   did         the account                       lang       "pt-br", "pt" of "pt-BR"
- *   collection  commits only                      tag        folded, without '#'
- *   mention     DIDs in rich text                 link       "www.example.com", "example.com",
- * "com" reply_to    the parent's URI and its DID      root       the same of the thread's root
- *   quote       the same of the record embedded   subject    the same of the record's subject
+ *   collection  of commits only
+ *   did         the account
+ *   lang        "pt-br" and "pt" of "pt-BR"
+ *   tag         folded, without '#'
+ *   mention     DIDs in rich text
+ *   link        "www.example.com", "example.com" and "com" of an address
+ *   reply_to    the parent's URI and its DID; root, quote and subject alike
  *
  * A record of an unexpected shape has fewer facts, and that is all. What is listed beyond
  * MJ_FACTS_MAX values is not looked at: no honest record has that many, and each costs every flow

@@ -2,13 +2,12 @@
 
 #include "atproto/utf8.h"
 
-/* In the order of unicode.py. */
+/* Both in the order of unicode.py. What a character is, and which token it belongs to: none, one
+ * that others may join, one of its own. */
 enum mj_class { OTHER, SPACE, WORD, MARK, SINGLE, IGNORED };
+enum at { NOWHERE, JOINED, ALONE };
 
 #include "match/unicode_table.h"
-
-/* Which token the last character belongs to. */
-enum at { NOWHERE, JOINED, ALONE };
 
 struct point {
     uint32_t folded;
@@ -56,41 +55,28 @@ static uint8_t *encode(uint8_t *w, uint32_t point)
     return w;
 }
 
-/* ASCII letters, digits and the underscore, folded; 0 for all else. */
-static uint8_t word_byte(uint8_t c)
-{
-    static const uint8_t table[256] = {
-        ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4', ['5'] = '5', ['6'] = '6',
-        ['7'] = '7', ['8'] = '8', ['9'] = '9', ['_'] = '_', ['a'] = 'a', ['b'] = 'b', ['c'] = 'c',
-        ['d'] = 'd', ['e'] = 'e', ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i', ['j'] = 'j',
-        ['k'] = 'k', ['l'] = 'l', ['m'] = 'm', ['n'] = 'n', ['o'] = 'o', ['p'] = 'p', ['q'] = 'q',
-        ['r'] = 'r', ['s'] = 's', ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w', ['x'] = 'x',
-        ['y'] = 'y', ['z'] = 'z', ['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd', ['E'] = 'e',
-        ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i', ['J'] = 'j', ['K'] = 'k', ['L'] = 'l',
-        ['M'] = 'm', ['N'] = 'n', ['O'] = 'o', ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r', ['S'] = 's',
-        ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y', ['Z'] = 'z'};
-    return table[c];
-}
-
 void mj_fold_tokens(struct mj_span text, struct mj_buf *out)
 {
     mj_buf_reserve(out, 2 * text.len + 2);
     const uint8_t *p = text.ptr, *end = text.len ? p + text.len : p;
-    uint8_t *w = out->ptr + out->len, c;
-    enum at at = NOWHERE;
+    uint8_t *w = out->ptr + out->len;
+    unsigned at = NOWHERE;
     *w++ = MJ_EDGE;
     while (p < end) {
-        if ((c = word_byte(*p))) { /* most of most texts */
-            if (at == ALONE)
-                *w++ = MJ_EDGE;
-            do
-                *w++ = c;
-            while (++p < end && (c = word_byte(*p)));
-            at = JOINED;
-            continue;
+        /* Where words end cannot be foretold, so this has no branch for it: an edge is written
+         * before each byte, and written over unless it belongs there. */
+        for (; p < end && *p < 0x80; p++) {
+            struct ascii_point a = ascii[*p];
+            *w = MJ_EDGE;
+            w += (unsigned)(at != NOWHERE) & (unsigned)((at & a.at) != JOINED);
+            *w = a.folded;
+            w += a.at != NOWHERE;
+            at = a.at;
         }
+        if (p == end)
+            break;
         struct point point = {MJ_BROKEN, OTHER};
-        unsigned n = *p == ' ' ? 1 : mj_utf8_len(p, end);
+        unsigned n = mj_utf8_len(p, end);
         if (n)
             point = lookup(decode(p, n));
         p += n ? n : 1;

@@ -228,7 +228,8 @@ static uint64_t question_hash(const struct mj_match *m)
 {
     uint64_t h = (uint64_t)m->type << 8 | (unsigned)m->field << 4 | (unsigned)m->all;
     h = h * 31 + m->mask + m->set.count;
-    h ^= mj_hash(m->prefix) * 3 + mj_hash(m->path_text) * 5 + (uintptr_t)m->words;
+    h ^= mj_hash(m->prefix) * 3 + mj_hash(m->path_text) * 5 + (uintptr_t)m->words +
+         (uintptr_t)m->members * 7;
     for (size_t i = 0; i < m->count; i++)
         h = h * 0x9e3779b97f4a7c15 + question_hash(m->children[i]);
     return h;
@@ -247,8 +248,9 @@ static bool same_set(const struct mj_match *a, const struct mj_match *b)
 static bool same_question(const struct mj_match *a, const struct mj_match *b)
 {
     if (a->type != b->type || a->field != b->field || a->mask != b->mask || a->all != b->all ||
-        a->count != b->count || a->words != b->words || !mj_span_eq(a->prefix, b->prefix) ||
-        !mj_span_eq(a->path_text, b->path_text) || !same_set(a, b))
+        a->count != b->count || a->words != b->words || a->members != b->members ||
+        !mj_span_eq(a->prefix, b->prefix) || !mj_span_eq(a->path_text, b->path_text) ||
+        !same_set(a, b))
         return false;
     for (size_t i = 0; i < a->count; i++)
         if (!same_question(a->children[i], b->children[i]))

@@ -54,6 +54,13 @@ struct mj_match *mj_match_prefix(enum mj_field field, struct mj_span prefix)
     return m;
 }
 
+struct mj_match *mj_match_member(enum mj_field field, struct mj_set *set)
+{
+    struct mj_match *m = new_atom(MJ__MEMBER, field);
+    m->members = set;
+    return m;
+}
+
 struct mj_match *mj_match_words(struct mj_words *words, bool all)
 {
     struct mj_match *m = new_match(MJ__WORDS);
@@ -118,6 +125,7 @@ void mj_match_free(struct mj_match *m)
     for (size_t i = 0; i < m->set.cap; i++)
         free((void *)m->set.slots[i].ptr);
     mj_words_unref(m->words);
+    mj_set_unref(m->members);
     free(m->children);
     free(m->set.slots);
     free(m->path);
@@ -146,6 +154,8 @@ bool mj__match_in_set(const struct mj_match *m, struct mj_span value)
 /* Whether a value is one that the atom asks for. */
 static bool fits(const struct mj_match *m, struct mj_span value)
 {
+    if (m->type == MJ__MEMBER)
+        return mj_set_has(m->members, value);
     return m->type == MJ__PREFIX ? mj_span_starts(value, m->prefix) : mj__match_in_set(m, value);
 }
 
@@ -189,6 +199,7 @@ static bool atom_holds(const struct mj_match *m, struct mj_facts *f)
         return ev->kind == MJ_KIND_COMMIT && (m->mask & (1u << ev->op));
     case MJ__SET:
     case MJ__PREFIX:
+    case MJ__MEMBER:
         return field_fits(m, f);
     case MJ__PRESENT:
         return m->field == MJ_FIELD_PATH ? mj_facts_has(f, m->path)
@@ -233,17 +244,19 @@ bool mj_match_eval(const struct mj_match *m, struct mj_facts *facts)
     return mj__match_eval(m, facts, NULL, NULL);
 }
 
-/* What an atom is about: nothing but the class of events, who wrote it, or the record. */
+/* What an atom is about: nothing but the class of events, or the record, or, when neither, what
+ * every event has or what may change between two. */
 static bool is_about_class(const struct mj_match *m)
 {
     return m->type == MJ__KINDS || m->type == MJ__OPS ||
-           ((m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__PRESENT) &&
-            m->field == MJ_FIELD_COLLECTION);
+           (m->field == MJ_FIELD_COLLECTION &&
+            (m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__PRESENT));
 }
 
 static bool is_about_record(const struct mj_match *m)
 {
-    if (m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__PRESENT)
+    if (m->type == MJ__SET || m->type == MJ__PREFIX || m->type == MJ__MEMBER ||
+        m->type == MJ__PRESENT)
         return m->field > MJ_FIELD_DID;
     return m->type == MJ__HAS_TEXT || m->type == MJ__IS_REPLY || m->type == MJ__WORDS;
 }
@@ -312,6 +325,14 @@ enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev
     default:
         return atom_class(m, ev);
     }
+}
+
+size_t mj__match_words(const struct mj_match *m)
+{
+    size_t n = m->words ? mj_words_share(m->words) : 0;
+    for (size_t i = 0; i < m->count; i++)
+        n += mj__match_words(m->children[i]);
+    return n;
 }
 
 bool mj_match_may(const struct mj_match *m, const struct mj_event *like)

@@ -16,6 +16,7 @@
 
 #include "match/facts.h"
 #include "match/words.h"
+#include "state/set.h"
 
 struct mj_match;
 
@@ -26,9 +27,11 @@ struct mj_match *mj_match_kinds(unsigned mask);        /* bits 1 << MJ_KIND_… 
 struct mj_match *mj_match_ops(unsigned mask);          /* bits 1 << MJ_OP_… */
 struct mj_match *mj_match_set(enum mj_field field);    /* exact values, hashed */
 struct mj_match *mj_match_prefix(enum mj_field field, struct mj_span prefix); /* of a text */
-struct mj_match *mj_match_present(enum mj_field field);                       /* any value */
-struct mj_match *mj_match_has_text(void); /* the record has a text … */
-struct mj_match *mj_match_is_reply(void); /* … a `reply` */
+/* A member of a set that may change at any time. Takes the reference. */
+struct mj_match *mj_match_member(enum mj_field field, struct mj_set *set);
+struct mj_match *mj_match_present(enum mj_field field); /* any value */
+struct mj_match *mj_match_has_text(void);               /* the record has a text … */
+struct mj_match *mj_match_is_reply(void);               /* … a `reply` */
 /* One of the list's words occurs in the text, or with `all` anywhere in the record's words. Takes
  * the reference. */
 struct mj_match *mj_match_words(struct mj_words *words, bool all);

@@ -11,6 +11,7 @@ enum mj__type {
     MJ__OPS,
     MJ__SET,
     MJ__PREFIX,
+    MJ__MEMBER,
     MJ__PRESENT,
     MJ__HAS_TEXT,
     MJ__IS_REPLY,
@@ -19,11 +20,12 @@ enum mj__type {
 
 struct mj_match {
     enum mj__type type;
-    enum mj_field field;        /* SET, PREFIX, PRESENT */
+    enum mj_field field;        /* SET, PREFIX, MEMBER, PRESENT */
     unsigned mask;              /* KINDS, OPS */
     struct mj_match **children; /* owned; AND, OR, NOT */
     size_t count, cap;
     struct mj_span prefix;  /* owned; PREFIX */
+    struct mj_set *members; /* ref; MEMBER */
     struct mj_words *words; /* ref; WORDS */
     bool all;               /* WORDS */
     struct mj_path *path;   /* owned, with the text behind it; MJ_FIELD_PATH */
@@ -44,4 +46,6 @@ enum mj__tri { MJ__NO, MJ__YES, MJ__DEPENDS };
 enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev);
 /* True when kind, operation and collection decide it. */
 bool mj__match_is_class(const struct mj_match *m);
+/* Bytes of all words in it. */
+size_t mj__match_words(const struct mj_match *m);
 bool mj__match_in_set(const struct mj_match *set, struct mj_span value);

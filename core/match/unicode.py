@@ -122,6 +122,12 @@ static const struct {{
     print(f"}};\nstatic const uint8_t blocks[{len(blocks)}][{BLOCK}] = {{")
     for block in blocks:
         print("    {\n" + numbers(block, 8) + "\n    },")
+    print("""};
+static const struct ascii_point {
+    uint8_t folded, at; /* enum at */
+} ascii[128] = {""")
+    where = {SPACE: 0, WORD: 1}
+    print(numbers(f"{{{to[p]}, {where.get(of[p], 2)}}}" for p in range(128)))
     print("};\n/* clang-format on */")
 
 

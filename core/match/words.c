@@ -1,12 +1,14 @@
 #include "match/words.h"
 
+#include <stdatomic.h>
+
 #include "atproto/utf8.h"
 #include "base/err.h"
 #include "match/automaton.h"
 #include "match/fold.h"
 
 struct mj_words {
-    unsigned refs;
+    _Atomic unsigned refs;
     size_t count, cap;
     uint32_t *ends;                 /* owned; by word: where its stream ends in `streams` */
     struct mj_buf streams;          /* back to back */
@@ -16,19 +18,19 @@ struct mj_words {
 struct mj_words *mj_words_new(void)
 {
     struct mj_words *w = mj_calloc(1, sizeof *w);
-    w->refs = 1;
+    atomic_init(&w->refs, 1);
     return w;
 }
 
 struct mj_words *mj_words_ref(struct mj_words *w)
 {
-    w->refs++;
+    atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
     return w;
 }
 
 void mj_words_unref(struct mj_words *w)
 {
-    if (!w || --w->refs)
+    if (!w || atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel) > 1)
         return;
     mj_automaton_free(w->automaton);
     mj_buf_deinit(&w->streams);
@@ -102,7 +104,9 @@ struct mj_span mj_words_stream(const struct mj_words *w, size_t i)
 
 size_t mj_words_share(const struct mj_words *w)
 {
-    return (sizeof *w + w->cap * sizeof *w->ends + w->streams.cap) / w->refs + 1;
+    return (sizeof *w + w->cap * sizeof *w->ends + w->streams.cap) /
+               atomic_load_explicit(&w->refs, memory_order_relaxed) +
+           1;
 }
 
 static bool take_first(void *ctx, uint32_t pattern)

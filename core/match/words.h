@@ -6,14 +6,15 @@
  *   "*moon*"      so may the first one at its start: "honeymoons"
  *
  * Each word is kept as the stream that must occur in a text's stream; the edges tell where a token
- * must begin and end. Matches that share a list hold references. One thread. */
+ * must begin and end. Matches that share a list hold references, on whatever thread. A list is made
+ * before it is shared; one thread may call mj_words_find(). */
 #pragma once
 
 #include "base/bytes.h"
 
 #define MJ_WORD_MAX    256                /* bytes of a word */
 #define MJ_WORDS_MAX   1000000u           /* of one list … */
-#define MJ_WORDS_BYTES ((size_t)32 << 20) /* … and what they may take, which callers see to */
+#define MJ_WORDS_BYTES ((size_t)16 << 20) /* … and what they may take, which callers see to */
 
 struct mj_words;
 

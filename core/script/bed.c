@@ -5,22 +5,36 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "script/guard.h"
+#include "script/reload.h"
+#include "state/store.h"
 
 #define SLICE_US                                                                                   \
     INT64_C(20000) /* real time of the script's tasks between two looks at the clock               \
                     */
 #define STOP_US INT64_C(5000000)
 
+/* What a plug-in would have got. */
+struct sunk {
+    char *plugin;          /* owned */
+    struct mj_kept *event; /* one reference */
+    bool taken;
+};
+
 struct mj_bed {
     struct mj_streams *streams; /* owned, like all of these */
     struct mj_router *router;
     struct mj_scripts *scripts;
-    char *name;
+    char *name, *path;
+    /* What it was loaded with, for when it is loaded again; the texts are owned. */
+    struct mj_script_cfg cfg;
+    struct mj_strings config, secrets;
     struct mj_services services;
     int64_t now, seq;
 
     struct mj_output *outputs; /* owned array, from the first one on */
     size_t count, cap, bytes;
+    struct sunk *sunk; /* owned array */
+    size_t sunk_count, sunk_cap;
     size_t taken[MJ_STREAMS_MAX + 1]; /* per bit, and one for prints: outputs looked at */
     bool full;
 
@@ -196,10 +210,38 @@ static void free_asks(struct mj_bed *bed)
 
 /* ---- the bed ---- */
 
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->sunk_count == bed->sunk_cap) {
+        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 16;
+        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
+    bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
+}
+
+static void copy_strings(struct mj_strings *to, const struct mj_strings *from)
+{
+    for (size_t i = 0; from && i < from->n; i++)
+        to->v[to->n++] = mj_strdup(from->v[i]);
+}
+
+static void free_strings(struct mj_strings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free((char *)s->v[i]);
+}
+
 static int64_t bed_now(void *ctx) { return ((struct mj_bed *)ctx)->now; }
 
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
-                          struct mj_buf *error)
+                          bool strict, struct mj_buf *error)
 {
     struct mj_bed *bed = mj_calloc(1, sizeof *bed);
     char label[300];
@@ -207,6 +249,14 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     script_label(name, label, sizeof label);
     mj_metrics_zero(label);
     bed->name = mj_strdup(name);
+    bed->path = mj_strdup(path);
+    if (cfg) {
+        copy_strings(&bed->config, cfg->config);
+        copy_strings(&bed->secrets, cfg->secret_values);
+        bed->cfg.config_lua = cfg->config_lua ? mj_strdup(cfg->config_lua) : NULL;
+        bed->cfg.config = cfg->config ? &bed->config : NULL;
+        bed->cfg.secret_values = cfg->secret_values ? &bed->secrets : NULL;
+    }
     bed->streams = mj_streams_new(NULL);
     bed->router = mj_router_new(NULL);
     mj_router_set_streams(bed->router, bed->streams);
@@ -217,8 +267,11 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     bed->services = (struct mj_services){
         .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
     mj_scripts_set_services(bed->scripts, &bed->services);
+    if (strict)
+        mj_scripts_strict(bed->scripts);
+    mj_scripts_on_sunk(bed->scripts, on_sunk, bed);
     enter(bed);
-    int err = mj_scripts_load(bed->scripts, path, cfg, error);
+    int err = mj_scripts_load(bed->scripts, path, &bed->cfg, error);
     leave();
     if (!err)
         return bed;
@@ -237,22 +290,36 @@ void mj_bed_free(struct mj_bed *bed)
     mj_streams_free(bed->streams);
     for (size_t i = 0; i < bed->count; i++)
         mj_kept_unref(bed->outputs[i].event);
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        mj_kept_unref(bed->sunk[i].event);
+        free(bed->sunk[i].plugin);
+    }
+    free(bed->sunk);
     for (size_t i = 0; i < bed->logged; i++)
         free(bed->logs[i].text);
     free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
     free(bed->name);
+    free(bed->path);
+    free((char *)bed->cfg.config_lua);
+    free_strings(&bed->config);
+    free_strings(&bed->secrets);
     free(bed);
 }
 
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed) { return bed->scripts; }
+struct mj_sets *mj_bed_sets(struct mj_bed *bed)
+{
+    return mj_store_sets(mj_scripts_store(bed->scripts));
+}
+
 int64_t mj_bed_now(const struct mj_bed *bed) { return bed->now; }
 int64_t mj_bed_seq(struct mj_bed *bed) { return ++bed->seq; }
 
-int mj_bed_run(struct mj_bed *bed, int64_t until)
+int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us)
 {
-    int64_t patience = mj_guard_now() + MJ_BED_PATIENCE_NS;
+    int64_t end_ns = mj_guard_now() + 1000 * patience_us;
     for (;;) {
         enter(bed);
         int64_t next = mj_scripts_run(bed->scripts, SLICE_US);
@@ -265,13 +332,23 @@ int mj_bed_run(struct mj_bed *bed, int64_t until)
         }
         if (next != 0 && (next < 0 || bed->now + next > until))
             break;
-        if (mj_guard_now() > patience)
+        if (mj_guard_now() > end_ns)
             return MJ_ELIMIT;
         bed->now += next;
     }
     if (bed->now < until)
         bed->now = until;
     return 0;
+}
+
+int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report)
+{
+    struct mj_script_spec spec = {.path = bed->path, .cfg = &bed->cfg};
+    struct mj_reload result = {0};
+    enter(bed);
+    int err = mj_scripts_reload(bed->scripts, &spec, 1, true, &result, report);
+    leave();
+    return err;
 }
 
 bool mj_bed_stop(struct mj_bed *bed)
@@ -316,6 +393,18 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
         const struct mj_output *o = &bed->outputs[(*at)++];
         if (stream ? o->streams >> bit & 1 : o->prints)
             return o;
+    }
+    return NULL;
+}
+
+const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin)
+{
+    for (size_t i = 0; i < bed->sunk_count; i++) {
+        struct sunk *s = &bed->sunk[i];
+        if (!s->taken && strcmp(s->plugin, plugin) == 0) {
+            s->taken = true;
+            return &s->event->ev;
+        }
     }
     return NULL;
 }

@@ -15,13 +15,13 @@
 #include "script/script.h"
 #include "script/services.h"
 
-#define MJ_BED_START_US    INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
-#define MJ_BED_OUTPUT_MAX  ((size_t)256 << 20)       /* bytes that wait to be taken */
-#define MJ_BED_PATIENCE_NS INT64_C(20000000000)
-#define MJ_BED_ASKS_MAX    100000
-#define MJ_BED_LOGS_MAX    10000 /* lines that wait to be taken */
+#define MJ_BED_START_US   INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
+#define MJ_BED_OUTPUT_MAX ((size_t)256 << 20)       /* bytes that wait to be taken */
+#define MJ_BED_ASKS_MAX   100000
+#define MJ_BED_LOGS_MAX   10000 /* lines that wait to be taken */
 
 struct mj_bed;
+struct mj_sets;
 
 /* One version of an event that left the flows. */
 struct mj_output {
@@ -53,16 +53,22 @@ struct mj_answer {
 };
 
 /* Loads the script at `path`, its metrics being 0, which is named `name` in messages and metrics.
- * cfg NULL: defaults. NULL with a sentence appended to `error`. */
+ * Of cfg (NULL: defaults) only
+ * config_lua, config and secret_values are looked at; they are copied. `strict`: using an event
+ * after its call is always an error (mj_scripts_strict()). NULL with a sentence appended to
+ * `error`. */
 struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_script_cfg *cfg,
-                          struct mj_buf *error);
+                          bool strict, struct mj_buf *error);
 void mj_bed_free(struct mj_bed *bed); /* NULL is fine */
 
+/* Loads the script's file again, whether or not it has changed. MJ_EINVAL when it does not load:
+ * the one that runs goes on, and why is appended to `report`. */
+int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report);
 /* Runs what is due until the script's clock is `until`, or now when that has passed; the clock
  * stops at each thing that is due. 0; 1 when the script has asked for something (mj_bed_ask()),
- * which is to be answered before the call is made again; MJ_ELIMIT when it never came to rest in
- * MJ_BED_PATIENCE_NS of real time. */
-int mj_bed_run(struct mj_bed *bed, int64_t until);
+ * which is to be answered before the call is made again; MJ_ELIMIT when it did not come to rest in
+ * patience_us of real time. */
+int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us);
 /* What the script has asked for and was not told yet, oldest first; NULL when there is nothing.
  * Borrowed until it is told. */
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed);
@@ -84,6 +90,8 @@ bool mj_bed_stop(struct mj_bed *bed);
 int mj_bed_send(struct mj_bed *bed, struct mj_event *ev);
 /* The bed's scripts, of which there is one. Borrowed. */
 struct mj_scripts *mj_bed_scripts(struct mj_bed *bed);
+/* The named sets it has. Borrowed. */
+struct mj_sets *mj_bed_sets(struct mj_bed *bed);
 int64_t mj_bed_now(const struct mj_bed *bed); /* Unix µs */
 /* The next upstream seq, from 1. */
 int64_t mj_bed_seq(struct mj_bed *bed);
@@ -96,6 +104,9 @@ const char *mj_bed_stream(const struct mj_bed *bed, size_t i);
 /* True when the script feeds the stream, or it is "main". */
 bool mj_bed_has_stream(const struct mj_bed *bed, const char *stream);
 
+/* The next event that was handed to the plug-in of that name since the last one asked for; NULL
+ * when there is none. Borrowed until the bed's next call. */
+const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin);
 /* The next line the script logged, or (error) the next error of its functions; NULL when there is
  * none. Borrowed until the bed's next call. */
 const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);

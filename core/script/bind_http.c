@@ -107,6 +107,8 @@ static int push_error(lua_State *L, const char *error)
 void mj_push_headers(lua_State *L, struct mj_span lines)
 {
     lua_newtable(L);
+    mj_vm_push_slot(L, MJ_SLOT_OBJECT); /* so that an empty one can be sent as JSON */
+    lua_setmetatable(L, -2);
     while (lines.len) {
         const uint8_t *end = memchr(lines.ptr, '\n', lines.len);
         size_t len = end ? (size_t)(end - lines.ptr) + 1 : lines.len;

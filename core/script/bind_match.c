@@ -229,9 +229,30 @@ static int read_prefix(struct ctx *c, int index, struct values *v)
     return 0;
 }
 
+static int read_set(struct ctx *c, struct mj_set *set, struct values *v)
+{
+    if (v->key->type != V_FIELD && v->key->type != V_QUOTES && v->key->type != V_RECORD)
+        return refuse(c, v, "jet.set",
+                      v->key->type == V_TEXT || v->key->type == V_WORDS
+                          ? "; words are listed with jet.words"
+                          : "");
+    if (*mj_set_name(set))
+        mj_buf_printf(c->shown, "set %s", mj_set_name(set));
+    else
+        mj_buf_printf(c->shown, "set of %zu", mj_set_count(set));
+    struct mj_match *m = mj_match_member(v->key->field, mj_set_ref(set));
+    if (v->key->type == V_RECORD)
+        mj_match_path(m, v->path);
+    mj_match_add(v->any, m);
+    return 0;
+}
+
 static int read_userdata(struct ctx *c, int index, struct values *v)
 {
     struct mj_words *words = mj_lua_words(c->L, index);
+    struct mj_set *set = mj_set_from_lua(c->L, index);
+    if (set)
+        return read_set(c, set, v);
     if (!words)
         return refuse(c, v, "this value", "");
     if (v->key->type != V_TEXT && v->key->type != V_WORDS)
@@ -543,6 +564,8 @@ static int read_match(struct ctx *c, int index, struct mj_match **out)
     }
     if (mj_lua_words(L, index))
         return fail(c, "jet.words goes behind a key: { text = jet.words { … } }");
+    if (mj_set_from_lua(L, index))
+        return fail(c, "jet.set goes behind a key: { did = jet.set(…) }");
     if (lua_type(L, index) != LUA_TTABLE) {
         mj_buf_printf(c->error, "a match is a text or a table, not %s", luaL_typename(L, index));
         return MJ_ESYNTAX;

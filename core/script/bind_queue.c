@@ -7,6 +7,7 @@
  * The values are in the userdata's environment, a table used as a ring; who waits is known by
  * tickets, some of which may be for tasks that have given up. */
 #include "script/bind.h"
+#include "script/made.h"
 #include "script/task.h"
 
 #define QUEUE_MAX 1000000
@@ -167,6 +168,7 @@ static int jet_queue(lua_State *L)
     lua_setfenv(L, -2);
     mj_vm_push_slot(L, MJ_SLOT_QUEUE);
     lua_setmetatable(L, -2);
+    mj_made(L, "jet.queue", NULL);
     return 1;
 }
 

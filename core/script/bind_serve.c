@@ -125,6 +125,8 @@ static void push_query(lua_State *L, struct mj_vm *vm, struct mj_span query)
 {
     struct mj_span key, value;
     lua_newtable(L);
+    mj_vm_push_slot(L, MJ_SLOT_OBJECT);
+    lua_setmetatable(L, -2);
     while (mj_query_next(&query, &key, &value)) {
         push_decoded(L, vm, key);
         lua_pushvalue(L, -1);

@@ -254,17 +254,27 @@ void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
 
-int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx)
 {
-    int64_t now = mj_mono_us(), life = mj__lives_tick(s, now);
-    int64_t next = mj__sched_run(s->sched, budget_us);
-    mj__retired_tick(s);
-    if (s->retired_count)
-        next = sooner(next, RETIRED_US);
-    next = sooner(next, life < 0 ? -1 : life > now ? life - now : 0);
+    s->on_sunk = fn;
+    s->on_sunk_ctx = ctx;
+}
+
+int64_t mj_scripts_tend(struct mj_scripts *s)
+{
+    int64_t now = mj_mono_us(), next = mj__lives_tick(s, now);
+    next = next < 0 ? -1 : next > now ? next - now : 0;
     for (size_t i = 0; i < s->count; i++)
         next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
     return sooner(next, mj_store_step(s->store, STATE_STEP));
+}
+
+int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
+{
+    int64_t next = mj__sched_run(s->sched, budget_us);
+    next = sooner(next, mj_scripts_tend(s));
+    mj__retired_tick(s);
+    return s->retired_count ? sooner(next, RETIRED_US) : next;
 }
 
 void mj__retire(struct mj_scripts *s, struct mj_script *script)

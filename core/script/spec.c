@@ -13,8 +13,15 @@
 #define WHOLE_NS  (INT64_C(24) * 3600 * 1000000000) /* of a file: its parts have limits */
 #define TRACE_MAX 10
 
-extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_test_lua[];
-extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_test_lua_len;
+extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_bed_lua[],
+    mj_lua_test_lua[];
+extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_bed_lua_len,
+    mj_lua_test_lua_len;
+
+int64_t mj__spec_limit(const struct mj_spec *spec)
+{
+    return spec->cfg->limit_us ? spec->cfg->limit_us : LIMIT_US;
+}
 
 void mj__spec_out(struct mj_spec *spec, lua_State *L)
 {
@@ -60,6 +67,21 @@ static void push_place(lua_State *L, int level)
         }
     }
     lua_pushnil(L);
+}
+
+int mj__spec_error(lua_State *L, const char *fmt, ...)
+{
+    va_list ap;
+    push_place(L, 1);
+    va_start(ap, fmt);
+    lua_pushvfstring(L, fmt, ap);
+    va_end(ap);
+    if (lua_isnil(L, -2))
+        return lua_error(L);
+    lua_pushliteral(L, ": ");
+    lua_insert(L, -2);
+    lua_concat(L, 3);
+    return lua_error(L);
 }
 
 /* host.place(level): "file:line" */
@@ -122,7 +144,7 @@ static int host_protect(lua_State *L)
     lua_insert(L, 1);
     mj__spec_out(spec, L);
     int64_t left = spec->left;
-    spec->left = 1000 * (spec->cfg->limit_us ? spec->cfg->limit_us : LIMIT_US);
+    spec->left = 1000 * mj__spec_limit(spec);
     mj__spec_in(spec, L);
     int status = lua_pcall(L, lua_gettop(L) - 2, 0, 1);
     bool stopped = mj_guard_leave(spec->guard, L);
@@ -229,18 +251,22 @@ static int prepare(lua_State *L)
     lua_setfield(L, -2, "filter");
     lua_setfield(L, at, "options");
 
-    load_embedded(L, mj_lua_pretty_lua, mj_lua_pretty_lua_len);
-    lua_pushvalue(L, at);
-    lua_call(L, 1, 1);
-    lua_setfield(L, at, "pretty");
-    load_embedded(L, mj_lua_assert_lua, mj_lua_assert_lua_len);
-    lua_pushvalue(L, at);
-    lua_call(L, 1, 1);
-    lua_setfield(L, at, "assert");
-    load_embedded(L, mj_lua_test_lua, mj_lua_test_lua_len);
-    lua_pushvalue(L, LUA_GLOBALSINDEX);
-    lua_pushvalue(L, at);
-    lua_call(L, 2, 1);
+    static const struct {
+        const unsigned char *text;
+        const size_t *len;
+        const char *name; /* where the host has what it returns */
+    } parts[] = {{mj_lua_pretty_lua, &mj_lua_pretty_lua_len, "pretty"},
+                 {mj_lua_assert_lua, &mj_lua_assert_lua_len, "assert"},
+                 {mj_lua_bed_lua, &mj_lua_bed_lua_len, "jet_test"},
+                 {mj_lua_test_lua, &mj_lua_test_lua_len, "run"}};
+    for (size_t i = 0; i < MJ_COUNT(parts); i++) {
+        load_embedded(L, parts[i].text, *parts[i].len);
+        lua_pushvalue(L, LUA_GLOBALSINDEX);
+        lua_pushvalue(L, at);
+        lua_call(L, 2, 1);
+        lua_setfield(L, at, parts[i].name);
+    }
+    lua_getfield(L, at, "run");
     /* A registry reference would do as well; a field is found by name in a debugger. */
     lua_setfield(L, LUA_REGISTRYINDEX, "moonjet.run");
     return 0;

@@ -46,6 +46,7 @@ struct mj_cell {
     _Atomic int64_t written; /* Unix µs, or MJ_PINNED */
     int64_t ttl_us;          /* of its own; 0: as all */
     uint32_t noted;          /* place in the ledger's list; 0: not in it */
+    bool kept;               /* disk may have it */
 };
 
 struct mj_cells;
@@ -54,6 +55,7 @@ struct mj_codec_cell;
 
 struct mj_cells_kind {
     size_t size; /* of the struct a cell is embedded in */
+    uint64_t (*hash)(struct mj_span key);
     /* It leaves by itself: it has ended, or makes room. It is still in the table. NULL: nothing to
      * do. */
     void (*drop)(struct mj_cells *cells, struct mj_cell *cell);
@@ -83,8 +85,9 @@ struct mj_cells {
     bool shared;
     size_t bytes;
     struct mj_state_budget *budget; /* borrowed; NULL: none */
-    struct mj_ledger *ledger;       /* owned; NULL: not kept on disk */
-    struct mj_grave *graves;        /* owned: what was cleared, being given back */
+    bool unread;              /* disk has it and could not be read: it must not be written over */
+    struct mj_ledger *ledger; /* owned; NULL: not kept on disk */
+    struct mj_grave *graves;  /* owned: what was cleared, being given back */
     /* What has left and readers may still hold, owned, chained by `newer`: first it gathers, then
      * it waits as one until the epoch is safe, then it is given back. */
     struct mj_cell *gathering, *waiting, *ready;

@@ -52,8 +52,11 @@ static void encode(const struct mj_cell *cell, struct mj_codec_cell *out)
     out->text = v.text;
 }
 
-static const struct mj_cells_kind kind = {
-    .size = sizeof(struct entry), .owned = owned, .destroy = destroy, .encode = encode};
+static const struct mj_cells_kind kind = {.size = sizeof(struct entry),
+                                          .hash = mj_table_hash,
+                                          .owned = owned,
+                                          .destroy = destroy,
+                                          .encode = encode};
 
 int mj_map_init(struct mj_map *m, struct mj_state_budget *budget)
 {
@@ -88,8 +91,9 @@ static int undo(struct mj_map *m, struct entry *e, bool made, int err)
     return err;
 }
 
-int mj_map_set(struct mj_map *m, struct mj_span key, const struct mj_value *value, int64_t now,
-               int64_t ttl_us)
+/* `now` says what has ended. */
+static int set(struct mj_map *m, struct mj_span key, const struct mj_value *value, int64_t now,
+               int64_t written, int64_t ttl_us)
 {
     bool made;
     int err;
@@ -115,8 +119,20 @@ int mj_map_set(struct mj_map *m, struct mj_span key, const struct mj_value *valu
         memcpy(e->text = text, value->text.ptr, len);
     else if (value->type == MJ_VALUE_NUMBER)
         e->number = value->number;
-    mj_cells_written(&m->cells, &e->cell, now, ttl_us);
+    mj_cells_written(&m->cells, &e->cell, written, ttl_us);
     return 0;
+}
+
+int mj_map_set(struct mj_map *m, struct mj_span key, const struct mj_value *value, int64_t now,
+               int64_t ttl_us)
+{
+    return set(m, key, value, now, now, ttl_us);
+}
+
+int mj_map_restore(struct mj_map *m, struct mj_span key, const struct mj_value *value,
+                   int64_t written, int64_t ttl_us)
+{
+    return set(m, key, value, 0, written, ttl_us);
 }
 
 int mj_map_incr(struct mj_map *m, struct mj_span key, double by, int64_t now, double *out)

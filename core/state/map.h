@@ -27,6 +27,9 @@ bool mj_map_get(const struct mj_map *m, struct mj_span key, int64_t now, struct 
  * budget is used up; MJ_ENOMEM. After an error the entry is as it was, or not there. */
 int mj_map_set(struct mj_map *m, struct mj_span key, const struct mj_value *value, int64_t now,
                int64_t ttl_us);
+/* The same for an entry that was written at an earlier time, which disk had. */
+int mj_map_restore(struct mj_map *m, struct mj_span key, const struct mj_value *value,
+                   int64_t written, int64_t ttl_us);
 /* Adds to a number, 0 when there is none; an entry with a ttl of its own keeps it. MJ_ETYPE: it is
  * no number; MJ_EINVAL: the sum is none; and as mj_map_set(). */
 int mj_map_incr(struct mj_map *m, struct mj_span key, double by, int64_t now, double *out);

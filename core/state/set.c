@@ -5,9 +5,12 @@
 
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/metrics.h"
+#include "state/codec.h"
 #include "state/epoch.h"
 #include "state/ledger.h"
 #include "state/set_internal.h"
+#include "state/store_internal.h"
 
 #define GIVE_AT_ONCE 10000 /* members, when a giver changes what it gave */
 #define WALK_MAX     1000  /* members looked at under the mutex */
@@ -35,7 +38,16 @@ static void on_drop(struct mj_cells *c, struct mj_cell *cell)
     atomic_fetch_add_explicit(&set_of(c)->version, 1, memory_order_release);
 }
 
-static const struct mj_cells_kind kind = {.size = sizeof(struct member), .drop = on_drop};
+static void encode(const struct mj_cell *cell, struct mj_codec_cell *out)
+{
+    (void)cell;
+    out->type = MJ_CODEC_MEMBER;
+}
+
+static uint64_t hash_of(struct mj_span text) { return mj_table_hash_of(mj_hash(text)); }
+
+static const struct mj_cells_kind kind = {
+    .size = sizeof(struct member), .hash = hash_of, .drop = on_drop, .encode = encode};
 
 struct mj_set *mj_set_new(int64_t (*now_us)(void *ctx), void *ctx, struct mj_state_budget *budget)
 {
@@ -65,6 +77,7 @@ void mj_set_unref(struct mj_set *s)
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
         return;
     mj_cells_deinit(&s->cells);
+    mj_sieve_deinit(&s->sieve);
     for (size_t i = 0; i < s->giver_count; i++)
         free(s->givers[i].name);
     mj_members_deinit(&s->giving.members);
@@ -80,6 +93,10 @@ const char *mj_set_name(const struct mj_set *s) { return s->name ? s->name : "";
 bool mj_set_has_hashed(const struct mj_set *s, struct mj_span text, uint64_t hash)
 {
     mj_epoch_enter();
+    if (!mj_sieve_may_have(&s->sieve, (uint32_t)hash)) {
+        mj_epoch_leave();
+        return false;
+    }
     const struct mj_cell *cell = (const struct mj_cell *)mj_table_find(
         mj_cells_table(&s->cells), text, mj_table_hash_of(hash));
     bool there = cell && !mj_cells_ended(&s->cells, cell,
@@ -97,7 +114,8 @@ bool mj_set_has(const struct mj_set *s, struct mj_span text)
 bool mj_set_may_have(const struct mj_set *s, uint32_t low)
 {
     mj_epoch_enter();
-    bool there = mj_table_has_low(mj_cells_table(&s->cells), low);
+    bool there =
+        mj_sieve_may_have(&s->sieve, low) && mj_table_has_low(mj_cells_table(&s->cells), low);
     mj_epoch_leave();
     return there;
 }
@@ -125,6 +143,17 @@ size_t mj_set_count(const struct mj_set *s)
 
 /* ---- writers ---- */
 
+/* The member, made when there is none; found by readers only once the sieve knows it. */
+static struct member *get(struct mj_set *s, struct mj_span text, int64_t now, bool pin, bool *made,
+                          int *err)
+{
+    struct member *m =
+        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, pin, made, err);
+    if (m && *made)
+        mj_sieve_add(&s->sieve, mj_cells_table(&s->cells), &m->cell.item);
+    return m;
+}
+
 static int64_t begin(struct mj_set *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -139,8 +168,6 @@ static void end(struct mj_set *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-static uint64_t hash_of(struct mj_span text) { return mj_table_hash_of(mj_hash(text)); }
-
 int mj_set_add(struct mj_set *s, struct mj_span text)
 {
     bool made;
@@ -150,14 +177,23 @@ int mj_set_add(struct mj_set *s, struct mj_span text)
     if (text.len > MJ_STATE_KEY_MAX)
         return MJ_EBIG;
     int64_t now = begin(s);
-    struct member *m =
-        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, false, &made, &err);
+    struct member *m = get(s, text, now, false, &made, &err);
     if (m && !m->givers)
         mj_cells_written(&s->cells, &m->cell, now, 0);
     if (m && made)
         changed(s);
     end(s);
     return m ? made : err;
+}
+
+int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written)
+{
+    bool made;
+    int err;
+    struct member *m = get(s, text, 0, false, &made, &err);
+    if (m)
+        mj_cells_written(&s->cells, &m->cell, written, 0);
+    return m ? 0 : err;
 }
 
 int mj_set_remove(struct mj_set *s, struct mj_span text)
@@ -176,8 +212,10 @@ int mj_set_clear(struct mj_set *s)
 {
     begin(s);
     int err = mj_cells_clear(&s->cells);
-    if (!err)
+    if (!err) {
+        mj_sieve_clear(&s->sieve);
         changed(s);
+    }
     end(s);
     return err;
 }
@@ -189,6 +227,11 @@ void mj_set_configure(struct mj_set *s, const struct mj_state_options *o)
         s->cells.max = o->max;
     if (o->says_ttl)
         atomic_store_explicit(&s->cells.ttl_us, o->ttl_us, memory_order_relaxed);
+    if (o->says_persist) {
+        s->persist = o->persist;
+        if (s->persist && !s->disk)
+            mj__warn_no_disk(s->name);
+    }
     end(s);
 }
 
@@ -207,8 +250,7 @@ static int give_one(struct mj_set *s, struct mj_span text, int64_t now)
 {
     bool made;
     int err;
-    struct member *m =
-        (struct member *)mj_cells_get(&s->cells, text, hash_of(text), now, true, &made, &err);
+    struct member *m = get(s, text, now, true, &made, &err);
     if (!m)
         return err;
     m->givers |= UINT32_C(1) << s->giving.giver;
@@ -317,12 +359,48 @@ int mj_set_after(struct mj_set *s, struct mj_span text, struct mj_buf *out)
     return r;
 }
 
+/* Begins and ends being kept on disk; the lock is held. */
+static void update_ledger(struct mj_set *s)
+{
+    bool wanted = s->persist && s->disk && !s->cells.unread;
+    if (wanted && !s->cells.ledger) {
+        s->cells.ledger = mj_ledger_new(s->disk, "", s->name, MJ_DISK_SET, 0);
+    } else if (!wanted && s->cells.ledger) {
+        mj_ledger_end(s->cells.ledger);
+        s->cells.ledger = NULL;
+    }
+}
+
+static void tell_metrics(struct mj_set *s)
+{
+    if (!s->entries)
+        return;
+    mj_metric_set(s->entries, (int64_t)mj_cells_count(&s->cells));
+    mj_metric_set(s->bytes, (int64_t)s->cells.bytes);
+    mj_metric_add(s->evicted, (int64_t)(s->cells.evicted - s->evicted_told));
+    s->evicted_told = s->cells.evicted;
+}
+
+void mj__set_flush(struct mj_set *s)
+{
+    begin(s);
+    update_ledger(s);
+    if (s->cells.ledger)
+        mj_ledger_flush(s->cells.ledger, &s->cells);
+    end(s);
+}
+
 bool mj_set_step(struct mj_set *s, size_t n)
 {
     int err = 0;
     int64_t now = begin(s);
     bool more = give_some(s, now, n, &err);
     more = mj_cells_step(&s->cells, now, n) || more;
+    more = mj_sieve_step(&s->sieve, mj_cells_table(&s->cells), n) || more;
+    update_ledger(s);
+    if (s->cells.ledger)
+        more = mj_ledger_step(s->cells.ledger, &s->cells, n) || more;
+    tell_metrics(s);
     end(s);
     return more;
 }

@@ -4,6 +4,13 @@
 #include <pthread.h>
 
 #include "state/set.h"
+#include "state/sieve.h"
+
+/* A member that disk had. 0, or as mj_set_add(). */
+int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written);
+
+/* Hands everything that disk does not have over. */
+void mj__set_flush(struct mj_set *s);
 
 struct giver {
     char *name;    /* owned */
@@ -24,14 +31,19 @@ struct giving {
 
 struct mj_set {
     struct mj_cells cells; /* writers: under the lock */
+    struct mj_sieve sieve;
     _Atomic uint64_t version;
     _Atomic int64_t now; /* Unix µs, as of the last write or step: readers read no clock */
     _Atomic size_t count;
     _Atomic unsigned refs;
     pthread_mutex_t lock;
     int64_t (*now_us)(void *ctx);
-    void *ctx;  /* borrowed */
-    char *name; /* owned; NULL when it has none */
+    void *ctx;            /* borrowed */
+    char *name;           /* owned; NULL when it has none */
+    struct mj_disk *disk; /* borrowed; NULL: nothing is kept */
+    bool persist;
+    struct mj_metric *entries, *bytes, *evicted; /* NULL until it is declared */
+    uint64_t evicted_told;
     struct giver givers[MJ_SET_GIVERS_MAX];
     size_t giver_count;
     struct giving giving;

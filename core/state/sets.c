@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "state/set_internal.h"
+#include "state/store_internal.h"
 
 struct mj_sets {
     pthread_mutex_t lock;
@@ -13,6 +14,7 @@ struct mj_sets {
     } v[MJ_SETS_MAX]; /* in order of name; sets stay */
     size_t count;
     struct mj_state_budget budget;
+    struct mj_disk *disk; /* borrowed; may be NULL */
     int64_t (*now_us)(void *ctx);
     void *ctx;
 };
@@ -42,6 +44,8 @@ void mj_sets_free(struct mj_sets *s)
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
+
+void mj_sets_set_disk(struct mj_sets *s, struct mj_disk *disk) { s->disk = disk; }
 
 /* Index of the name, or where it would be. */
 static size_t find(const struct mj_sets *s, struct mj_span name, bool *there)
@@ -85,6 +89,9 @@ struct mj_set *mj_sets_make(struct mj_sets *s, const char *name)
         set = mj_set_ref(s->v[i].set);
     else if (s->count < MJ_SETS_MAX && (set = mj_set_new(s->now_us, s->ctx, &s->budget))) {
         set->name = mj_strdup(name);
+        set->disk = s->disk;
+        if (s->disk)
+            mj__load_set(s->disk, set);
         memmove(&s->v[i + 1], &s->v[i], (s->count - i) * sizeof s->v[0]);
         s->v[i] = (struct entry){.set = mj_set_ref(set)};
         s->count++;
@@ -98,8 +105,10 @@ void mj_sets_declare(struct mj_sets *s, struct mj_set *set)
     bool there;
     pthread_mutex_lock(&s->lock);
     size_t i = find(s, mj_str(mj_set_name(set)), &there);
-    if (there)
+    if (there && !s->v[i].declared) {
         s->v[i].declared = true;
+        mj__state_metrics("", set->name, &set->entries, &set->bytes, &set->evicted);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -17,6 +17,11 @@ struct mj_sets *mj_sets_new(int64_t (*now_us)(void *ctx), void *ctx, size_t max_
 /* After the last reference to any of its sets is gone. NULL is fine. */
 void mj_sets_free(struct mj_sets *s);
 
+/* Sets are kept on that disk (borrowed) if their options say so; those that disk has are read when
+ * they are made. Before the first is made. */
+struct mj_disk;
+void mj_sets_set_disk(struct mj_sets *s, struct mj_disk *disk);
+
 /* The set of that name, with a reference for the caller; NULL when none has been declared. `s` may
  * be NULL. */
 struct mj_set *mj_sets_get(struct mj_sets *s, struct mj_span name);

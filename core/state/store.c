@@ -22,14 +22,31 @@ static int64_t clock_us(void *ctx)
 int mj_store_open(const struct mj_store_cfg *cfg, struct mj_store **out, struct mj_buf *error)
 {
     struct mj_store *s = mj_calloc(1, sizeof *s);
-    (void)error;
+    if (cfg->data && *cfg->data) {
+        MJ_AUTO_BUF dir = {0};
+        mj_buf_printf(&dir, "%s/state", cfg->data);
+        int err = mj_disk_open(mj_buf_cstr(&dir), &s->disk, error);
+        if (err) {
+            free(s);
+            return err;
+        }
+    }
     pthread_mutex_init(&s->lock, NULL);
     s->now_us = cfg->now_us ? cfg->now_us : clock_us;
     s->ctx = cfg->ctx;
     s->script_bytes = cfg->script_bytes ? cfg->script_bytes : BYTES_USUAL;
     s->sets = mj_sets_new(s->now_us, s->ctx, cfg->sets_bytes ? cfg->sets_bytes : BYTES_USUAL);
+    mj_sets_set_disk(s->sets, s->disk);
     *out = s;
     return 0;
+}
+
+void mj__warn_no_disk(const char *name)
+{
+    static atomic_flag warned = ATOMIC_FLAG_INIT;
+    if (!atomic_flag_test_and_set(&warned))
+        mj_log(MJ_LOG_WARN, "state",
+               "'%s' is to persist, but without --data nothing is kept over a restart", name);
 }
 
 static void free_state(struct mj_state *s)
@@ -44,6 +61,11 @@ static void free_state(struct mj_state *s)
 
 static void free_shelf(struct mj_shelf *shelf)
 {
+    for (size_t i = 0; i < shelf->count; i++) {
+        struct mj_state *s = shelf->states[i];
+        if (s->type != MJ_STATE_TOP && s->cells.ledger)
+            mj_ledger_flush(s->cells.ledger, &s->cells);
+    }
     for (size_t i = 0; i < shelf->count; i++)
         mj_state_unref(shelf->states[i]);
     while (shelf->dying) {
@@ -56,6 +78,12 @@ static void free_shelf(struct mj_shelf *shelf)
     free(shelf);
 }
 
+static void flush_set(void *ctx, struct mj_set *set)
+{
+    (void)ctx;
+    mj__set_flush(set);
+}
+
 void mj_store_close(struct mj_store *s)
 {
     if (!s)
@@ -65,7 +93,10 @@ void mj_store_close(struct mj_store *s)
         free_shelf(s->shelves);
         s->shelves = next;
     }
+    if (s->disk)
+        mj_sets_each(s->sets, flush_set, NULL);
     mj_sets_free(s->sets);
+    mj_disk_close(s->disk);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -88,6 +119,8 @@ struct mj_shelf *mj_store_shelf(struct mj_store *s, const char *script)
         shelf->script = mj_strdup(script);
         shelf->budget.max = s->script_bytes;
         shelf->now = mj_store_now(s);
+        if (s->disk)
+            mj__load_shelf(shelf);
         shelf->next = s->shelves;
         s->shelves = shelf;
     }
@@ -119,14 +152,11 @@ void mj_state_unref(struct mj_state *s)
 /* True when there is more. */
 static bool step_state(struct mj_state *s, int64_t now, size_t n)
 {
-    switch (s->type) {
-    case MJ_STATE_MAP:
-        return mj_cells_step(&s->cells, now, n);
-    case MJ_STATE_ZSET:
-        return mj_zset_step(&s->zset, now, n);
-    default:
+    if (s->type == MJ_STATE_TOP)
         return mj_top_step(&s->top, now, n);
-    }
+    bool more =
+        s->type == MJ_STATE_MAP ? mj_cells_step(&s->cells, now, n) : mj_zset_step(&s->zset, now, n);
+    return (s->cells.ledger && mj_ledger_step(s->cells.ledger, &s->cells, n)) || more;
 }
 
 static void tell_metrics(struct mj_state *s)
@@ -253,7 +283,7 @@ static struct mj_state *on_shelf(const struct mj_shelf *shelf, const char *name)
     return NULL;
 }
 
-static struct mj_state *new_state(struct mj_shelf *shelf, enum mj_state_type type, const char *name)
+struct mj_state *mj__state_new(struct mj_shelf *shelf, enum mj_state_type type, const char *name)
 {
     struct mj_state *s = calloc(1, sizeof *s);
     int err = s ? 0 : MJ_ENOMEM;
@@ -300,7 +330,7 @@ static int plan(struct mj_plan *p, const struct planned *want, enum mj_state_typ
         return MJ_ELIMIT;
     }
     struct mj_state *s = on_shelf(p->shelf, name);
-    s = s && s->type == type ? mj_state_ref(s) : new_state(p->shelf, type, name);
+    s = s && s->type == type ? mj_state_ref(s) : mj__state_new(p->shelf, type, name);
     if (!s) {
         mj_buf_puts(error, mj_strerror(MJ_ENOMEM));
         return MJ_ENOMEM;
@@ -391,6 +421,21 @@ void mj__state_metrics(const char *script, const char *name, struct mj_metric **
                   "script=\"%s\",name=\"%s\"", script, name);
 }
 
+/* Begins and ends being kept on disk. */
+static void update_ledger(struct mj_state *s, bool persist)
+{
+    struct mj_disk *disk = s->shelf->store->disk;
+    if (persist && !disk)
+        mj__warn_no_disk(s->name);
+    if (persist && disk && !s->cells.ledger && !s->cells.unread) {
+        s->cells.ledger = mj_ledger_new(disk, s->shelf->script, s->name,
+                                        s->type == MJ_STATE_MAP ? MJ_DISK_MAP : MJ_DISK_ZSET, 0);
+    } else if (!persist && s->cells.ledger) {
+        mj_ledger_end(s->cells.ledger);
+        s->cells.ledger = NULL;
+    }
+}
+
 static void configure(const struct planned *plan)
 {
     struct mj_state *s = plan->state;
@@ -401,9 +446,10 @@ static void configure(const struct planned *plan)
     s->cells.max = plan->options.says_max ? plan->options.max : MJ_STATE_MAX_USUAL;
     atomic_store_explicit(&s->cells.ttl_us, plan->options.says_ttl ? plan->options.ttl_us : 0,
                           memory_order_relaxed);
+    update_ledger(s, plan->options.persist);
 }
 
-static void shelve(struct mj_shelf *shelf, struct mj_state *s)
+void mj__shelve(struct mj_shelf *shelf, struct mj_state *s)
 {
     shelf->states = mj_realloc(shelf->states, (shelf->count + 1) * sizeof(struct mj_state *));
     shelf->states[shelf->count++] = mj_state_ref(s);
@@ -412,6 +458,8 @@ static void shelve(struct mj_shelf *shelf, struct mj_state *s)
 static void unshelve(struct mj_shelf *shelf, size_t i)
 {
     struct mj_state *s = shelf->states[i];
+    if (s->type != MJ_STATE_TOP)
+        update_ledger(s, false);
     shelf->states[i] = shelf->states[--shelf->count];
     if (s->entries) {
         mj_metric_set(s->entries, 0);
@@ -441,6 +489,8 @@ static void forget(const struct mj_plan *p)
         for (size_t k = 0; k < p->count; k++)
             if (!strcmp(p->states[k].state->name, s->name))
                 now = p->states[k].state;
+        if (!now && s->type != MJ_STATE_TOP && s->cells.ledger)
+            continue; /* whoever persisted something gets it back when it is declared again */
         if (now)
             mj_log(MJ_LOG_WARN, "state", "%s: '%s' was a %s and is a %s now: it starts empty",
                    shelf->script, s->name, type_names[s->type], type_names[now->type]);
@@ -470,7 +520,7 @@ void mj_plan_commit(struct mj_plan *p)
     for (size_t i = 0; i < p->count; i++) {
         struct mj_state *s = p->states[i].state;
         if (on_shelf(p->shelf, s->name) != s)
-            shelve(p->shelf, s);
+            mj__shelve(p->shelf, s);
         configure(&p->states[i]);
         find_metrics(s);
     }

@@ -47,7 +47,6 @@ struct mj_state {
     struct mj_state *next;  /* once nobody has it any more */
     struct mj_metric *entries, *bytes, *evicted;
     uint64_t evicted_told;
-    uint64_t disk; /* its number there; 0: not kept */
     union {
         struct mj_cells cells; /* of map or zset */
         struct mj_map map;

@@ -11,7 +11,7 @@
 #define MAPPED   ((size_t)256 << 10) /* bytes from which a part is mapped: zeroed by the page */
 #define UNMAP    ((size_t)1 << 20)   /* bytes given back at a time */
 
-static uint64_t secret;
+static uint64_t secret; /* set before there is a table */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void make_secret(void)
@@ -20,21 +20,15 @@ static void make_secret(void)
         secret = (uint64_t)mj_now_us() * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-static uint64_t get_secret(void)
-{
-    pthread_once(&once, make_secret);
-    return secret;
-}
-
 uint64_t mj_table_hash(struct mj_span key)
 {
-    return XXH3_64bits_withSeed(key.ptr, key.len, get_secret());
+    return XXH3_64bits_withSeed(key.ptr, key.len, secret);
 }
 
 /* Mixes 32 bits into 32 others, one to one. */
 static uint32_t mix(uint32_t x)
 {
-    x ^= (uint32_t)get_secret();
+    x ^= (uint32_t)secret;
     x = (x ^ x >> 16) * 0x7feb352du;
     x = (x ^ x >> 15) * 0x846ca68bu;
     return x ^ x >> 16;
@@ -49,6 +43,9 @@ static uint64_t backwards(uint64_t x)
     x = (x >> 2 & UINT64_C(0x3333333333333333)) | (x & UINT64_C(0x3333333333333333)) << 2;
     return (x >> 1 & UINT64_C(0x5555555555555555)) | (x & UINT64_C(0x5555555555555555)) << 1;
 }
+
+uint32_t mj_table_mixed(uint32_t low) { return mix(low); }
+uint32_t mj_item_mixed(const struct mj_item *item) { return (uint32_t)backwards(item->link.order); }
 
 static uint64_t order_of(uint64_t hash) { return backwards(hash) | 1; }
 
@@ -103,6 +100,7 @@ struct mj_table *mj_table_new(size_t size)
     struct mj_table *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
+    pthread_once(&once, make_secret);
     t->size = size;
     if (!add_part(t, 0)) {
         free(t);

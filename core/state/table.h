@@ -41,10 +41,15 @@ struct mj_table {
     size_t parts_bytes;
 };
 
-/* A hash of a text that nobody outside can foresee, so that nobody can choose texts that meet. */
+/* A hash of a text that nobody outside can foresee, so that nobody can choose texts that meet. Once
+ * there is a table. */
 uint64_t mj_table_hash(struct mj_span key);
 /* The same, of which half can be told from the low half of mj_hash(). */
 uint64_t mj_table_hash_of(uint64_t hash);
+
+/* What the low half of mj_hash() becomes there, and of an item's text. */
+uint32_t mj_table_mixed(uint32_t low);
+uint32_t mj_item_mixed(const struct mj_item *item);
 
 /* NULL without memory. */
 struct mj_table *mj_table_new(size_t size);

@@ -37,6 +37,7 @@ static void encode(const struct mj_cell *cell, struct mj_codec_cell *out)
 }
 
 static const struct mj_cells_kind kind = {.size = sizeof(struct mj_zset_cell),
+                                          .hash = mj_table_hash,
                                           .drop = on_drop,
                                           .owned = owned,
                                           .destroy = destroy,
@@ -182,8 +183,9 @@ static int raise(struct mj_zset *z, struct mj_zset_cell *c)
     return 0;
 }
 
+/* `now` says what has ended. */
 static int put(struct mj_zset *z, struct mj_span key, double score, bool add, int64_t now,
-               double *out)
+               int64_t written, double *out)
 {
     bool made;
     int err;
@@ -207,7 +209,7 @@ static int put(struct mj_zset *z, struct mj_span key, double score, bool add, in
         c->score = next;
         link_cell(z, c);
     }
-    mj_cells_written(&z->cells, &c->cell, now, 0);
+    mj_cells_written(&z->cells, &c->cell, written, 0);
     *out = next;
     for (int i = 0; i < ROOM_STEPS && mj_zset_count(z) > z->cells.max; i++) {
         leave(z, z->head[0].next);
@@ -219,12 +221,18 @@ static int put(struct mj_zset *z, struct mj_span key, double score, bool add, in
 int mj_zset_set(struct mj_zset *z, struct mj_span key, double score, int64_t now)
 {
     double ignored;
-    return put(z, key, score, false, now, &ignored);
+    return put(z, key, score, false, now, now, &ignored);
+}
+
+int mj_zset_restore(struct mj_zset *z, struct mj_span key, double score, int64_t written)
+{
+    double ignored;
+    return put(z, key, score, false, 0, written, &ignored);
 }
 
 int mj_zset_incr(struct mj_zset *z, struct mj_span key, double by, int64_t now, double *out)
 {
-    return put(z, key, by, true, now, out);
+    return put(z, key, by, true, now, now, out);
 }
 
 bool mj_zset_score(const struct mj_zset *z, struct mj_span key, int64_t now, double *out)

@@ -41,6 +41,8 @@ static inline size_t mj_zset_count(const struct mj_zset *z) { return mj_cells_co
 /* 0; MJ_EINVAL: NaN; MJ_EBIG: the key is too long; MJ_ELIMIT: the budget is used up; MJ_ENOMEM. A
  * score too low for a full zset is gone again at once. */
 int mj_zset_set(struct mj_zset *z, struct mj_span key, double score, int64_t now);
+/* The same for a key that was written at an earlier time, which disk had. */
+int mj_zset_restore(struct mj_zset *z, struct mj_span key, double score, int64_t written);
 /* Adds to the score, 0 when there is none; *out is the new one. Errors as above. */
 int mj_zset_incr(struct mj_zset *z, struct mj_span key, double by, int64_t now, double *out);
 bool mj_zset_score(const struct mj_zset *z, struct mj_span key, int64_t now, double *out);

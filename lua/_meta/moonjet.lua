@@ -21,6 +21,7 @@ jet = {}
 ---@alias jet.Op "create" | "update" | "delete"
 
 --- A value of a match key: a text, a list of which one must fit, a named set, or a wrapped one.
+--- Members of a set are compared as they are: behind lang, tags and links, write them in lower case.
 ---@alias jet.MatchValue string | jet.MatchValue[] | jet.Set | jet.Wrapped
 
 ---@class jet.Wrapped
@@ -31,19 +32,19 @@ jet = {}
 ---@field collection? jet.MatchValue an NSID, or `app.bsky.*`
 ---@field op? jet.Op | jet.Op[] | jet.Wrapped
 ---@field did? jet.MatchValue who wrote it
----@field lang? jet.MatchValue one of the record's `langs`; "pt" also matches "pt-BR"
+---@field lang? jet.MatchValue one of the record's `langs`, whatever its case; "pt" also matches "pt-BR"
 ---@field text? jet.MatchValue | jet.Words words that occur in the record's `text`, as in `jet.words`
 ---@field words? jet.MatchValue | jet.Words the same, in alt texts, link cards and tags as well
 ---@field mentions? jet.MatchValue DIDs its rich text mentions
----@field links? jet.MatchValue hosts its rich text, or its link card, links to; "example.com" also matches "www.example.com"
+---@field links? jet.MatchValue hosts its rich text, or its link card, links to; "example.com" also matches the hosts below it
 ---@field tags? jet.MatchValue hashtags in or beside the text, without "#", whatever their case
----@field reply? boolean true: replies only, false: roots only
+---@field reply? boolean true: replies only, false: roots only (of records with a `text`)
 ---@field reply_to? jet.MatchValue whom, or what, it replies to: a DID or an AT URI
 ---@field root? jet.MatchValue who, or what, started the thread: a DID or an AT URI
----@field quotes? boolean | jet.MatchValue true: quotes only, false: no quotes; or who, or what, is quoted
+---@field quotes? boolean | jet.MatchValue true: what embeds a record, false: what has a `text` and does not; or whose, or which, record it embeds
 ---@field subject? jet.MatchValue who, or what, is liked, reposted, followed or blocked: a DID (also of the record's author) or an AT URI
 ---@field has? string | string[] | jet.Wrapped paths that exist in the record, all of them
----@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record
+---@field record? table<string, jet.Value | jet.MatchValue> values at paths of the record: texts, whole numbers, booleans; at most 64 paths
 
 --- "app.bsky.feed.post:create", "app.bsky.graph.*", "*:delete", "#identity", "*"; a table whose
 --- keys must all fit; or a list of which one must fit.
@@ -76,7 +77,7 @@ function jet.print() end
 function jet.sink(plugin, options) end
 
 --- What `x` does not match. Behind a key, the event must have that field.
----@param x jet.Match | jet.MatchValue | jet.Words
+---@param x jet.Match | jet.MatchValue | jet.Words | jet.Value
 ---@return jet.Wrapped
 function jet.no(x) end
 
@@ -91,9 +92,11 @@ function jet.any(list) end
 function jet.prefix(s) end
 
 --- Words and phrases to look for: whole words, whatever their case, in one pass over the text however
---- many there are. A star at the start or end ("moon*") lets the word go on there. In scripts
---- written without spaces (Chinese, Japanese, Thai, …) every character is a word.
----@param list string[]
+--- many there are. A star at the start or end ("moon*") lets the word go on there. Letters, digits
+--- and marks belong together; any other character, an apostrophe too, is one by itself, so "moon" is
+--- found in "#moon" and "moon's". In scripts written without spaces (Chinese, Japanese, Thai, …)
+--- every character is a word. At most a million words of 256 bytes, 16 MiB together. Top level only.
+---@param list string[] | string
 ---@return jet.Words
 function jet.words(list) end
 
@@ -313,8 +316,10 @@ function jet.object(t) end
 ---@field persist? boolean kept in DATA over restarts; default false
 
 --- A map from texts to texts, numbers or booleans, kept in C: a million entries cost the collector
---- nothing. It belongs to the script and survives a reload.
----@param name string letters, digits and _
+--- nothing. It belongs to the script and survives a reload. Keys have at most 4,096 bytes, texts
+--- 65,536; numbers and booleans as keys are the texts that tostring makes of them. Top level only;
+--- its methods work in functions.
+---@param name string up to 64 letters, digits and _
 ---@param options? jet.StateOptions
 ---@return jet.Map
 function jet.map(name, options) end
@@ -328,12 +333,13 @@ local Map = {}
 ---@return any
 function Map:get(key, default) end
 
---- Puts the value; the oldest entry goes when the map is full.
+--- Puts the value; the entry written longest ago goes when the map is full.
 ---@param key jet.Value
 ---@param value jet.Value? nil removes
 ---@param ttl? jet.Duration instead of the map's
 function Map:set(key, value, ttl) end
---- Adds to a number; a key that is not there counts as 0.
+
+--- Adds to a number; a key that is not there counts as 0. That is a write, so its time begins anew.
 ---@param key jet.Value
 ---@param by? number default 1
 ---@return number # the new value
@@ -352,7 +358,8 @@ function Map:remove(key) end
 --- How many keys there are; some of them may be over already.
 ---@return integer
 function Map:count() end
---- Walks all entries, in no order; entries may be changed meanwhile.
+
+--- Walks all entries, in no order; entries may be changed meanwhile. Keys come as texts.
 ---@return fun(): string?, any
 function Map:pairs() end
 
@@ -360,11 +367,11 @@ function Map:pairs() end
 function Map:clear() end
 
 ---@class jet.SetOptions: jet.StateOptions
----@field file? string members, one a line, "#" starts a comment; read again on reload
+---@field file? string members, one a line, "#" starts a comment; in the script's folder; read again on reload
 
 --- A named set of texts: shared by all scripts, usable in matches, edited live with `moonjet ctl
 --- set`, and for subscribers `wantedDids=set:NAME`. A list instead of a name is a set of its own
---- that only this script sees.
+--- that only this script sees. Top level only; its methods work in functions.
 ---@param name string | string[]
 ---@param options? string[] | jet.SetOptions first members, or options
 ---@return jet.Set
@@ -399,7 +406,7 @@ function Set:pairs() end
 --- Removes all members.
 function Set:clear() end
 
---- Keys in order of their scores.
+--- Keys in order of their scores. It belongs to the script and survives a reload.
 ---@param name string
 ---@param options? jet.StateOptions `max`: the lowest scores go first
 ---@return jet.Zset
@@ -452,8 +459,8 @@ function Zset:count() end
 function Zset:clear() end
 
 ---@class jet.TopOptions
----@field k? integer how many are followed closely; default 100
----@field window? jet.Duration only what happened that recently; default: ever
+---@field k? integer how many are followed closely; default 100, at most 1000
+---@field window? jet.Duration only what happened that recently, to a tenth of it; default: ever
 
 --- The most frequent keys of a stream, in memory that does not grow with the keys.
 ---@param name string
@@ -675,7 +682,7 @@ function jet.log.error(text, ...) end
 
 --- Loads a script for a spec, into the real VM with the real limits; only files that `moonjet test`
 --- runs have it. What the script sends is captured; its clock stands still at the start of 2026 until
---- `advance`. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
+--- `advance`; jet.now and jet.time of the spec show it, too. It ends with the `it` it was loaded in or for; one loaded in a `setup` or outside of
 --- both serves several. Metrics, state and streams begin empty.
 ---@param script string the script's file name, with or without .lua, beside the spec
 ---@param options? { config?: table<string, any>, secrets?: table<string, string> } what the script reads as jet.config and jet.secret
@@ -695,7 +702,7 @@ function Test:post(record, event) end
 
 --- A made-up event of any kind: `{ collection =, record =, op =, did = }`, `{ kind = "identity" }`.
 --- What is left out is made up: the same DID for all, rkeys and revs that grow, the CID that belongs
---- to the record.
+--- to the record, and in the record the rest of `{ ["$type"] = "blob" }`.
 ---@param event table
 ---@return table # the event as sent, with the fields of jet.Event
 function Test:event(event) end
@@ -742,10 +749,11 @@ function Test:set(name) end
 ---@return jet.HttpRequest[]
 function Test:requests() end
 
---- Asks one of the script's routes. Where it waits for time, the clock goes on until it has answered.
+--- Asks one of the script's routes; a table as body is sent as JSON. Where the route waits for time,
+--- the clock goes on until it has answered. Header names of the answer are in lower case.
 ---@param method string
 ---@param path string with a query, if any
----@param body? string
+---@param body? string | table
 ---@param headers? table<string, string>
 ---@return { status: integer, body: string, headers: table<string, string> }
 function Test:ask(method, path, body, headers) end
@@ -770,7 +778,9 @@ function Test:metric(name, labels) end
 ---@return string[]
 function Test:errors() end
 
---- Reloads the script as a running Moonjet would; state stays.
+--- Reloads the script as a running Moonjet would: state stays, locals begin anew, what it gave
+--- jet.on_stop runs.
+---@return boolean?, string? # true; or nil and why it does not load: then the one that runs goes on
 function Test:reload() end
 
 --- Ends the script as a running Moonjet would: what it gave jet.on_stop runs, the clock going on

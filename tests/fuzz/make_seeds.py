@@ -173,3 +173,31 @@ for name, record, paths in (
         ("nested", RECORDS["nested"], ["a", "a[1][1]", "a.1.1.1.1.b"]),
         ("keys", RECORDS["order"], ["a b", "_", "bb", "Z.x"])):
     write("operator", name, "\n".join(paths).encode() + b"\n\n" + cbor(record))
+
+for name, s in (("moon", "moon\nnew york\nlua*\n*moon*\n\nThe Moon over New  York; moonlit"),
+                ("folding", "σίσυφος\nстраны\n\nΣΊΣΥΦΟΣ СТРАНЫ \u212aelvin \U00010400 Ǆ"),
+                ("unspaced", "満月\nแมว\n\n今夜は満月だ ชอบแมวมาก กิน"),
+                ("ignored", "moon\n❤\n👍\n\nmo\u00adon mo\u200bon ❤\ufe0f 👍🏽 cafe\u0301 don\u2019t"),
+                ("nested", "a\naa\naaa\n*aa*\naa aa\n\naaaa aa aa aaa"),
+                ("bad", "*\n**\na*b\n a *\n\n")):
+    write("words", name, s.encode())
+write("words", "broken", b"a\n\xff\n\na\xffa \xe2\x82 a\xf0\x9f\x98")
+
+URI = "at://" + DID + "/app.bsky.feed.post/self"
+FACET = "app.bsky.richtext.facet#"
+for name, record in (
+        ("post", {"text": "a moon", "langs": ["pt-BR", "a"], "tags": ["Moon", "#a"], "facets": [{"features": [
+            {"$type": FACET + "mention", "did": DID}, {"$type": FACET + "tag", "tag": "a"},
+            {"$type": FACET + "link", "uri": "https://u@www.Example.com.:80/x"}]}],
+            "reply": {"parent": {"uri": URI}, "root": {"uri": DID}}}),
+        ("beside", {"text": "b c", "embed": {"record": {"record": {"uri": URI}}, "media": {
+            "images": [{"alt": "moon"}, {"alt": 1}], "external": {"uri": "http://[::1]:8/", "title": "a",
+                                                                  "description": "#a"}}}}),
+        ("quote", {"embed": {"record": {"uri": "at://", "record": cid(b"x")}, "alt": "月"}, "cid": b"\0"}),
+        ("subject", {"subject": {"uri": URI}, "a": {"b": [0, 1, {"c": "bb"}]}}),
+        ("follow", {"subject": DID, "text": ""}),
+        ("hostile", {"text": [], "langs": {"a": 1}, "tags": "a", "facets": [1, {"features": [[], {"$type": 5}]}],
+                     "reply": None, "embed": [], "subject": 7}),
+        ("labels", {"langs": ["a-" * 31 + "a"], "facets": [{"features": [
+            {"$type": FACET + "link", "uri": "x://" + "a." * 126 + "b"}]}]})):
+    write("facts", name, b"\0" + cbor(record))

@@ -101,6 +101,25 @@ describe("events", function()
     assert.same({}, t:out "all")
   end)
 
+  it("complete blobs", function()
+    local record = { ["$type"] = "org.example.x", images = { { image = { ["$type"] = "blob" } } } }
+    t:event { collection = "org.example.x", record = record }
+    local blob = t:out("all")[1].record.images[1].image
+    assert.is_string(blob.ref["$link"])
+    assert.is_number(blob.size)
+    assert.same({ ["$type"] = "blob" }, record.images[1].image)
+    record = { a = 1 }
+    record.self = record
+    assert.error_matches(function()
+      t:event { collection = "org.example.x", record = record }
+    end, "nested too deeply")
+  end)
+
+  it("are not in Jetstream's form", function()
+    local sent = t:post {}
+    assert.error_matches(function() return sent.commit end, "there is no ev.commit")
+  end)
+
   it("have text and langs as in scripts", function()
     t:post { text = "Olá", langs = { "pt" } }
     t:event { kind = "identity" }
@@ -146,7 +165,7 @@ describe("what a script sends", function()
     t:event { collection = "org.example.fails", rkey = "r2" }
     local errors = t:errors()
     assert.equal(1, #errors)
-    assert.matches("^everything%.lua:19 tap#1: on purpose; at://.*/r2$", errors[1])
+    assert.matches("^everything%.lua:20 tap#1: on purpose; at://.*/r2$", errors[1])
     assert.same({}, t:errors())
   end)
 
@@ -163,6 +182,15 @@ describe("what a script sends", function()
       assert.equal(0, t:metric("moonjet_script_events", 'op="creat"'))
       assert.equal(3, t:metric("moonjet_node_events_in_total", 'node="tap#1"'))
     end
+  end)
+
+  it("shares its clock with the spec", function()
+    t:advance "1h30m"
+    assert.equal("2026-01-01T01:30:00.000000Z", jet.now())
+    assert.equal(jet.now(), t:now())
+    t:post {}
+    assert.equal("1767231000 01:30", t:out("seen")[1].record.clock)
+    assert.equal(1767225600 + 5400, jet.time())
   end)
 
   it("is not mixed up between two scripts", function()

@@ -7,6 +7,7 @@ jet.from { kind = "commit" }
   :map(function(draft)
     if draft.record then
       draft.record.seen = jet.now()
+    draft.record.clock = os.time() .. os.date "! %H:%M"
     end
     return draft
   end)

@@ -95,6 +95,8 @@ static void test_unused(void **state)
         "jet.from '*':tap(function() b:add('x') end)",
         "s1.lua:1: jet.zset \"z\" is used by nothing that runs on events or later\n"
         "s1.lua:1: jet.gauge \"g\" is used by nothing that runs on events or later\n");
+    ONE("local a, b = jet.queue(), jet.queue(5)\njet.from '*':tap(function() b:put(1) end)",
+        "s1.lua:1: jet.queue is used by nothing that runs on events or later\n");
 }
 
 int main(void)

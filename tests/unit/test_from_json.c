@@ -245,6 +245,25 @@ static void test_depth(void **state)
                 assert_int_equal(mj_cbor_check(cbor), 0);
         }
     }
+    /* What looks like one level more is a link, or too deep. */
+    static const struct {
+        const char *json;
+        int err;
+    } last[] = {{"{\"a\":1}", MJ_EDEPTH},
+                {"{}", MJ_EDEPTH},
+                {"[]", MJ_EDEPTH},
+                {"{\"$link\":\"" CID_TEXT "\"}", 0}};
+    for (size_t k = 0; k < MJ_COUNT(last); k++) {
+        MJ_AUTO_BUF json = {0};
+        struct mj_span cbor;
+        size_t at;
+        for (unsigned i = 0; i < MJ_CBOR_DEPTH_MAX; i++)
+            mj_buf_puts(&json, "[");
+        mj_buf_puts(&json, last[k].json);
+        for (unsigned i = 0; i < MJ_CBOR_DEPTH_MAX; i++)
+            mj_buf_puts(&json, "]");
+        assert_int_equal(mj_cbor_from_json(r, mj_buf_span(&json), &cbor, &at), last[k].err);
+    }
     MJ_AUTO_BUF deep = {0};
     for (unsigned i = 0; i < 1000000; i++)
         mj_buf_puts(&deep, "[");
@@ -282,6 +301,7 @@ static void test_refused(void **state)
         {"{\"a\":\"\\u12g4\"}", MJ_ESYNTAX, 6},
         {"{\"a\":\"\\ud800\"}", MJ_EUTF8, 6},
         {"{\"a\":\"\\udc00\\ud800\"}", MJ_EUTF8, 6},
+        {"{\"a\":\"\\udc00\\udc00\"}", MJ_EUTF8, 6},
         {"{\"a\":\"\\ud800\\u0041\"}", MJ_EUTF8, 6},
         {"{\"a\":\"\x01\"}", MJ_ESYNTAX, 6},
         {"{\"a\":\"x\xc3\"}", MJ_EUTF8, 7},
@@ -400,6 +420,7 @@ static void test_weight(void **state)
     struct mj_span cbor;
     size_t at;
     assert_int_equal(mj_cbor_from_json(r, mj_buf_span(&json), &cbor, &at), MJ_EDEPTH);
+    assert_true(at < 600); /* a map that begins far before the end: not all has been copied first */
     mj_from_json_free(r);
 }
 

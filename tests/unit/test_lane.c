@@ -320,6 +320,31 @@ static void a_reload_goes_on_where_the_old_lane_ends(void **state)
     mj_graph_free(second);
 }
 
+/* As a program does that wants the old thread gone before the new script is loaded. */
+static void a_lane_that_has_ended_may_be_replaced(void **state)
+{
+    struct fixture *f = *state;
+    struct gate open;
+    gate_init(&open);
+    open.off = true;
+    struct mj_graph *first = deduped("out", &open), *second = deduped("out", &open);
+    struct mj_lane_cfg cfg = {.script = "reload.lua", .lag = MJ_LAG_WAIT};
+    struct mj_lane *old = start(f, NULL, first, &cfg);
+    for (unsigned i = 0; i < 20; i++)
+        post_number(f, i);
+    mj_lane_end(old, 10000000);
+    assert_int_equal(fixture_count(f, "out"), 20);
+    struct mj_lane *lane = start(f, first, second, &cfg);
+    mj_lane_free(old, 0);
+    mj_graph_free(first);
+    for (unsigned i = 10; i < 30; i++)
+        post_number(f, i);
+    mj_lane_free(lane, 10000000);
+    assert_in_order(fixture_take(f, "out"), 30);
+    assert_int_equal(fixture_count(f, "out"), 30);
+    mj_graph_free(second);
+}
+
 /* From lane 0 to a lane and back: what dedupe has seen goes along. */
 static void a_script_may_move(void **state)
 {
@@ -363,6 +388,9 @@ static void a_lane_shares_nothing(void **state)
             add_stream(g, add_from(g, "*"), "shared");
         struct mj_lane *lane = mj_lane_new(&(struct mj_lane_cfg){.script = "lane.lua"});
         mj_router_set_streams(mj_lane_router(lane), f->streams);
+        f->error.len = 0;
+        assert_int_equal(mj_lane_check(f->router, NULL, g, &f->error), MJ_EINVAL);
+        assert_int_equal(mj_lane_check(f->router, other, g, &f->error), i ? MJ_EINVAL : 0);
         f->error.len = 0;
         assert_int_equal(mj_router_add(mj_lane_router(lane), g, &f->error), 0);
         assert_int_equal(mj_lane_swap(f->router, NULL, lane, &f->error), MJ_EINVAL);
@@ -518,6 +546,75 @@ static void matches_in_a_lane_see_each_event(void **state)
     mj_scripts_free(own);
 }
 
+/* What a reader of the journal's files would resume the source after. */
+static int64_t cursor_on_disk(const char *dir)
+{
+    struct mj_journal *j;
+    MJ_AUTO_BUF error = {0};
+    if (mj_journal_open(&(struct mj_journal_cfg){.dir = dir, .read_only = true}, &j, &error))
+        fail_msg("%s", mj_buf_cstr(&error));
+    int64_t cursor = mj_journal_cursor(j, mj_journal_source(j, "wss://source.example"));
+    mj_journal_close(j);
+    return cursor;
+}
+
+/* An event the lane does not want: a cursor is written with the next batch that has one. */
+static void like(struct fixture *f)
+{
+    struct mj_event ev = fixture_commit(f, "app.bsky.feed.like", MJ_OP_DELETE, mj_span(NULL, 0));
+    assert_int_equal(mj_router_event(f->router, &ev), 0);
+}
+
+static void a_cursor_is_never_ahead_of_a_lane(void **state)
+{
+    struct fixture *f = *state;
+    struct mj_router *in_memory = f->router;
+    struct mj_journal *j;
+    struct gate gate;
+    char dir[128];
+    gate_init(&gate);
+    snprintf(dir, sizeof dir, "%s/journal", f->dir);
+    f->error.len = 0;
+    assert_int_equal(
+        mj_journal_open(&(struct mj_journal_cfg){.dir = dir, .no_seal = true}, &j, &f->error), 0);
+    int source = mj_journal_source(j, "wss://source.example");
+    f->router = mj_router_new(j);
+    mj_router_set_streams(f->router, f->streams);
+    struct mj_graph *g = mj_graph_new("cursor.lua");
+    struct mj_node *tap = add(g, MJ_NODE_TAP, add_from(g, "app.bsky.feed.post"));
+    tap->fn = stop_at_gate;
+    tap->ctx = &gate;
+    add_stream(g, tap, "out");
+    struct mj_lane *lane =
+        start(f, NULL, g, &(struct mj_lane_cfg){.script = "cursor.lua", .lag = MJ_LAG_WAIT});
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, source, 100), 0); /* nothing is queued */
+    assert_int_equal(cursor_on_disk(dir), 100);
+    post_number(f, 0);
+    assert_int_equal(mj_router_flush(f->router, source, 200), 0);
+    sem_wait(&gate.arrived);
+    post_number(f, 1);
+    assert_int_equal(mj_router_flush(f->router, source, 300), 0);
+    assert_int_equal(cursor_on_disk(dir), 100); /* both are with the lane */
+    sem_post(&gate.open);
+    sem_wait(&gate.arrived); /* the first is done, the second has begun */
+    for (int64_t at = 100; at == 100; at = cursor_on_disk(dir)) {
+        like(f);
+        assert_int_equal(mj_router_flush(f->router, -1, 0), 0);
+    }
+    assert_int_equal(cursor_on_disk(dir), 200);
+    gate.off = true;
+    sem_post(&gate.open);
+    mj_lane_free(lane, 10000000);
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, -1, 0), 0);
+    assert_int_equal(cursor_on_disk(dir), 300);
+    mj_router_free(f->router);
+    mj_journal_close(j);
+    mj_graph_free(g);
+    f->router = in_memory;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,12 +623,14 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lane_is_bounded_in_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_slow_lane_may_make_all_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reload_goes_on_where_the_old_lane_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_lane_that_has_ended_may_be_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(a_script_may_move, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_shares_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_runs_tasks_when_they_are_due, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lane_that_does_not_end_is_ended, setup, teardown),
         cmocka_unit_test_setup_teardown(a_script_runs_in_a_lane, setup, teardown),
         cmocka_unit_test_setup_teardown(matches_in_a_lane_see_each_event, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_cursor_is_never_ahead_of_a_lane, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

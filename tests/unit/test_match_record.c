@@ -219,6 +219,7 @@ enum what {
     W_NUMBER,
     W_FLAG,
     W_AT_PATH,
+    W_MEMBER,
     W_COUNT
 };
 
@@ -245,6 +246,29 @@ static struct desc *make_desc(unsigned depth)
     for (unsigned i = 0; i < parts; i++)
         d->parts[i] = make_desc(depth - 1);
     return d;
+}
+
+/* Sets that are edited all the time: which of the DIDs and collections are in. */
+static struct mj_set *sets[4];
+static bool is_in[4][8];
+
+static const char *member(unsigned i) { return i < 4 ? dids[i] : collections[i - 4]; }
+
+static void edit_sets(void)
+{
+    unsigned set = rng(4), i = rng(8);
+    is_in[set][i] = !is_in[set][i];
+    int changed = is_in[set][i] ? mj_set_add(sets[set], mj_str(member(i)))
+                                : mj_set_remove(sets[set], mj_str(member(i)));
+    assert_int_equal(changed, 1);
+}
+
+static bool naive_member(unsigned set, const char *value)
+{
+    for (unsigned i = 0; i < 8; i++)
+        if (value && is_in[set][i] && strcmp(member(i), value) == 0)
+            return true;
+    return false;
 }
 
 static bool equal(const char *a, const char *b) { return a && b && strcmp(a, b) == 0; }
@@ -373,6 +397,12 @@ static bool naive(const struct desc *d, const struct model *m)
                : mask & 2 ? m->mentions[0] || m->links[0] || m->facet_tags[0]
                : mask & 4 ? m->number != 0
                           : m->parent != NULL;
+    case W_MEMBER:
+        if (mask & 8)
+            return naive_member(mask & 3, mask & 4 ? m->collection : m->did);
+        for (unsigned i = 0; i < LIST; i++)
+            yes |= naive_member(mask & 3, m->mentions[i]);
+        return yes;
     case W_PRESENT:
         if (mask & 8 && !(mask & 7))
             yes = is_link(m->card);
@@ -513,6 +543,10 @@ static struct mj_match *to_match(const struct desc *d)
         m = mj_match_present(MJ_FIELD_PATH);
         assert_int_equal(mj_match_path(m, mj_str(has_paths[__builtin_ctz(mask)])), 0);
         return m;
+    case W_MEMBER:
+        return mj_match_member(mask & 8 ? (mask & 4 ? MJ_FIELD_COLLECTION : MJ_FIELD_DID)
+                                        : MJ_FIELD_MENTION,
+                               mj_set_ref(sets[mask & 3]));
     case W_NUMBER:
         return values_at("extra.number", mask, d->what);
     case W_FLAG:
@@ -522,12 +556,20 @@ static struct mj_match *to_match(const struct desc *d)
     }
 }
 
+static int64_t now_us(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+
 static void decision_agrees(void **state)
 {
     (void)state;
     size_t hits = 0, asked = 0;
     struct mj_facts *facts = mj_facts_new();
     struct mj_buf record = {0};
+    for (size_t i = 0; i < 4; i++)
+        assert_non_null(sets[i] = mj_set_new(now_us, NULL, NULL));
     for (unsigned seed = 1; seed < 250; seed++) {
         static struct desc *descs[150];
         static struct mj_match *flows[150];
@@ -542,6 +584,7 @@ static void decision_agrees(void **state)
         }
         for (int k = 0; k < 100; k++) {
             struct model m = random_model();
+            edit_sets();
             struct mj_event ev = {.kind = m.kind,
                                   .op = m.op,
                                   .did = mj_str(m.did),
@@ -582,14 +625,162 @@ static void decision_agrees(void **state)
     }
     mj_buf_deinit(&record);
     mj_facts_free(facts);
+    for (size_t i = 0; i < 4; i++)
+        mj_set_unref(sets[i]);
     /* A test in which nearly everything or nothing matched would show little. */
     assert_in_range(hits * 100 / asked, 15, 85);
+}
+
+/* Asks both ways. */
+static bool ask(struct mj_match *m, const struct mj_event *ev)
+{
+    struct mj_facts *facts = mj_facts_new();
+    struct mj_decision *d = mj_decision_new();
+    mj_decision_add(d, m);
+    mj_facts_begin(facts, ev);
+    bool yes = mj_match_eval(m, facts);
+    assert_int_equal(*mj_decision_eval(d, ev, mj_collection_id(ev->collection)), yes);
+    mj_decision_free(d);
+    mj_facts_free(facts);
+    mj_match_free(m);
+    return yes;
+}
+
+static struct mj_match *one_value(enum mj_field field, const char *text)
+{
+    MJ_AUTO_BUF error = {0};
+    struct mj_match *set = mj_match_set(field), *own;
+    if (mj_match_value(field, mj_str(text), set, &own, &error))
+        fail_msg("%s", mj_buf_cstr(&error));
+    return set;
+}
+
+static struct mj_match *one_word(const char *text, bool all)
+{
+    MJ_AUTO_BUF error = {0};
+    struct mj_words *w = mj_words_new();
+    if (mj_words_add(w, mj_str(text), &error))
+        fail_msg("%s", mj_buf_cstr(&error));
+    return mj_match_words(w, all);
+}
+
+struct corpus {
+    struct mj_span lines;
+    unsigned words, values;
+};
+
+static void check_value(struct corpus *c, const struct mj_event *ev, enum mj_field field,
+                        const cJSON *text, const char *other)
+{
+    if (!cJSON_IsString(text))
+        return;
+    if (!ask(one_value(field, text->valuestring), ev))
+        fail_msg("%s is not found", text->valuestring);
+    assert_false(ask(one_value(field, other), ev));
+    c->values++;
+}
+
+/* Words of ASCII letters between spaces: each is found, and none of them with more behind it. */
+static void check_words(struct corpus *c, const struct mj_event *ev, const char *text)
+{
+    const char *letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    for (const char *p = text; *p;) {
+        size_t n = strcspn(p, " \n"), plain = strspn(p, letters);
+        if (n && plain >= n && n < 60) {
+            char word[64];
+            snprintf(word, sizeof word, "%.*s", (int)n, p);
+            if (!ask(one_word(word, false), ev) || !ask(one_word(word, true), ev))
+                fail_msg("'%s' is not found", word);
+            snprintf(word, sizeof word, "%.*szq", (int)n, p);
+            assert_false(ask(one_word(word, true), ev));
+            c->words++;
+        }
+        p += n + (p[n] != 0);
+    }
+}
+
+static const cJSON *at(const cJSON *v, const char *a, const char *b, const char *c)
+{
+    v = cJSON_GetObjectItem(v, a);
+    v = b ? cJSON_GetObjectItem(v, b) : v;
+    return c ? cJSON_GetObjectItem(v, c) : v;
+}
+
+static int check_event(void *ctx, struct mj_event *ev)
+{
+    struct corpus *c = ctx;
+    struct mj_span line;
+    const cJSON *one, *feature;
+    const char *other = "did:web:nobody.example";
+    assert_true(mj_test_line(&c->lines, &line));
+    cJSON *json = cJSON_ParseWithLength((const char *)line.ptr, line.len);
+    const cJSON *record = at(json, "commit", "record", NULL);
+    cJSON_ArrayForEach(one, at(record, "langs", NULL, NULL))
+        check_value(c, ev, MJ_FIELD_LANG, one, "tlh");
+    check_value(c, ev, MJ_FIELD_REPLY_TO, at(record, "reply", "parent", "uri"), other);
+    check_value(c, ev, MJ_FIELD_ROOT, at(record, "reply", "root", "uri"), other);
+    check_value(c, ev, MJ_FIELD_SUBJECT, at(record, "subject", NULL, NULL), other);
+    check_value(c, ev, MJ_FIELD_SUBJECT, at(record, "subject", "uri", NULL), other);
+    check_value(c, ev, MJ_FIELD_QUOTE, at(record, "embed", "record", "uri"), other);
+    cJSON_ArrayForEach(one, at(record, "facets", NULL, NULL))
+    {
+        feature = cJSON_GetArrayItem(at(one, "features", NULL, NULL), 0);
+        check_value(c, ev, MJ_FIELD_MENTION, at(feature, "did", NULL, NULL), other);
+        check_value(c, ev, MJ_FIELD_TAG, at(feature, "tag", NULL, NULL), "nothing");
+        if (at(feature, "uri", NULL, NULL))
+            assert_true(ask(mj_match_present(MJ_FIELD_LINK), ev));
+    }
+    if (cJSON_IsString(at(record, "text", NULL, NULL)))
+        check_words(c, ev, at(record, "text", NULL, NULL)->valuestring);
+    cJSON_Delete(json);
+    return 0;
+}
+
+static void real_posts(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF frames = {0}, expected = {0};
+    if (!mj_test_corpus(&frames) || !mj_test_shared("corpus/expected_v1.jsonl", &expected))
+        skip();
+    struct corpus c = {.lines = mj_buf_span(&expected)};
+    struct mj_decoder *d = mj_decoder_new();
+    struct mj_span rest = mj_buf_span(&frames), frame;
+    struct mj_frame out;
+    while (mj_test_frame(&rest, &frame))
+        assert_int_equal(mj_decode(d, frame, &out, check_event, &c), 0);
+    mj_decoder_free(d);
+    assert_int_equal(c.lines.len, 0);
+    assert_true(c.words > 100 && c.values > 40);
+}
+
+/* A list beyond the bound is not read further, and costs no more. */
+static void long_lists(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF record = {0};
+    char text[32];
+    mj_cbor_put_map(&record, 1);
+    mj_cbor_put_text(&record, MJ_SPAN("tags"));
+    mj_cbor_put_array(&record, 50000);
+    for (unsigned i = 0; i < 50000; i++)
+        mj_cbor_put_text(&record, mj_span(text, (size_t)snprintf(text, sizeof text, "t%u", i)));
+    struct mj_event ev = {.kind = MJ_KIND_COMMIT,
+                          .op = MJ_OP_CREATE,
+                          .did = mj_str(dids[0]),
+                          .collection = mj_str(collections[0]),
+                          .record = mj_buf_span(&record)};
+    assert_int_equal(mj_record_check(ev.record), 0);
+    assert_true(ask(one_value(MJ_FIELD_TAG, "t0"), &ev));
+    assert_true(ask(one_value(MJ_FIELD_TAG, "t999"), &ev));
+    assert_false(ask(one_value(MJ_FIELD_TAG, "t1000"), &ev));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decision_agrees),
+        cmocka_unit_test(real_posts),
+        cmocka_unit_test(long_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,8 +52,26 @@ static void series(void **state)
     has("test_many_total{x=\"7\"} 2\n");
 }
 
+static void zero(void **state)
+{
+    (void)state;
+    static const int64_t bounds[] = {250};
+    struct mj_metric *a = mj_metric("test_zero_total", MJ_COUNTER, "Help.", "script=\"a\"");
+    struct mj_metric *b = mj_metric("test_zero_total", MJ_COUNTER, "Help.", "script=\"b\"");
+    struct mj_histogram *h = mj_histogram("test_zero_seconds", "Help.", bounds, 1, "script=\"a\"");
+    mj_metric_add(a, 1);
+    mj_metric_add(b, 2);
+    mj_histogram_observe(h, 300);
+    mj_metrics_zero("script=\"a\"");
+    has("test_zero_total{script=\"a\"} 0\ntest_zero_total{script=\"b\"} 2\n");
+    has("test_zero_seconds_sum{script=\"a\"} 0\ntest_zero_seconds_count{script=\"a\"} 0\n");
+    mj_metrics_zero(NULL);
+    assert_int_equal(mj_metric_get(b), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(histograms), cmocka_unit_test(series)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(histograms), cmocka_unit_test(series),
+                                       cmocka_unit_test(zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -128,16 +128,16 @@ static void errors(void **state)
     fails(d, "next(1)", "bad argument");
     fails(d, "setmetatable({}, nil).x.y", "attempt to index");
     fails(d, "\033Lua", "wrong mode");
-    fails(d, "local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end",
-          "not enough memory");
-    fails(d, "local function f() return 1 + f() end f()", "stack overflow");
-    says(d, "1", "1\n");
     /* Large output is cut, and said to be. */
-    const char *out = type(d, "for i = 1, 1e5 do print(('x'):rep(100)) end", 0);
+    const char *out = type(d, "for i = 1, 2e4 do print(('x'):rep(100)) end", 0);
     assert_non_null(strstr(out, "more than can be shown"));
     assert_true(d->out.len < MJ_REPL_TEXT_MAX + 100);
     out = type(d, "('x'):rep(3e6)", 0);
     assert_true(d->out.len < MJ_REPL_TEXT_MAX + 100);
+    fails(d, "local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end",
+          "not enough memory");
+    fails(d, "local function f() return 1 + f() end f()", "stack overflow");
+    says(d, "1", "1\n");
 }
 
 static const char script[] =

@@ -229,6 +229,7 @@ static void a_paused_graph_gets_nothing(void **state)
     assert_int_equal(fixture_count(f, "main"), 1);
     assert_int_equal(fixture_count(f, "a"), 0);
     assert_int_equal(fixture_count(f, "read"), 0);
+    assert_int_equal(mj_metric_get(g->nodes[0]->dropped), 1); /* counted */
     mj_router_pause(f->router, g, true, true);
     fixture_post(f, "nothing on main");
     assert_int_equal(fixture_count(f, "main"), 1);
@@ -237,6 +238,7 @@ static void a_paused_graph_gets_nothing(void **state)
     fixture_post(f, "on again");
     assert_int_equal(fixture_count(f, "a"), 1);
     assert_int_equal(fixture_count(f, "read"), 0);
+    assert_int_equal(mj_metric_get(reader->nodes[0]->dropped), 1);
     assert_int_equal(fixture_count(f, "main"), 1); /* its own where drops */
     swap(f, g, NULL);
     swap(f, reader, NULL);

@@ -160,24 +160,31 @@ static void expect(struct fixture *f, const char *request, const char *sent, int
 static void serve(void **state)
 {
     struct fixture *f = *state;
-    fixture_load(f, "jet.serve('GET /text', function() return 'hello' end)\n"
-                    "jet.serve('GET /nothing', function() end)\n"
-                    "jet.serve('GET /teapot', function() return 418, 'short' end)\n"
-                    "jet.serve('GET /status', function() return 404 end)\n"
-                    "jet.serve('GET /headers', function() return 200, '<p>', "
-                    "  { ['content-type'] = 'text/html', ['X-N'] = 5 } end)\n"
-                    "jet.serve('POST /echo/*', function(r)\n"
-                    "  return table.concat({ r.method, r.path, r.body, r.peer, r.query.a or '-', "
-                    "  r.query['b c'] or '-', r.headers['x-one'], r.headers['x-two'] }, '|') end)\n"
-                    "jet.serve('GET /slow', function() jet.sleep '20ms' return 'slept' end)\n"
-                    "jet.serve('GET /error', function() error 'no' end)\n"
-                    "jet.serve('GET /table', function() return true end)\n"
-                    "jet.serve('GET /two', function() return 'a', 'b' end)\n"
-                    "jet.serve('GET /low', function() return 99, 'b' end)\n"
-                    "jet.serve('GET /break', function() return 200, '', { a = 'b\\nc: d' } end)\n"
-                    "jet.serve('GET /length', function() return 200, '', "
-                    "  { ['content-length'] = 1 } end)\n"
-                    "jet.serve('GET /name', function() return 200, '', { ['a:b'] = 1 } end)\n");
+    fixture_load(
+        f, "jet.serve('GET /text', function() return 'hello' end)\n"
+           "jet.serve('GET /nothing', function() end)\n"
+           "jet.serve('GET /teapot', function() return 418, 'short' end)\n"
+           "jet.serve('GET /status', function() return 404 end)\n"
+           "jet.serve('GET /headers', function() return 200, '<p>', "
+           "  { ['content-type'] = 'text/html', ['X-N'] = 5 } end)\n"
+           "jet.serve('POST /echo/*', function(r)\n"
+           "  return table.concat({ r.method, r.path, r.body, r.peer, r.query.a or '-', "
+           "  r.query['b c'] or '-', r.headers['x-one'], r.headers['x-two'] }, '|') end)\n"
+           "local list = {}\n"
+           "jet.serve('GET /json', function(r) return { a = jet.array(jet.array(list)), b = 1.5, "
+           "  q = r.query } end)\n"
+           "jet.serve('GET /bad', function() return { print } end)\n"
+           "jet.serve('GET /typed', function() return 201, { 1 }, "
+           "  { ['Content-Type'] = 'application/x' } end)\n"
+           "jet.serve('GET /slow', function() jet.sleep '20ms' return 'slept' end)\n"
+           "jet.serve('GET /error', function() error 'no' end)\n"
+           "jet.serve('GET /table', function() return true end)\n"
+           "jet.serve('GET /two', function() return 'a', 'b' end)\n"
+           "jet.serve('GET /low', function() return 99, 'b' end)\n"
+           "jet.serve('GET /break', function() return 200, '', { a = 'b\\nc: d' } end)\n"
+           "jet.serve('GET /length', function() return 200, '', "
+           "  { ['content-length'] = 1 } end)\n"
+           "jet.serve('GET /name', function() return 200, '', { ['a:b'] = 1 } end)\n");
     assert_int_equal(strncmp(routes, "GET /text\nGET /nothing\n", 23), 0);
     expect(f, "GET /text", "", 200, TEXT, "hello");
     expect(f, "HEAD /text", "", 200, TEXT, "hello"); /* the server leaves the body out */
@@ -185,6 +192,11 @@ static void serve(void **state)
     expect(f, "GET /teapot", "", 418, TEXT, "short");
     expect(f, "GET /status", "", 404, TEXT, "");
     expect(f, "GET /slow", "", 200, TEXT, "slept");
+    expect(f, "GET /json", "", 200, "Content-Type: application/json\r\n",
+           "{\"a\":[],\"b\":1.5,\"q\":{}}");
+    expect(f, "GET /json", "", 200, NULL, "*[]");
+    expect(f, "GET /typed", "", 201, "Content-Type: application/x\r\n", "[1]");
+    expect(f, "GET /bad", "", 500, NULL, "*Internal");
     expect(f, "POST /echo/x/y?a=1%202&a=3&b+c=%zz", "body", 200, TEXT,
            "POST|/echo/x/y|body|192.0.2.1|1 2|%zz|1|a, b");
     expect(f, "GET /headers", "", 200, NULL, "<p>");
@@ -271,6 +283,10 @@ static void http(void **state)
         "  { headers = { ['X-Token'] = 7 } }).body end)\n"
         "jet.serve('GET /put', function() return jet.http.request { method = 'PUT', "
         "  url = url .. '/c', body = '{}', headers = { ['content-type'] = 'a/b' } }.body end)\n"
+        "jet.serve('GET /json', function() return jet.http.post(url .. '/b', { a = 1 }).body "
+        "  end)\n"
+        "jet.serve('GET /json2', function() return jet.http.request { url = url, method = "
+        "  'PATCH', body = { 1 }, headers = { ['Content-type'] = 'x/y' } }.body end)\n"
         "jet.serve('GET /missing', function() local r = jet.http.get(url .. '/missing') "
         "  return r.headers['x-list'] .. r.status .. r.body end)\n"
         "jet.serve('GET /refused', function() local r, e = jet.http.get 'http://10.0.0.5/' "
@@ -293,6 +309,8 @@ static void http(void **state)
     expect(f, "GET /get", "", 200, TEXT, "GET /a|||");
     expect(f, "GET /post", "", 200, TEXT, "POST /b|text/plain; charset=utf-8|7|text");
     expect(f, "GET /put", "", 200, TEXT, "PUT /c|a/b||{}");
+    expect(f, "GET /json", "", 200, TEXT, "POST /b|application/json||{\"a\":1}");
+    expect(f, "GET /json2", "", 200, TEXT, "PATCH /|x/y||[1]");
     expect(f, "GET /missing", "", 200, TEXT, "a, b404nothing");
     expect(
         f, "GET /refused", "", 200, TEXT,

@@ -183,6 +183,41 @@ static void runaways(void **state)
     has(out, "a_spec.lua:2: stopped");
 }
 
+/* Neither tasks that are due for ever nor ones that compute for ever hold a spec up. */
+static void tasks_without_rest(void **state)
+{
+    struct bench *b = *state;
+    put(b, "sleep.lua", "jet.from '*':each(function() while true do jet.sleep '0ms' end end)");
+    put(b, "spin.lua", "jet.spawn(function() while true do end end)");
+    b->cfg.limit_us = 50000;
+    const char *out = run(b, "it('a', function() jet.test 'sleep':post {} end)\n"
+                             "it('b', function() jet.test 'spin':advance '1s' end)\n"
+                             "it('c', function() end)\n");
+    counted(b, 1, 2, 0);
+    has(out, "a_spec.lua:1: the script's tasks do not come to rest: after 0.1 s");
+    has(out, "a_spec.lua:2: the script's tasks do not come to rest: after 0.1 s");
+}
+
+/* A handle kept beyond its call is an error, even where production would show another event. */
+static void strict_handles(void **state)
+{
+    struct bench *b = *state;
+    put(b, "keep.lua",
+        "local last\n"
+        "jet.from '*':tap(function(ev)\n"
+        "  if last then last = last.did end\n"
+        "  last = ev\n"
+        "end)\n");
+    const char *out = run(b, "it('a', function()\n"
+                             "  local t = jet.test 'keep'\n"
+                             "  t:post {}\n"
+                             "  t:post {}\n"
+                             "end)\n");
+    counted(b, 0, 1, 0);
+    has(out, "keep.lua:3");
+    has(out, "the event is gone");
+}
+
 /* A script's own limits hold, and its time is not the spec's. */
 static void scripts_run_away(void **state)
 {
@@ -355,6 +390,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(verdicts, setup, teardown),
         cmocka_unit_test_setup_teardown(failures, setup, teardown),
         cmocka_unit_test_setup_teardown(runaways, setup, teardown),
+        cmocka_unit_test_setup_teardown(tasks_without_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(strict_handles, setup, teardown),
         cmocka_unit_test_setup_teardown(scripts_run_away, setup, teardown),
         cmocka_unit_test_setup_teardown(hooks, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_files, setup, teardown),

@@ -147,6 +147,33 @@ jet.from "app.bsky.feed.like:create":tap(function(ev) jet.http.get(url) end)
     assert.ok(report.errors.length === 1 && /bot\.lua:7/.test(report.errors[0].text), JSON.stringify(report.errors))
   })
 
+  await test("backtest: time is the events' time, for operators, state and the script itself", async (t) => {
+    const dir = t.dir()
+    const script = path.join(dir, 'clock.lua')
+    fs.writeFileSync(script, `
+local posts = jet.from "app.bsky.feed.post:create"
+posts:dedupe { by = "text", within = "10m" }:to(jet.stream "deduped")
+posts:limit { rate = "2/h" }:to(jet.stream "limited")
+local seen = jet.map("seen", { ttl = "10m" })
+posts:where(function(ev)
+  local known = seen:has(ev.text)
+  if not known then seen:set(ev.text, true) end
+  return not known
+end):to(jet.stream "remembered")
+posts:where(function(ev) return math.abs(jet.time() - ev.time_us / 1e6) < 1 end):to(jet.stream "now")
+`)
+    const post = (minute, text) => JSON.stringify({
+      did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', time_us: (1_700_000_000 + minute * 60) * 1_000_000, kind: 'commit',
+      commit: { rev: '3jzfcijpj2z2a', operation: 'create', collection: 'app.bsky.feed.post', rkey: `r${minute}`,
+        record: { $type: 'app.bsky.feed.post', createdAt: '2023-11-14T22:13:20Z', text } },
+    })
+    // Half an hour between the last two: all of it is forgotten by then.
+    const lines = [post(0, 'a'), post(1, 'a'), post(2, 'b'), post(3, 'a'), post(4, 'b'), post(34, 'a')]
+    const report = await backtest(t, ['--lines', '-', script], { input: lines.join('\n') })
+    const figures = ['deduped', 'limited', 'remembered', 'now'].map((name) => report.row(`stream ${name}`).new)
+    assert.deepEqual(figures, [3, 3, 3, 6])
+  })
+
   await test('backtest: says what is wrong', async (t) => {
     const dir = t.dir()
     const good = path.join(dir, 'good.lua')

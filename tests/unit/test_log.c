@@ -1,0 +1,47 @@
+/* The hooks that test runners put in place of the clock and of stderr. */
+#include "cmocka_all.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+static void on_line(void *ctx, enum mj_log_level level, const char *tag, const char *text)
+{
+    mj_buf_printf(ctx, "%s %s: %s\n", mj_log_level_name(level), tag, text);
+}
+
+static void captured(void **state)
+{
+    (void)state;
+    static struct mj_log_gate gate;
+    MJ_AUTO_BUF lines = {0};
+    mj_log_setup(MJ_LOG_WARN, false);
+    mj_log_capture(on_line, &lines);
+    mj_log(MJ_LOG_DEBUG, "a", "one %d", 1); /* levels do not count … */
+    for (int i = 0; i < 3; i++)             /* … and neither do gates */
+        mj_log_limited(&gate, 1, MJ_LOG_ERROR, "b", "line\n%d", i);
+    mj_log_capture(NULL, NULL);
+    mj_log(MJ_LOG_DEBUG, "a", "not any more");
+    assert_string_equal(mj_buf_cstr(&lines), "debug a: one 1\nerror b: line\n0\nerror b: line\n1\n"
+                                             "error b: line\n2\n");
+}
+
+static void frozen(void **state)
+{
+    (void)state;
+    int64_t real = mj_now_us(), mono = mj_mono_us();
+    mj_clock_freeze(1234567);
+    assert_int_equal(mj_now_us(), 1234567);
+    assert_int_equal(mj_mono_us(), 1234567);
+    mj_clock_freeze(0);
+    assert_int_equal(mj_now_us(), 0);
+    mj_clock_freeze(-1);
+    assert_true(mj_now_us() >= real);
+    assert_true(mj_mono_us() >= mono);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(captured), cmocka_unit_test(frozen)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
