@@ -297,7 +297,7 @@ script "${name}.lua" { config = { at = "${at}" }${name === 'ask' ? ', http_allow
     const socket = path.join(dir, 'data', 'control.sock')
     const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
     put('vips.txt', '# nobody yet\n')
-    put('vips.lua', 'local vips = jet.set "vips" jet.from "*":where(function(ev) return vips:has(ev.did) end):to(jet.stream "vips")')
+    put('vips.lua', 'jet.from { did = jet.set "vips" }:to(jet.stream "vips")')
     put('moonjet.lua', `source "${r.url}"
 listen { stream = "127.0.0.1:0", metrics = "127.0.0.1:0" }
 journal { data = "data" }
