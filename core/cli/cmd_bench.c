@@ -17,6 +17,8 @@ static const struct {
     {"route", mj_bench_route, "router, script and append from memory"},
     {"flow", mj_bench_flow, "twenty scripts, edits, dedupe and limit"},
     {"reload", mj_bench_reload, "a thousand reloads under load"},
+    {"tasks", mj_bench_tasks,
+     "the router's worst pause, ten times --seconds; events through tasks"},
     {"feed", mj_bench_feed, "the same fed over loopback by `moonjet replay`"},
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},

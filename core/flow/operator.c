@@ -175,15 +175,19 @@ static void describe(struct mj_operator *o, const struct mj_operator_cfg *cfg)
     case MJ_NODE_DEDUPE:
         mj_buf_printf(&b, "{ by = %s, within = \"", mj_buf_cstr(&key));
         put_duration(&b, cfg->within_us, false);
-        mj_buf_printf(&b, "\", max = %lld }", (long long)(cfg->max ? cfg->max : MJ_OPERATOR_MAX));
+        mj_buf_puts(&b, "\"");
+        if (cfg->max)
+            mj_buf_printf(&b, ", max = %lld", (long long)cfg->max);
+        mj_buf_puts(&b, " }");
         break;
     case MJ_NODE_LIMIT:
         mj_buf_printf(&b, "{ rate = \"%lld/", (long long)cfg->count);
         put_duration(&b, cfg->period_us, true);
         mj_buf_puts(&b, "\"");
         if (key.len)
-            mj_buf_printf(&b, ", by = %s, max = %lld", mj_buf_cstr(&key),
-                          (long long)(cfg->max ? cfg->max : MJ_OPERATOR_MAX));
+            mj_buf_printf(&b, ", by = %s", mj_buf_cstr(&key));
+        if (cfg->max)
+            mj_buf_printf(&b, ", max = %lld", (long long)cfg->max);
         if (cfg->burst)
             mj_buf_printf(&b, ", burst = %lld", (long long)cfg->burst);
         mj_buf_puts(&b, " }");

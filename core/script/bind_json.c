@@ -181,7 +181,7 @@ static void put(lua_State *L, struct mj_vm *vm, int index, struct mj_buf *out, u
 void mj_json_from_lua(lua_State *L, struct mj_vm *vm, int index, struct mj_buf *out)
 {
     vm->keys.len = 0;
-    put(L, vm, index, out, 0);
+    put(L, vm, index < 0 ? lua_gettop(L) + index + 1 : index, out, 0);
 }
 
 /* ---- JSON to Lua ---- */

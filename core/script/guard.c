@@ -18,7 +18,7 @@
 #define GRACE_NS     INT64_C(10000000) /* of CPU, past the deadline */
 #define STUCK_NS     INT64_C(2000000000)
 #define STUCK_CPU_NS INT64_C(1000000000)
-#define SLICE_TICK   1000000 /* ns between looks at the end of a task's slice */
+#define SLICE_TICK   500000 /* ns between looks at the end of a task's slice */
 
 struct mj_guard {
     _Atomic int64_t deadline; /* of the running call; 0 between calls */

@@ -16,9 +16,9 @@
  * too, and tells whoever asked for it (mj_guard_on_stuck()): only the process can be ended then.
  *
  * A task is a call that may be left and taken up again. Where it has had its slice, the hook lets
- * its coroutine yield instead of raising; a timer of the task's own thread looks every millisecond,
- * but only while tasks run. Below a C function that called back into Lua nothing can yield: there
- * the deadline holds, as in any other call.
+ * its coroutine yield instead of raising; a timer of the task's own thread looks twice a
+ * millisecond, but only while tasks run. Below a C function that called back into Lua nothing can
+ * yield: there the deadline holds, as in any other call.
  *
  * One guard per set of scripts; one call at a time; the thread may differ from call to call. */
 #pragma once

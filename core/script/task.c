@@ -6,6 +6,7 @@
 #include "script/services.h"
 
 #define SLICE_NS   INT64_C(1000000) /* of a task, while others wait for the thread */
+#define SLICE_MIN  INT64_C(100000)  /* at the end of a turn, too */
 #define COLLECT_NS INT64_C(300000)  /* of garbage collection per round, for all scripts */
 
 enum state { READY, RUNNING, WAITING };
@@ -442,7 +443,8 @@ static bool may_yield(lua_State *L)
     return true;
 }
 
-static void resume(struct mj_task *t)
+/* Runs the task for a slice, which ends with the turn at end_ns. */
+static void resume(struct mj_task *t, int64_t end_ns)
 {
     struct mj_vm *vm = t->vm;
     mj__vm_relieve(vm, mj_guard_now());
@@ -456,7 +458,8 @@ static void resume(struct mj_task *t)
     t->state = RUNNING;
     int64_t start = mj_guard_now();
     mj_guard_enter(vm->guard, t->co, start, vm->call_ns);
-    mj_guard_slice(vm->guard, SLICE_NS, may_yield);
+    int64_t slice = end_ns - start < SLICE_NS ? end_ns - start : SLICE_NS;
+    mj_guard_slice(vm->guard, slice > SLICE_MIN ? slice : SLICE_MIN, may_yield);
     int status = lua_resume(t->co, t->results);
     bool stopped = mj_guard_leave(vm->guard, vm->L);
     bool sliced = mj_guard_yielded(vm->guard);
@@ -501,7 +504,7 @@ static void resume(struct mj_task *t)
 static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }
 
 /* One task of the next script that has one. */
-static bool run_one(struct mj_sched *s)
+static bool run_one(struct mj_sched *s, int64_t end_ns)
 {
     for (size_t i = 0; i < s->vm_count; i++) {
         struct mj_vm *vm = s->vms[s->turn++ % s->vm_count];
@@ -511,7 +514,7 @@ static bool run_one(struct mj_sched *s)
         vm->tasks->ready = t->next_ready;
         if (!vm->tasks->ready)
             vm->tasks->ready_end = &vm->tasks->ready;
-        resume(t);
+        resume(t, end_ns);
         return true;
     }
     return false;
@@ -548,7 +551,7 @@ int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us)
     if (more) {
         int64_t end_ns = mj_guard_now() + budget_us * 1000;
         mj_guard_tick(s->guard, true);
-        while ((more = run_one(s)) && mj_guard_now() < end_ns)
+        while ((more = run_one(s, end_ns)) && mj_guard_now() < end_ns)
             ;
         mj_guard_tick(s->guard, false);
     }

@@ -201,3 +201,8 @@ for name, record in (
         ("labels", {"langs": ["a-" * 31 + "a"], "facets": [{"features": [
             {"$type": FACET + "link", "uri": "x://" + "a." * 126 + "b"}]}]})):
     write("facts", name, b"\0" + cbor(record))
+for i, text in enumerate([
+        '{"a":[1,-2.5,1e300,true,false,null,{}],"":"","b":{"c":[[]]}}', '"\\u00e9\\ud83c\\udf19\\n\\"\\\\\\/"',
+        ' [ 0 , -0 , 0.1 , 12345678901234567890 ] ', "[" * 63 + "]" * 63, '{"a":1,"a":2}', '"\\ud800"', "[1,]", "1e999",
+        '"\u00e9\u2028\U0001f600"']):
+    write("json_lua", "%02d" % i, text.encode())

@@ -412,8 +412,8 @@ static void graphs_show_options(void **state)
     assert_holds(text, "strip#1 \"a.b\", \"c\"");
     assert_holds(text, "redact#1 \"e\", \"f\"");
     assert_holds(text, "sample#1 0.05, \"did\"");
-    assert_holds(text, "dedupe#1 { by = \"uri\", within = \"1m30s\", max = 100000 }");
-    assert_holds(text, "limit#1 { rate = \"100/h\", by = \"did\", max = 100000, burst = 5 }");
+    assert_holds(text, "dedupe#1 { by = \"uri\", within = \"1m30s\" }");
+    assert_holds(text, "limit#1 { rate = \"100/h\", by = \"did\", burst = 5 }");
     assert_holds(text, "limit#2 { rate = \"5/s\" }");
     assert_holds(text, "dedupe#2 { by = a function, within = \"1d\", max = 1000000 }");
     assert_holds(text, "from#2 stream x, stream y");

@@ -168,6 +168,44 @@ export default async function suite() {
     }
   })
 
+  await test('scripts: operators in C keep, count and choose as they say', async (t) => {
+    const { frames, lines } = corpus()
+    const commits = lines.map((l) => JSON.parse(l)).filter((e) => e.kind === 'commit')
+    const { m, c } = await route(t, frames, [script('operators')], ['main', 'kept', 'authors', 'few', 'half', 'half-again', 'redacted'])
+    await c.main.count(lines.length)
+    assert.deepEqual(c.main.raw.map(mask), lines.map(mask), 'main is as it came')
+    const id = (e) => `${e.did}/${e.commit.collection}/${e.commit.rkey}/${e.commit.rev}`
+    const first = (n, keyOf) => {
+      const seen = new Map()
+      return commits.filter((e) => {
+        seen.set(keyOf(e), (seen.get(keyOf(e)) ?? 0) + 1)
+        return seen.get(keyOf(e)) <= n
+      }).map(id)
+    }
+    for (const [name, change] of [['kept', (text) => text], ['redacted', (text) => (typeof text === 'string' ? '[gone]' : text)]]) {
+      await c[name].count(commits.length)
+      assert.deepEqual(c[name].events.map((e) => [id(e), e.commit.record]), commits.map((e) => {
+        const record = e.commit.record
+        if (!record) return [id(e), undefined]
+        return [id(e), { $type: record.$type, ...('text' in record && { text: change(record.text) }) }]
+      }), name)
+    }
+    const authors = first(1, (e) => e.did)
+    const few = first(2, (e) => e.commit.collection)
+    assert.ok(authors.length < commits.length && few.length < commits.length, 'the corpus has something to drop')
+    await c.authors.count(authors.length)
+    await c.few.count(few.length)
+    await m.finish()
+    for (const name of ['authors', 'few', 'half', 'half-again']) await c[name].closed
+    assert.deepEqual(c.authors.events.map(id), authors)
+    assert.deepEqual(c.few.events.map(id), few)
+    const half = c.half.events
+    assert.ok(half.length > 0 && half.length < commits.length)
+    assert.deepEqual(c['half-again'].events.map(id), half.map(id))
+    const chosen = new Set(half.map((e) => e.did))
+    assert.deepEqual(half.map(id), commits.filter((e) => chosen.has(e.did)).map(id), 'all of an account, or nothing')
+  })
+
   await test('scripts: an endless loop is stopped and everything else goes on', async (t) => {
     const { frames, lines } = corpus()
     const commits = lines.filter((l) => l.includes('"kind":"commit"'))

@@ -1,0 +1,181 @@
+/* Tasks: how long the router is ever kept, at 5,000 events a second with scripts that allocate and
+ * a task that never ends; and what an event through a task costs beside one through a function. */
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "cli/bench.h"
+#include "script/script.h"
+
+#define RATE        5000 /* events a second */
+#define TURN_NS     INT64_C(1000000)
+#define SLICE_US    2000 /* of tasks after each turn, as `moonjet run` gives them */
+#define FLUSH_EVERY 64
+#define SECONDS     10 /* times --seconds, for the pause */
+
+/* Keeps some ten thousand texts, makes garbage per event, and has tasks that do the same. */
+static const char busy[] = "local last, n = {}, 0\n"
+                           "jet.from '*':where(function(ev)\n"
+                           "  n = n % 10000 + 1\n"
+                           "  last[n] = ev.did .. (ev.uri or '') .. ev.text:lower()\n"
+                           "  return false\n"
+                           "end):tap(print)\n"
+                           "jet.from 'app.bsky.feed.post:create':each(function(ev)\n"
+                           "  local record = jet.json.decode(jet.json.encode(ev:table()))\n"
+                           "  jet.sleep '5ms'\n"
+                           "  last[n + 1] = record.text\n"
+                           "end, { workers = 16 })\n";
+static const char hungry[] = "jet.spawn(function()\n"
+                             "  while true do\n"
+                             "    local t = {}\n"
+                             "    for i = 1, 100 do t[i] = { i, 'x' .. i } end\n"
+                             "  end\n"
+                             "end)\n";
+static const char tap[] = "jet.from '*':tap(function(ev) local x = ev.did end)\n";
+static const char each[] =
+    "jet.from '*':each(function(ev) local x = ev.did end, { queue = 100000 })\n";
+
+struct bed {
+    struct mj_journal *journal;
+    struct mj_streams *streams;
+    struct mj_router *router;
+    struct mj_scripts *scripts;
+};
+
+static void bed_init(struct bed *bed)
+{
+    bed->journal = mj_journal_in_memory(0);
+    bed->streams = mj_streams_new(bed->journal);
+    bed->router = mj_router_new(bed->journal);
+    mj_router_set_streams(bed->router, bed->streams);
+    bed->scripts = mj_scripts_new(bed->router);
+}
+
+static void bed_deinit(struct bed *bed)
+{
+    mj_router_free(bed->router);
+    mj_scripts_free(bed->scripts);
+    mj_streams_free(bed->streams);
+    mj_journal_close(bed->journal);
+}
+
+static int load(struct bed *bed, const char *source)
+{
+    char path[] = "/tmp/moonjet-bench-XXXXXX";
+    MJ_AUTO_BUF error = {0};
+    ssize_t len = (ssize_t)strlen(source);
+    int fd = mkstemp(path);
+    if (fd < 0 || write(fd, source, (size_t)len) != len) {
+        perror("moonjet bench: temporary script");
+        return MJ_EIO;
+    }
+    close(fd);
+    int err = mj_scripts_load(bed->scripts, path, NULL, &error);
+    unlink(path);
+    if (err)
+        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
+    return err;
+}
+
+/* The longest turn by the thread's own clock, which does not run while the machine does something
+ * else; and by how much a turn was ever longer on the wall. */
+struct pauses {
+    int64_t cpu, noise;
+};
+
+static void turns(struct bed *bed, const struct mj_bench *b, double seconds, struct pauses *out)
+{
+    const struct mj_bench_frames *in = b->in;
+    size_t next = 0, fed = 0;
+    int64_t start = mj_bench_wall_ns(), now;
+    *out = (struct pauses){0, 0};
+    while ((now = mj_bench_wall_ns()) - start < (int64_t)(seconds * 1e9)) {
+        int64_t cpu = mj_bench_cpu_ns();
+        size_t due = (size_t)((double)(now - start) * RATE / 1e9);
+        /* What the kernel's buffer would hold comes in portions, not at once. */
+        for (size_t n = 0; fed < due && n < FLUSH_EVERY; n++) {
+            struct mj_frame frame;
+            mj_router_frame(bed->router, in->frames[next++ % in->count], &frame);
+            fed += frame.events;
+        }
+        mj_router_flush(bed->router, -1, 0);
+        if (bed->scripts)
+            mj_scripts_run(bed->scripts, SLICE_US);
+        cpu = mj_bench_cpu_ns() - cpu;
+        int64_t wall = mj_bench_wall_ns() - now;
+        out->cpu = cpu > out->cpu ? cpu : out->cpu;
+        out->noise = wall - cpu > out->noise ? wall - cpu : out->noise;
+        struct timespec nap = {.tv_nsec = wall < TURN_NS ? TURN_NS - wall : 0};
+        if (nap.tv_nsec)
+            nanosleep(&nap, NULL);
+    }
+}
+
+static void pause_of(struct mj_bench *b)
+{
+    struct bed with = {0}, bare = {0};
+    struct pauses p, beside;
+    char text[128];
+    bed_init(&with);
+    bed_init(&bare);
+    if (load(&with, busy) || load(&with, hungry))
+        goto out;
+    turns(&bare, b, b->seconds, &beside);
+    turns(&with, b, b->seconds * SECONDS, &p);
+    snprintf(
+        text, sizeof text, "without scripts: %.2f ms; the machine itself held us back for %.1f ms",
+        (double)beside.cpu / 1e6, (double)(p.noise > beside.noise ? p.noise : beside.noise) / 1e6);
+    mj_bench_report(b, "worst_pause_ms", (double)p.cpu / 1e6, "ms", text, MJ_GOAL_AT_MOST, 5);
+out:
+    bed_deinit(&with);
+    bed_deinit(&bare);
+}
+
+static double ns_per_event(struct bed *bed, const struct mj_bench_frames *in, int64_t budget)
+{
+    size_t events = 0;
+    int64_t start = mj_bench_cpu_ns(), spent;
+    do {
+        for (size_t i = 0; i < in->count; i++) {
+            struct mj_frame frame;
+            mj_router_frame(bed->router, in->frames[i], &frame);
+            events += frame.events;
+            if (i % FLUSH_EVERY == FLUSH_EVERY - 1) {
+                mj_router_flush(bed->router, -1, 0);
+                mj_scripts_run(bed->scripts, 1000000);
+            }
+        }
+        mj_router_flush(bed->router, -1, 0);
+        mj_scripts_run(bed->scripts, 1000000);
+    } while ((spent = mj_bench_cpu_ns() - start) < budget);
+    return (double)spent / (double)events;
+}
+
+static void cost_of(struct mj_bench *b)
+{
+    struct bed none = {0}, function = {0}, task = {0};
+    double ns[3] = {1e12, 1e12, 1e12};
+    struct bed *beds[3] = {&none, &function, &task};
+    for (int i = 0; i < 3; i++)
+        bed_init(beds[i]);
+    if (load(&function, tap) || load(&task, each))
+        goto out;
+    for (int round = 0; round < MJ_BENCH_ROUNDS; round++)
+        for (int i = 0; i < 3; i++) {
+            double took = ns_per_event(beds[i], b->in, mj_bench_round(b));
+            ns[i] = took < ns[i] ? took : ns[i];
+        }
+    char text[96];
+    snprintf(text, sizeof text, "through a function: %.0f ns", ns[1] - ns[0]);
+    mj_bench_report(b, "each_ns_per_event", ns[2] - ns[0], "ns", text, MJ_GOAL_NONE, 0);
+out:
+    for (int i = 0; i < 3; i++)
+        bed_deinit(beds[i]);
+}
+
+void mj_bench_tasks(struct mj_bench *b)
+{
+    cost_of(b);
+    pause_of(b);
+}
