@@ -210,6 +210,8 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     int err;
     struct mj_script *script = mj__script_new(s, path, cfg, error, &err);
     if (script && s->router)
+        err = mj__outlets_start(script->vm, error);
+    if (script && s->router && !err)
         err = mj_router_add(s->router, script->vm->graph, error);
     if (err) {
         mj__script_free(script);
