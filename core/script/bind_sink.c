@@ -20,17 +20,10 @@ struct mj_outlet {
     struct mj_outlet *next;
 };
 
-/* The services, where what goes to plug-ins is somebody's; NULL: plug-ins run. */
-static const struct mj_services *watcher(const struct mj_vm *vm)
-{
-    const struct mj_services *v = vm->sched ? mj__sched_services(vm->sched) : NULL;
-    return v && v->sunk ? v : NULL;
-}
-
 static enum mj_verdict push(struct mj_outlet *o, const struct mj_event *ev)
 {
-    const struct mj_services *v = watcher(o->vm);
-    if (!v)
+    const struct mj_services *v = mj__sched_services(o->vm->sched);
+    if (!v || !v->sunk)
         return mj_sink_push(o->sink, ev) ? MJ_VERDICT_DROP : MJ_VERDICT_PASS;
     v->sunk(v->ctx, o->name, ev);
     return MJ_VERDICT_PASS;
@@ -162,7 +155,8 @@ static int host_made_sink(lua_State *L)
 
 int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error)
 {
-    for (struct mj_outlet *o = watcher(vm) ? NULL : vm->outlets; o; o = o->next) {
+    const struct mj_services *v = mj__sched_services(vm->sched);
+    for (struct mj_outlet *o = vm->outlets; o && (!v || !v->sunk); o = o->next) {
         int err = mj_sink_start(o->sink, error);
         if (err)
             return err;
