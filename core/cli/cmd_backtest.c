@@ -10,10 +10,11 @@
 #include "base/err.h"
 #include "cli/backtest.h"
 #include "cli/commands.h"
+#include "flow/plugin.h"
 
 struct cfg {
     const char *data, *capture, *lines, *since, *until;
-    struct mj_strings old, config;
+    struct mj_strings old, config, plugins;
     int64_t memory, examples;
     bool json;
 };
@@ -38,6 +39,8 @@ static const struct mj_option options[] = {
     {"examples", MJ_OPT_INT, offsetof(struct cfg, examples), "N", "events to show of each kind",
      .def = "3"},
     {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "one JSON object on stdout"},
+    {"plugins", MJ_OPT_LIST, offsetof(struct cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable"},
     {0}};
 
 struct progress {
@@ -248,6 +251,7 @@ static int backtest_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r || (r = check_usage(&cfg)))
         return r;
+    mj_plugins_dirs(&cfg.plugins);
     char *spooled MJ_AUTO_FREE = NULL;
     const char **file = cfg.capture ? &cfg.capture : &cfg.lines;
     if (cfg.old.n && *file && strcmp(*file, "-") == 0 && !(*file = spooled = spool_stdin()))

@@ -5,10 +5,11 @@
 #include "cli/commands.h"
 #include "cli/run.h"
 #include "flow/lint.h"
+#include "flow/plugin.h"
 
 struct cfg {
     bool json, strict;
-    struct mj_strings config;
+    struct mj_strings config, plugins;
 };
 
 static const struct mj_option options[] = {
@@ -16,6 +17,8 @@ static const struct mj_option options[] = {
     {"strict", MJ_OPT_FLAG, offsetof(struct cfg, strict), NULL, "warnings fail, too"},
     {"config", MJ_OPT_LIST, offsetof(struct cfg, config), "FILE|KEY=VALUE",
      "the configuration file, or what scripts read as jet.config.KEY, repeatable"},
+    {"plugins", MJ_OPT_LIST, offsetof(struct cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable"},
     {0}};
 
 struct check {
@@ -160,6 +163,7 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
+    mj_plugins_dirs(&cfg.plugins);
     c.streams = mj_streams_new(NULL);
     c.router = mj_router_new(NULL);
     mj_router_set_streams(c.router, c.streams);
