@@ -130,6 +130,12 @@ static int check_usage(struct cfg *cfg)
                         "--lines FILE\n");
         return MJ_EXIT_USAGE;
     }
+    for (size_t i = 0; i < cfg->config.n; i++)
+        if (!strchr(cfg->config.v[i], '=')) {
+            fprintf(stderr, "moonjet backtest: --config %s: expected KEY=VALUE\n",
+                    cfg->config.v[i]);
+            return MJ_EXIT_USAGE;
+        }
     if (cfg->examples < 0 || cfg->examples > 1000) {
         fprintf(stderr, "moonjet backtest: --examples %lld: expected 0 to 1000\n",
                 (long long)cfg->examples);

@@ -85,10 +85,15 @@ static void load(struct check *c, const struct mj_config_script *script,
     cfg.lint = cfg.made_up_secrets = true;
     if (pairs->n)
         cfg.config = pairs;
-    if (mj_scripts_load(c->scripts, script->path, &cfg, &error))
+    if (mj_scripts_load(c->scripts, script->path, &cfg, &error)) {
         add_line(&c->errors, mj_buf_span(&error));
-    else
-        mj_scripts_unused(c->scripts, mj_scripts_count(c->scripts) - 1, &c->warnings);
+        return;
+    }
+    size_t i = mj_scripts_count(c->scripts) - 1;
+    /* The scripts themselves know no router, so that nothing of theirs goes live. */
+    if (mj_router_add(c->router, (struct mj_graph *)mj_scripts_graph(c->scripts, i), &error))
+        add_line(&c->errors, mj_buf_span(&error));
+    mj_scripts_unused(c->scripts, i, &c->warnings);
 }
 
 static void check_all(struct check *c, const struct mj_strings *paths,
@@ -167,7 +172,7 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     c.streams = mj_streams_new(NULL);
     c.router = mj_router_new(NULL);
     mj_router_set_streams(c.router, c.streams);
-    c.scripts = mj_scripts_new(c.router);
+    c.scripts = mj_scripts_new(NULL);
     check_all(&c, &pos, &cfg.config);
     if (cfg.json)
         print_json(&c, &out);

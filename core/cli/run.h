@@ -145,6 +145,10 @@ int run_load_scripts(
  * and *out that it is to stay out. notes NULL: there are none. */
 bool run_was_harmless(const struct run_notes *notes, const char *path, unsigned *n, bool *out);
 
+/* True, after a line in the log, when a script that does not load must not end us: a process that
+ * started itself again goes on with what it can. */
+bool run_may_miss(const struct run_notes *notes, const struct mj_buf *error);
+
 /* run_lanes.c: scripts with lane = "own". 0 or an exit status, after saying why. */
 int run_load_lanes(struct run *run, const struct mj_config *config, const struct run_notes *notes);
 /* Reload: first those that are no more, then, when the shared scripts are in place, the others. 0

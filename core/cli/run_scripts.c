@@ -25,6 +25,15 @@ bool run_was_harmless(const struct run_notes *notes, const char *path, unsigned 
     return !*n || !loading;
 }
 
+bool run_may_miss(const struct run_notes *notes, const struct mj_buf *error)
+{
+    if (!notes || !notes->count)
+        return false;
+    mj_log(MJ_LOG_ERROR, "run", "%.*s; it is left out until it is reloaded", (int)error->len,
+           (const char *)error->ptr);
+    return true;
+}
+
 int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
                      const struct run_notes *notes)
 {
@@ -36,6 +45,8 @@ int run_load_scripts(struct mj_scripts *scripts, const struct mj_config *config,
         if ((notes && s->lane == MJ_LANE_OWN) || !run_was_harmless(notes, s->path, &n, &out))
             continue;
         if (mj_scripts_load(scripts, s->path, &s->cfg, &error)) {
+            if (run_may_miss(notes, &error))
+                continue;
             fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
             return MJ_EXIT_FAILED;
         }

@@ -7,8 +7,9 @@
 #include "flow/plugin.h"
 #include "script/bind.h"
 #include "script/made.h"
-#include "script/scripts.h"
+#include "script/services.h"
 #include "script/source.h"
+#include "script/task.h"
 
 #define DRAIN_US INT64_C(5000000) /* for what waits when the script ends */
 
@@ -21,10 +22,10 @@ struct mj_outlet {
 
 static enum mj_verdict push(struct mj_outlet *o, const struct mj_event *ev)
 {
-    const struct mj_scripts *s = o->vm->script->owner;
-    if (!s->on_sunk)
+    const struct mj_services *v = mj__sched_services(o->vm->sched);
+    if (!v || !v->sunk)
         return mj_sink_push(o->sink, ev) ? MJ_VERDICT_DROP : MJ_VERDICT_PASS;
-    s->on_sunk(s->on_sunk_ctx, o->name, ev);
+    v->sunk(v->ctx, o->name, ev);
     return MJ_VERDICT_PASS;
 }
 
@@ -154,8 +155,8 @@ static int host_made_sink(lua_State *L)
 
 int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error)
 {
-    bool watched = vm->script->owner->on_sunk != NULL;
-    for (struct mj_outlet *o = vm->outlets; o && !watched; o = o->next) {
+    const struct mj_services *v = mj__sched_services(vm->sched);
+    for (struct mj_outlet *o = vm->outlets; o && (!v || !v->sunk); o = o->next) {
         int err = mj_sink_start(o->sink, error);
         if (err)
             return err;

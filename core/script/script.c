@@ -252,6 +252,7 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 }
 
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
 
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }

@@ -102,6 +102,9 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 /* For tests of scripts: every call gets handles of its own, so that an event which is used after
  * its call is an error, always. Before the first script is loaded. */
 void mj_scripts_strict(struct mj_scripts *s);
+/* Strikes are counted, but nobody is quarantined for them: where what a script would do is looked
+ * at, and nobody else is there to be protected from it. */
+void mj_scripts_lenient(struct mj_scripts *s);
 /* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
  * call it again; negative: not before something happens. */
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);

@@ -106,9 +106,22 @@ export default async function suite() {
     await m.finish()
   })
 
+  await test('safety: after a restart, a script that does not load any more ends nothing', async (t) => {
+    const r = await relay(t, await posts(1, 5))
+    const dir = t.dir()
+    const file = path.join(dir, 'broken.lua')
+    fs.writeFileSync(file, 'jet.from(')
+    fs.writeFileSync(path.join(dir, 'restarts'), `${Date.now() * 1000 - 1e6}\twhere#1\tother.lua\n`)
+    const m = await Moonjet.run(t, { scripts: [file, script('sound')], source: r.url, data: dir })
+    assert.match(m.err, /broken\.lua:1: .*; it is left out until it is reloaded/)
+    const c = await clients.plain(t, `${stream(m, 'sound')}?cursor=0`)
+    await c.count(4)
+    await m.finish()
+  })
+
   await test('safety: a script that is stuck while it loads ends the start with words', async (t) => {
     const file = path.join(t.dir(), 'load.lua')
-    fs.writeFileSync(file, 'local x = ("a"):rep(2 ^ 24):find(("a"):rep(2 ^ 20) .. "b", 1, true)\n')
+    fs.writeFileSync(file, 'local x = ("a"):rep(2 ^ 22):find(("a"):rep(2 ^ 19) .. "b", 1, true)\n')
     const { code, err } = await command(t, ['run', file, '--source', 'ws://127.0.0.1:1', '--listen', '127.0.0.1:0', '--metrics-listen', ''])
     assert.equal(code, 1)
     assert.match(err, /load\.lua is stuck in loading, inside a C function that nothing can stop; it cannot be loaded/)
@@ -297,7 +310,7 @@ script "${name}.lua" { config = { at = "${at}" }${name === 'ask' ? ', http_allow
     const socket = path.join(dir, 'data', 'control.sock')
     const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
     put('vips.txt', '# nobody yet\n')
-    put('vips.lua', 'local vips = jet.set "vips" jet.from "*":where(function(ev) return vips:has(ev.did) end):to(jet.stream "vips")')
+    put('vips.lua', 'jet.from { did = jet.set "vips" }:to(jet.stream "vips")')
     put('moonjet.lua', `source "${r.url}"
 listen { stream = "127.0.0.1:0", metrics = "127.0.0.1:0" }
 journal { data = "data" }
@@ -345,7 +358,7 @@ script "vips.lua"`)
     const r = await relay(t, [])
     const [port] = await freePorts(1)
     const socket = path.join(dir, 'data', 'control.sock')
-    const lane = (mark) => `local seen, hay, needle = jet.map("seen", { persist = true }), ("a"):rep(2 ^ 24), ("a"):rep(2 ^ 20) .. "b"
+    const lane = (mark) => `local seen, hay, needle = jet.map("seen", { persist = true }), ("a"):rep(2 ^ 22), ("a"):rep(2 ^ 19) .. "b"
 jet.from "app.bsky.feed.post:create":where(function(ev)
   if ev.text == "stuck" then return hay:find(needle, 1, true) end
   seen:incr "n"
