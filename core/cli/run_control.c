@@ -139,7 +139,8 @@ static void reload(struct run *run, struct run_args *args, struct mj_call *call)
 }
 
 /* repl [SCRIPT] CODE: runs Lua in the script's VM, between two batches of frames. Without a script,
- * or with "", in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another line. */
+ * or with "", in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another
+ * line. */
 static void repl(struct run *run, struct run_args *args, struct mj_call *call)
 {
     MJ_AUTO_BUF script = {0};
