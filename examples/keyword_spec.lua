@@ -29,6 +29,16 @@ describe("keyword.lua", function()
     assert.is_true(passes { text = "no word", tags = { "Lua" } })
   end)
 
+  it("looks into alt texts", function()
+    assert.is_true(passes { text = "look", embed = { ["$type"] = "app.bsky.embed.images",
+      images = { { alt = "a lua script" } } } })
+  end)
+
+  it("drops honeymoons and Portuguese", function()
+    assert.is_false(passes { text = "lua de mel" })
+    assert.is_false(passes { text = "a lua", langs = { "pt-BR" } })
+  end)
+
   it("has words and a stream without configuration, too", function()
     t = jet.test "keyword"
     t:post { text = "moonjet" }

@@ -365,6 +365,133 @@ function jet.serve(route, fn)
   end)
 end
 
+-- Plug-ins. One in Lua returns a table with the anatomy of one in C (plugins/README.md); what it
+-- delivers is a task behind a batch, so that it may wait.
+
+local SIZES = { [""] = 1, K = 2 ^ 10, M = 2 ^ 20, G = 2 ^ 30, T = 2 ^ 40 }
+
+-- Whether the value is of the option's type (and as what), and what was expected.
+local function option_value(option, value)
+  local kind = type(value)
+  if option.type == "text" then
+    return kind == "string", value, "a text"
+  elseif option.type == "flag" then
+    return kind == "boolean", value, "true or false"
+  elseif option.type == "integer" then
+    return kind == "number" and value % 1 == 0, value, "a whole number"
+  elseif option.type == "size" then
+    local number, unit = host.match(tostring(value), "^(%d+)([KMGT]?)$")
+    return number ~= nil, number and number * SIZES[unit], "a size such as 64M"
+  elseif option.type == "duration" then
+    return kind == "string" and host.find(value, "^[%d.]+%a[%w.]*$") ~= nil, value,
+      "a duration such as \"90s\""
+  end
+  return false, nil, "a type that exists"
+end
+
+-- What init() gets of the options given, or nil and what is wrong.
+local function plugin_cfg(plugin, given)
+  local cfg, names = {}, {}
+  for _, option in ipairs(plugin.options or {}) do
+    names[option.name] = true
+    local value = given[option.name]
+    if value == nil then
+      value = option.default
+    end
+    if value == nil then
+      return nil, format("%s needs '%s': %s", plugin.name, option.name, option.help or "")
+    end
+    local good, taken, expected = option_value(option, value)
+    if not good then
+      return nil, format("%s: %s = '%s': expected %s", plugin.name, option.name, tostring(value),
+        expected)
+    end
+    cfg[option.name] = taken
+  end
+  for name in pairs(given) do
+    if not names[name] then
+      local near = host.closest(tostring(name), names)
+      return nil, format("%s has no option '%s'%s", plugin.name, tostring(name),
+        near and format("; did you mean '%s'?", near) or "")
+    end
+  end
+  return cfg
+end
+
+-- The task's function: hands the list on until all of it is taken. "Again" waits longer each time.
+local function deliverer(plugin, state)
+  return function(events)
+    local pause = 1
+    while #events > 0 do
+      local taken, message = plugin.deliver(state, events)
+      if taken == false then
+        error(format("%s: %s", plugin.name, tostring(message)), 0)
+      elseif taken == nil or taken < 1 then
+        host.log("warn", format("%s: %s; trying again in %d s", plugin.name, tostring(message),
+          pause))
+        jet.sleep(pause .. "s")
+        pause = math.min(pause * 2, 60)
+      else
+        pause = 1
+        local rest = {}
+        for i = taken + 1, #events do
+          rest[#rest + 1] = events[i]
+        end
+        events = rest
+      end
+    end
+  end
+end
+
+local function lua_sink(plugin, given)
+  if type(plugin) ~= "table" or plugin.abi ~= 1 or type(plugin.deliver) ~= "function" then
+    return nil, "it is not a plug-in: its file returns a table with abi = 1 and deliver"
+  end
+  local cfg, wrong = plugin_cfg(plugin, given)
+  if not cfg then
+    return nil, wrong
+  end
+  local state = cfg
+  if plugin.init then
+    state, wrong = plugin.init({ log = jet.log }, cfg)
+    if state == nil then
+      return nil, format("%s: %s", plugin.name, tostring(wrong))
+    end
+  end
+  if plugin.deinit then
+    jet.on_stop(function() plugin.deinit(state) end)
+  end
+  return setmetatable({
+    attach = function(flow, batched)
+      if not batched then
+        flow = flow:batch { max = 100, every = "1s" }
+      end
+      return flow:each(deliverer(plugin, state), { queue = 10000, timeout = "1h" })
+    end,
+  }, host.sink_class)
+end
+
+function jet.sink(name, options)
+  if type(name) ~= "string" then
+    error("jet.sink wants the name of a plug-in", 2)
+  end
+  if options ~= nil and type(options) ~= "table" then
+    error("jet.sink wants its options as a table", 2)
+  end
+  local plugin = host.plugin(name)
+  local sink, message
+  if plugin ~= nil then
+    sink, message = lua_sink(plugin, options or {})
+  else
+    sink, message = host.sink(name, options or {})
+  end
+  if not sink then
+    error(message, 2)
+  end
+  host.made_sink(sink, name)
+  return sink
+end
+
 env.jet = sealed("jet", jet)
 host.loaded.moonjet = env.jet
 env._G = env

@@ -443,6 +443,9 @@ return function(chunk, path)
   root.failure = failure
   choose(root, -1)
   if options.list then
+    for _, line in next, failure and explain(failure) or {} do
+      say(0, line)
+    end
     list(root)
     return 0, failure and 1 or 0, 0
   end

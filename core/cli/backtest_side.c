@@ -8,6 +8,7 @@
 #include "cli/backtest.h"
 #include "event/path.h"
 #include "script/script.h"
+#include "script/services.h"
 
 #define ERRORS_MAX 100 /* different messages kept; further ones are only counted */
 #define HITS_MAX   256 /* outlets one event is followed into */
@@ -21,6 +22,7 @@ struct mj__side {
     struct mj_streams *streams;
     struct mj_router *router;
     struct mj_scripts *scripts;
+    struct mj_services services;
     mj__outcome_fn fn;
     void *ctx;
     bool main_drawn;
@@ -43,20 +45,22 @@ struct mj__side {
 
     struct side_error errors[ERRORS_MAX];
     size_t error_count;
-    bool said; /* something about a script was logged */
 };
 
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj__side *s = ctx;
-    bool script = strcmp(tag, "script") == 0;
-    s->said |= script;
-    if (level < MJ_LOG_ERROR || !script)
+    if (level < MJ_LOG_ERROR || strcmp(tag, "script") != 0)
         return;
     /* The event that was being looked at stands behind the last semicolon: not part of what went
      * wrong. */
     const char *end = strrchr(text, ';');
     size_t n = end ? (size_t)(end - text) : strlen(text);
+    /* Neither are strikes, which count up. */
+    const char *strikes = memrchr(text, '(', n);
+    if (strikes && strikes > text && strikes[-1] == ' ' &&
+        memmem(strikes, n - (size_t)(strikes - text), " strike", 7))
+        n = (size_t)(strikes - 1 - text);
     for (size_t i = 0; i < s->error_count; i++)
         if (strlen(s->errors[i].text) == n && memcmp(s->errors[i].text, text, n) == 0) {
             s->errors[i].count++;
@@ -133,6 +137,12 @@ static enum mj_verdict on_node(struct mj_node *n, const struct mj_event *ev)
     return MJ_VERDICT_PASS;
 }
 
+/* So that no plug-in is started; its nodes are taken over before an event comes. */
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    (void)ctx, (void)plugin, (void)ev;
+}
+
 static void take_nodes(struct mj__side *s, bool alone)
 {
     for (size_t g = 0; g < mj_scripts_count(s->scripts); g++) {
@@ -182,6 +192,9 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
     mj_router_on_output(s->router, on_output, s);
     mj_router_set_stdout(s->router, false);
     s->scripts = mj_scripts_new(s->router);
+    mj_scripts_lenient(s->scripts);
+    s->services = (struct mj_services){.ctx = s, .sunk = on_sunk};
+    mj_scripts_set_services(s->scripts, &s->services);
     for (size_t i = 0; i < scripts->n; i++)
         if (mj_scripts_load(s->scripts, scripts->v[i], &cfg, error)) {
             mj__side_free(s);
@@ -263,20 +276,6 @@ static void tell(struct mj__side *s, uint64_t ordinal)
     s->fn(s->ctx, &o);
 }
 
-/* A script that would be left out for a while goes on: what it lets through is what is asked, and
- * its errors are told. */
-static void end_quarantines(struct mj__side *s)
-{
-    struct mj_script_state state;
-    for (size_t i = 0; i < mj_scripts_count(s->scripts); i++) {
-        mj_scripts_state(s->scripts, i, &state);
-        if (strcmp(state.state, "quarantined") == 0)
-            mj_router_pause(s->router, (struct mj_graph *)mj_scripts_graph(s->scripts, i), false,
-                            false);
-    }
-    s->said = false;
-}
-
 void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
 {
     struct mj__side *s = side;
@@ -286,8 +285,6 @@ void mj__side_event(void *side, uint64_t ordinal, struct mj_event *ev)
     /* Scripts, their state and the router see the time when it happened. */
     mj_clock_freeze(ev->time_us);
     mj_router_event(s->router, ev);
-    if (s->said)
-        end_quarantines(s);
     if (s->main_drawn && (!s->reached_main || s->main_digest) && s->hit_count < HITS_MAX)
         s->hits[s->hit_count++] = (struct mj__hit){(uint32_t)s->main_outlet, !s->reached_main,
                                                    s->reached_main ? s->main_digest : 0};

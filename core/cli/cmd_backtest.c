@@ -10,10 +10,11 @@
 #include "base/err.h"
 #include "cli/backtest.h"
 #include "cli/commands.h"
+#include "flow/plugin.h"
 
 struct cfg {
     const char *data, *capture, *lines, *since, *until;
-    struct mj_strings old, config;
+    struct mj_strings old, config, plugins;
     int64_t memory, examples;
     bool json;
 };
@@ -38,6 +39,8 @@ static const struct mj_option options[] = {
     {"examples", MJ_OPT_INT, offsetof(struct cfg, examples), "N", "events to show of each kind",
      .def = "3"},
     {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "one JSON object on stdout"},
+    {"plugins", MJ_OPT_LIST, offsetof(struct cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable"},
     {0}};
 
 struct progress {
@@ -127,6 +130,12 @@ static int check_usage(struct cfg *cfg)
                         "--lines FILE\n");
         return MJ_EXIT_USAGE;
     }
+    for (size_t i = 0; i < cfg->config.n; i++)
+        if (!strchr(cfg->config.v[i], '=')) {
+            fprintf(stderr, "moonjet backtest: --config %s: expected KEY=VALUE\n",
+                    cfg->config.v[i]);
+            return MJ_EXIT_USAGE;
+        }
     if (cfg->examples < 0 || cfg->examples > 1000) {
         fprintf(stderr, "moonjet backtest: --examples %lld: expected 0 to 1000\n",
                 (long long)cfg->examples);
@@ -248,6 +257,7 @@ static int backtest_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r || (r = check_usage(&cfg)))
         return r;
+    mj_plugins_dirs(&cfg.plugins);
     char *spooled MJ_AUTO_FREE = NULL;
     const char **file = cfg.capture ? &cfg.capture : &cfg.lines;
     if (cfg.old.n && *file && strcmp(*file, "-") == 0 && !(*file = spooled = spool_stdin()))

@@ -5,10 +5,11 @@
 #include "cli/commands.h"
 #include "cli/run.h"
 #include "flow/lint.h"
+#include "flow/plugin.h"
 
 struct cfg {
     bool json, strict;
-    struct mj_strings config;
+    struct mj_strings config, plugins;
 };
 
 static const struct mj_option options[] = {
@@ -16,6 +17,8 @@ static const struct mj_option options[] = {
     {"strict", MJ_OPT_FLAG, offsetof(struct cfg, strict), NULL, "warnings fail, too"},
     {"config", MJ_OPT_LIST, offsetof(struct cfg, config), "FILE|KEY=VALUE",
      "the configuration file, or what scripts read as jet.config.KEY, repeatable"},
+    {"plugins", MJ_OPT_LIST, offsetof(struct cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable"},
     {0}};
 
 struct check {
@@ -82,10 +85,15 @@ static void load(struct check *c, const struct mj_config_script *script,
     cfg.lint = cfg.made_up_secrets = true;
     if (pairs->n)
         cfg.config = pairs;
-    if (mj_scripts_load(c->scripts, script->path, &cfg, &error))
+    if (mj_scripts_load(c->scripts, script->path, &cfg, &error)) {
         add_line(&c->errors, mj_buf_span(&error));
-    else
-        mj_scripts_unused(c->scripts, mj_scripts_count(c->scripts) - 1, &c->warnings);
+        return;
+    }
+    size_t i = mj_scripts_count(c->scripts) - 1;
+    /* The scripts themselves know no router, so that nothing of theirs goes live. */
+    if (mj_router_add(c->router, (struct mj_graph *)mj_scripts_graph(c->scripts, i), &error))
+        add_line(&c->errors, mj_buf_span(&error));
+    mj_scripts_unused(c->scripts, i, &c->warnings);
 }
 
 static void check_all(struct check *c, const struct mj_strings *paths,
@@ -160,10 +168,11 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
+    mj_plugins_dirs(&cfg.plugins);
     c.streams = mj_streams_new(NULL);
     c.router = mj_router_new(NULL);
     mj_router_set_streams(c.router, c.streams);
-    c.scripts = mj_scripts_new(c.router);
+    c.scripts = mj_scripts_new(NULL);
     check_all(&c, &pos, &cfg.config);
     if (cfg.json)
         print_json(&c, &out);

@@ -14,6 +14,9 @@
 #include "cli/commands.h"
 #include "cli/control_path.h"
 #include "cli/run.h"
+#include "flow/plugin.h"
+
+#define PLUGINS_END_US INT64_C(6000000) /* for plug-ins to deliver what waits */
 
 /* On any thread; the journal has said what happened. */
 static void on_failed(void *ctx)
@@ -172,6 +175,7 @@ static int route(const struct run_settings *settings, char **argv)
     MJ_AUTO_BUF control = {0};
     MJ_AUTO_BUF error = {0};
     run.loop = mj_loop_new();
+    mj_plugins_dirs(&cfg->plugins);
     status = open_journal(&run, cfg, &journal);
     if (!status)
         status = find_dictionary(cfg, &dictionary);
@@ -212,7 +216,6 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
-                                       .sets = mj_store_sets(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,
@@ -252,6 +255,7 @@ out:
     mj_calls_free(run.calls);
     mj_router_free(run.router);
     mj_scripts_free(run.scripts);
+    mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
     mj_store_close(run.store);
     mj_streams_free(run.streams);

@@ -8,12 +8,14 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/recording.h"
+#include "flow/plugin.h"
 #include "script/spec.h"
 
 struct cfg {
     const char *filter;
     bool list, tap;
     int64_t limit_us;
+    struct mj_strings plugins;
 };
 
 static const struct mj_option options[] = {
@@ -36,6 +38,11 @@ static const struct mj_option options[] = {
      .arg = "TIME",
      .help = "a test that takes longer is stopped",
      .def = "10s"},
+    {.name = "plugins",
+     .type = MJ_OPT_LIST,
+     .offset = offsetof(struct cfg, plugins),
+     .arg = "DIR",
+     .help = "look for plug-ins there first, repeatable"},
     {0}};
 
 struct paths {
@@ -106,6 +113,7 @@ static int test_main(const struct mj_command *cmd, int argc, char **argv)
     int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
     if (r)
         return r;
+    mj_plugins_dirs(&cfg.plugins);
     struct paths specs = {0};
     struct mj_spec_counts counts = {0};
     bool good = true;

@@ -19,7 +19,7 @@
 #define RUN_DEFAULT_SOURCE "wss://bsky.network"
 
 struct run_cfg {
-    struct mj_strings sources, config, trusted, http_allow;
+    struct mj_strings sources, config, trusted, http_allow, plugins;
     const char *listen, *metrics_listen, *data, *dictionary, *on_future, *log_level, *log_format,
         *secrets, *control, *plc, *dns;
     int64_t max_per_ip, replay_rate, stall_seconds;

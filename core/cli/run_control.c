@@ -138,6 +138,22 @@ static void reload(struct run *run, struct run_args *args, struct mj_call *call)
     answer_text(call, !err, &report);
 }
 
+struct search {
+    const char *script;
+    bool found;
+};
+
+static void search_lane(void *ctx, struct mj_scripts *scripts)
+{
+    struct search *s = ctx;
+    size_t len = strlen(s->script);
+    for (size_t i = 0; i < mj_scripts_count(scripts); i++) {
+        const char *name = mj_scripts_graph(scripts, i)->script;
+        s->found |=
+            strncmp(name, s->script, len) == 0 && (!name[len] || strcmp(name + len, ".lua") == 0);
+    }
+}
+
 /* repl [SCRIPT] CODE: runs Lua in the script's VM, between two batches of frames. Without a script,
  * or with "", in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another
  * line. */
@@ -159,6 +175,11 @@ static void repl(struct run *run, struct run_args *args, struct mj_call *call)
                               mj_buf_span(&code), &out);
     mj_router_flush(run->router, -1, 0);
     if (err && err != MJ_ETRUNC) {
+        struct search lanes = {mj_buf_cstr(&script), false};
+        if (err == MJ_ENOENT && script.len)
+            run_each_lane(run, search_lane, &lanes);
+        if (lanes.found)
+            mj_buf_puts(&out, "it runs in a lane of its own, which repl does not reach\n");
         answer_text(call, false, &out);
         return;
     }

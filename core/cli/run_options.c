@@ -80,6 +80,8 @@ const struct mj_option mj_run_options[] = {
      "name server for handles (without: the system's)", .group = "scripting"},
     {"secrets", MJ_OPT_STR, offsetof(struct run_cfg, secrets), "DIR",
      "a file per secret that scripts may ask for by name", .group = "scripting", .path = true},
+    {"plugins", MJ_OPT_LIST, offsetof(struct run_cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable", .group = "scripting", .path = true},
     {"watch", MJ_OPT_FLAG, offsetof(struct run_cfg, watch), NULL,
      "reload scripts when their files change", .group = "scripting"},
     {"check-config", MJ_OPT_FLAG, offsetof(struct run_cfg, check_config), NULL,

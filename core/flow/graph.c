@@ -20,6 +20,7 @@ void mj_graph_free(struct mj_graph *g)
         mj_patch_deinit(&n->patch);
         free(n->match_text);
         free(n->stream);
+        free(n->plugin);
         for (size_t k = 0; k < n->source_count; k++)
             free(n->sources[k]);
         free(n->sources);
@@ -138,6 +139,8 @@ static void describe(const struct mj_node *n, struct mj_buf *out)
         mj_buf_printf(out, " → /stream/%s/subscribe", n->stream);
     if (n->type == MJ_NODE_PRINT)
         mj_buf_puts(out, " → stdout");
+    if (n->plugin)
+        mj_buf_printf(out, " → plug-in %s", n->plugin);
 }
 
 static void print_node(const struct mj_node *n, unsigned depth, struct mj_buf *out)
@@ -199,6 +202,10 @@ void mj_graph_print_json(const struct mj_graph *g, struct mj_buf *out)
         if (n->stream) {
             mj_buf_puts(out, ",\"stream\":");
             mj_buf_put_json(out, mj_str(n->stream));
+        }
+        if (n->plugin) {
+            mj_buf_puts(out, ",\"plugin\":");
+            mj_buf_put_json(out, mj_str(n->plugin));
         }
         mj_buf_putc(out, '}');
     }

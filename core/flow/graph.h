@@ -71,6 +71,7 @@ struct mj_node {
     struct mj_operator *op; /* owned; strip … limit, else NULL */
     char *stream;           /* owned: name of the stream it feeds, else NULL */
     int bit;                /* of that stream, once added to a router */
+    char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
     char **sources;         /* owned: names of the streams a from node reads; it then has no
                                match */
     size_t source_count;

@@ -49,7 +49,7 @@ void mj__lane_close(struct mj_lane *lane);
 void mj__lane_finish(struct mj_lane *lane, int64_t budget_us);
 /* `gone` is about to be freed. */
 void mj__lane_let_go(struct mj_lane *lane, const struct mj_lane *gone);
-/* The thread starts: after the thread of `old` (a lane, or NULL) has ended; `seen` is the graph
+/* Its thread begins: after the thread of `old` (a lane, or NULL) has ended; `seen` is the graph
  * whose nodes' memory it takes over then, or NULL. */
 void mj__lane_start(struct mj_lane *lane, struct mj_router *r, struct mj_lane *old,
                     struct mj_graph *seen);

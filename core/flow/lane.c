@@ -78,6 +78,7 @@ struct mj_lane {
     struct inputs queue;
     struct results results;
     struct posts posts;
+    bool going; /* it was swapped in */
     bool closing, poked, finished;
     uint64_t done; /* events worked off, their results handed over */
     bool claimed,
@@ -129,17 +130,6 @@ struct mj_lane *mj_lane_new(const struct mj_lane_cfg *cfg)
 }
 
 struct mj_router *mj_lane_router(struct mj_lane *l) { return l->router; }
-
-int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *l, struct mj_buf *error)
-{
-    struct mj_graph *graph = mj__router_graph(l->router);
-    if (!graph) {
-        mj_buf_printf(error, "%s: its lane has no graph", l->script);
-        return MJ_EINVAL;
-    }
-    l->graph = graph;
-    return mj__router_swap(r, old, graph, l, error);
-}
 
 /* Waits for the condition until the monotonic time; for ever when that is negative. */
 static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t us)
@@ -246,6 +236,13 @@ static void *lane_main(void *arg)
     struct posts posts = {0};
     int64_t due = -1;
     bool first = true;
+    pthread_mutex_lock(&l->lock);
+    while (!l->going && !l->closing)
+        pthread_cond_wait(&l->call, &l->lock);
+    bool going = l->going;
+    pthread_mutex_unlock(&l->lock);
+    if (!going)
+        return NULL;
     wait_for_old(l);
     for (;;) {
         pthread_mutex_lock(&l->lock);
@@ -284,6 +281,37 @@ static void *lane_main(void *arg)
 
 /* ---- lane 0 ---- */
 
+/* Sets a flag of both sides, for the lane to see. */
+static void set_flag(struct mj_lane *l, bool *flag)
+{
+    pthread_mutex_lock(&l->lock);
+    *flag = true;
+    pthread_cond_signal(&l->call);
+    pthread_mutex_unlock(&l->lock);
+}
+
+int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *l, struct mj_buf *error)
+{
+    struct mj_graph *graph = mj__router_graph(l->router);
+    if (!graph) {
+        mj_buf_printf(error, "%s: its lane has no graph", l->script);
+        return MJ_EINVAL;
+    }
+    l->graph = graph;
+    /* The thread first, since there may be none to have; it stands until the swap is done. */
+    if (pthread_create(&l->thread, NULL, lane_main, l)) {
+        mj_buf_printf(error, "%s: the system has no thread for its lane", l->script);
+        return MJ_ENOMEM;
+    }
+    int err = mj__router_swap(r, old, graph, l, error);
+    if (err) {
+        set_flag(l, &l->closing);
+        pthread_join(l->thread, NULL);
+        l->closing = false;
+    }
+    return err;
+}
+
 void mj__lane_start(struct mj_lane *l, struct mj_router *r, struct mj_lane *old,
                     struct mj_graph *seen)
 {
@@ -292,11 +320,8 @@ void mj__lane_start(struct mj_lane *l, struct mj_router *r, struct mj_lane *old,
     l->seen = seen;
     if (old)
         old->claimed = true;
-    if (pthread_create(&l->thread, NULL, lane_main, l)) {
-        mj_log(MJ_LOG_ERROR, "lane", "%s: cannot start a thread", l->script);
-        abort();
-    }
     l->started = true;
+    set_flag(l, &l->going);
 }
 
 void mj__lane_mark(struct mj_lane *l, unsigned root)
@@ -420,10 +445,7 @@ void mj__lane_settle(struct mj_lane *l)
 void mj__lane_close(struct mj_lane *l)
 {
     mj__lane_hand_over(l);
-    pthread_mutex_lock(&l->lock);
-    l->closing = true;
-    pthread_cond_signal(&l->call);
-    pthread_mutex_unlock(&l->lock);
+    set_flag(l, &l->closing);
 }
 
 void mj__lane_finish(struct mj_lane *l, int64_t budget_us)
@@ -478,13 +500,7 @@ bool mj_lane_post(struct mj_lane *l, void (*fn)(void *ctx), void *ctx)
     return can;
 }
 
-void mj_lane_wake(struct mj_lane *l)
-{
-    pthread_mutex_lock(&l->lock);
-    l->poked = true;
-    pthread_cond_signal(&l->call);
-    pthread_mutex_unlock(&l->lock);
-}
+void mj_lane_wake(struct mj_lane *l) { set_flag(l, &l->poked); }
 
 static void drop_inputs(struct inputs *a)
 {

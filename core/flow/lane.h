@@ -46,7 +46,8 @@ struct mj_lane *mj_lane_new(const struct mj_lane_cfg *cfg);
 struct mj_router *mj_lane_router(struct mj_lane *lane);
 /* As mj_router_swap(), with the lane's graph; starts its thread, which from now on is the only one
  * that may touch the lane's router, graph and VM. MJ_EINVAL with a sentence in `error` when the
- * script takes part in main, or shares a stream. On lane 0. */
+ * script takes part in main, or shares a stream; MJ_ENOMEM when there is no thread to have. On lane
+ * 0. */
 int mj_lane_swap(struct mj_router *r, struct mj_graph *old, struct mj_lane *lane,
                  struct mj_buf *error);
 /* Whether mj_lane_swap() would take a lane with that graph in the place of `old` (NULL: at the

@@ -9,7 +9,7 @@
 #define FOUND  0x80000000u /* in a base: a pattern ends here … */
 #define ALONE  0x40000000u /* … no suffix of this state is one but the root */
 #define FLAGS  (FOUND | ALONE)
-#define TRIES  64 /* places looked at for a state's children before new room is taken */
+#define TRIES  16 /* places looked at for a state's children before new room is taken */
 #define SPREAD 4  /* so many levels lie side by side; behind them, what belongs together */
 
 struct cell {

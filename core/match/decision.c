@@ -74,11 +74,42 @@ size_t mj_decision_add(struct mj_decision *d, const struct mj_match *m)
 
 size_t mj_decision_count(const struct mj_decision *d) { return d->count; }
 
+struct lists {
+    const struct mj_words **items; /* owned array of borrowed lists */
+    size_t count, cap;
+};
+
+static void collect_lists(struct lists *l, const struct mj_match *m)
+{
+    for (size_t i = 0; i < m->count; i++)
+        collect_lists(l, m->children[i]);
+    if (!m->words)
+        return;
+    if (l->count == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 16;
+        l->items = mj_realloc(l->items, l->cap * sizeof *l->items);
+    }
+    l->items[l->count++] = m->words;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    return (x > y) - (x < y);
+}
+
 size_t mj_decision_words(const struct mj_decision *d)
 {
+    struct lists l = {0};
     size_t bytes = 0;
     for (size_t i = 0; i < d->count; i++)
-        bytes += mj__match_words(d->flows[i]);
+        collect_lists(&l, d->flows[i]);
+    if (l.count)
+        qsort(l.items, l.count, sizeof *l.items, by_address);
+    for (size_t i = 0; i < l.count; i++)
+        if (!i || l.items[i] != l.items[i - 1])
+            bytes += mj_words_bytes(l.items[i]);
+    free(l.items);
     return bytes;
 }
 

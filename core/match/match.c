@@ -327,14 +327,6 @@ enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev
     }
 }
 
-size_t mj__match_words(const struct mj_match *m)
-{
-    size_t n = m->words ? mj_words_share(m->words) : 0;
-    for (size_t i = 0; i < m->count; i++)
-        n += mj__match_words(m->children[i]);
-    return n;
-}
-
 bool mj_match_may(const struct mj_match *m, const struct mj_event *like)
 {
     return mj__match_class(m, like) != MJ__NO;

@@ -46,6 +46,4 @@ enum mj__tri { MJ__NO, MJ__YES, MJ__DEPENDS };
 enum mj__tri mj__match_class(const struct mj_match *m, const struct mj_event *ev);
 /* True when kind, operation and collection decide it. */
 bool mj__match_is_class(const struct mj_match *m);
-/* Bytes of all words in it. */
-size_t mj__match_words(const struct mj_match *m);
 bool mj__match_in_set(const struct mj_match *set, struct mj_span value);

@@ -102,11 +102,14 @@ struct mj_span mj_words_stream(const struct mj_words *w, size_t i)
     return mj_span(w->streams.ptr + start, w->ends[i] - start);
 }
 
+size_t mj_words_bytes(const struct mj_words *w)
+{
+    return sizeof *w + w->count * sizeof *w->ends + w->streams.len;
+}
+
 size_t mj_words_share(const struct mj_words *w)
 {
-    return (sizeof *w + w->cap * sizeof *w->ends + w->streams.cap) /
-               atomic_load_explicit(&w->refs, memory_order_relaxed) +
-           1;
+    return mj_words_bytes(w) / atomic_load_explicit(&w->refs, memory_order_relaxed) + 1;
 }
 
 static bool take_first(void *ctx, uint32_t pattern)

@@ -27,7 +27,8 @@ int mj_words_add(struct mj_words *w, struct mj_span word, struct mj_buf *error);
 size_t mj_words_count(const struct mj_words *w);
 /* The stream of word i. Borrowed until a word is added. */
 struct mj_span mj_words_stream(const struct mj_words *w, size_t i);
-/* Bytes it takes per reference, without what mj_words_find() makes. */
+/* Bytes it takes, without what mj_words_find() makes; and the same per reference. */
+size_t mj_words_bytes(const struct mj_words *w);
 size_t mj_words_share(const struct mj_words *w);
 /* A word that occurs in the text with that stream: the one that ends first, and of those the
  * longest. Its index, or MJ_ENOENT. The first call makes an automaton of the list. */

@@ -13,7 +13,7 @@
                     */
 #define STOP_US INT64_C(5000000)
 
-/* What a plug-in would have got. */
+/* An event that went to a plug-in, which does not run here. */
 struct sunk {
     char *plugin;          /* owned */
     struct mj_kept *event; /* one reference */
@@ -33,15 +33,16 @@ struct mj_bed {
 
     struct mj_output *outputs; /* owned array, from the first one on */
     size_t count, cap, bytes;
-    struct sunk *sunk; /* owned array */
-    size_t sunk_count, sunk_cap;
     size_t taken[MJ_STREAMS_MAX + 1]; /* per bit, and one for prints: outputs looked at */
     bool full;
 
     struct mj_ask **asks; /* owned array of owned ones, in the order they came */
     size_t asked, asks_cap;
-    size_t told, shown; /* how many are answered, and how many were looked at */
+    size_t told, shown; /* how many were taken to be answered, and how many were shown */
     struct mj_answer answer;
+
+    struct sunk *sunk;                      /* owned array */
+    size_t sunk_count, sunk_cap, sunk_from; /* before it, all are taken */
 
     struct mj_logged *logs; /* owned array */
     size_t logged, logs_cap;
@@ -49,11 +50,13 @@ struct mj_bed {
 };
 
 /* The script's functions log what goes wrong under "script", and what they say themselves under
- * the script's own name. Anything else is the program's, such as a reload that failed. */
+ * the script's own name. Anything else is the program's, and of no use here: that state is not kept
+ * on disk, or that a quarantine is over. */
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
     struct mj_bed *bed = ctx;
-    if (bed->logged == MJ_BED_LOGS_MAX)
+    bool error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0;
+    if (bed->logged == MJ_BED_LOGS_MAX || (!error && strcmp(tag, bed->name) != 0))
         return;
     if (bed->logged == bed->logs_cap) {
         bed->logs_cap = bed->logs_cap ? 2 * bed->logs_cap : 16;
@@ -61,7 +64,7 @@ static void on_log(void *ctx, enum mj_log_level level, const char *tag, const ch
     }
     bed->logs[bed->logged++] = (struct mj_logged){
         .level = level,
-        .error = level == MJ_LOG_ERROR && strcmp(tag, "script") == 0,
+        .error = error,
         .text = mj_strdup(text),
     };
 }
@@ -94,6 +97,22 @@ static void on_output(void *ctx, const struct mj_event *ev, struct mj_span json,
     struct mj_kept *event = mj_kept_new(ev);
     bed->bytes += mj_kept_size(event) + sizeof *bed->outputs;
     bed->outputs[bed->count++] = (struct mj_output){event, streams, prints};
+}
+
+static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->sunk_count == bed->sunk_cap) {
+        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 64;
+        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
+    }
+    struct mj_kept *event = mj_kept_new(ev);
+    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
+    bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
 }
 
 /* The label by which metrics of a script are told from those of others. */
@@ -146,7 +165,7 @@ static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who)
 
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed)
 {
-    return bed->told < bed->asked ? bed->asks[bed->told] : NULL;
+    return bed->told < bed->asked ? bed->asks[bed->told++] : NULL;
 }
 
 const struct mj_ask *mj_bed_request(struct mj_bed *bed)
@@ -159,17 +178,17 @@ const struct mj_ask *mj_bed_request(struct mj_bed *bed)
     return NULL;
 }
 
-void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer)
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_fetched *answer)
 {
     enter(bed);
-    mj_scripts_fetched(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_fetched(bed->scripts, ask->ticket, answer);
     leave();
 }
 
-void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer)
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_identity *answer)
 {
     enter(bed);
-    mj_scripts_resolved(bed->scripts, bed->asks[bed->told++]->ticket, answer);
+    mj_scripts_resolved(bed->scripts, ask->ticket, answer);
     leave();
 }
 
@@ -210,22 +229,6 @@ static void free_asks(struct mj_bed *bed)
 
 /* ---- the bed ---- */
 
-static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
-{
-    struct mj_bed *bed = ctx;
-    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
-        bed->full = true;
-        return;
-    }
-    if (bed->sunk_count == bed->sunk_cap) {
-        bed->sunk_cap = bed->sunk_cap ? 2 * bed->sunk_cap : 16;
-        bed->sunk = mj_realloc(bed->sunk, bed->sunk_cap * sizeof *bed->sunk);
-    }
-    struct mj_kept *event = mj_kept_new(ev);
-    bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
-    bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
-}
-
 static void copy_strings(struct mj_strings *to, const struct mj_strings *from)
 {
     for (size_t i = 0; from && i < from->n; i++)
@@ -265,11 +268,10 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
     bed->services = (struct mj_services){
-        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve};
+        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve, .sunk = on_sunk};
     mj_scripts_set_services(bed->scripts, &bed->services);
     if (strict)
         mj_scripts_strict(bed->scripts);
-    mj_scripts_on_sunk(bed->scripts, on_sunk, bed);
     enter(bed);
     int err = mj_scripts_load(bed->scripts, path, &bed->cfg, error);
     leave();
@@ -290,13 +292,13 @@ void mj_bed_free(struct mj_bed *bed)
     mj_streams_free(bed->streams);
     for (size_t i = 0; i < bed->count; i++)
         mj_kept_unref(bed->outputs[i].event);
+    for (size_t i = 0; i < bed->logged; i++)
+        free(bed->logs[i].text);
     for (size_t i = 0; i < bed->sunk_count; i++) {
         mj_kept_unref(bed->sunk[i].event);
         free(bed->sunk[i].plugin);
     }
     free(bed->sunk);
-    for (size_t i = 0; i < bed->logged; i++)
-        free(bed->logs[i].text);
     free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
@@ -399,7 +401,9 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
 
 const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin)
 {
-    for (size_t i = 0; i < bed->sunk_count; i++) {
+    while (bed->sunk_from < bed->sunk_count && bed->sunk[bed->sunk_from].taken)
+        bed->sunk_from++;
+    for (size_t i = bed->sunk_from; i < bed->sunk_count; i++) {
         struct sunk *s = &bed->sunk[i];
         if (!s->taken && strcmp(s->plugin, plugin) == 0) {
             s->taken = true;

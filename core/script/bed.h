@@ -69,12 +69,13 @@ int mj_bed_reload(struct mj_bed *bed, struct mj_buf *report);
  * which is to be answered before the call is made again; MJ_ELIMIT when it did not come to rest in
  * patience_us of real time. */
 int mj_bed_run(struct mj_bed *bed, int64_t until, int64_t patience_us);
-/* What the script has asked for and was not told yet, oldest first; NULL when there is nothing.
- * Borrowed until it is told. */
+/* Takes the oldest thing that the script has asked for; NULL when there is nothing. Borrowed for as
+ * long as the bed. */
 const struct mj_ask *mj_bed_ask(struct mj_bed *bed);
 /* Answers it, by its kind. */
-void mj_bed_fetched(struct mj_bed *bed, const struct mj_fetched *answer);
-void mj_bed_resolved(struct mj_bed *bed, const struct mj_identity *answer);
+void mj_bed_fetched(struct mj_bed *bed, const struct mj_ask *ask, const struct mj_fetched *answer);
+void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask,
+                     const struct mj_identity *answer);
 /* The next HTTP request since the last one asked for, told or not; NULL when there is none.
  * Borrowed for as long as the bed. */
 const struct mj_ask *mj_bed_request(struct mj_bed *bed);

@@ -48,6 +48,13 @@ void mj_bind_each(lua_State *L);
 void mj_bind_queue(lua_State *L);
 void mj_bind_json(lua_State *L);
 void mj_bind_task_host(lua_State *L); /* adds to `host` */
+/* bind_sink.c: plug-ins as sinks. */
+struct mj_outlet;
+void mj_bind_sink_host(lua_State *L);
+/* Makes the node one that sends to the plug-in. */
+void mj_outlet_node(struct mj_outlet *o, struct mj_node *node);
+/* bind_flow.c: pushes it as a sink for flow:to [raises]. */
+void mj_push_outlet(lua_State *L, struct mj_outlet *o);
 /* bind_http.c, bind_serve.c */
 void mj_bind_http(lua_State *L);
 void mj_bind_http_host(lua_State *L);

@@ -12,6 +12,7 @@ struct flow {
 struct sink {
     enum mj_node_type type;
     char name[MJ_STREAM_NAME_MAX + 1]; /* of a stream */
+    struct mj_outlet *outlet;          /* borrowed: of a plug-in in C */
 };
 
 static void *check_class(lua_State *L, int index, enum mj_slot slot)
@@ -51,8 +52,12 @@ static struct mj_node *add_node(lua_State *L, enum mj_node_type type, struct mj_
     struct mj_vm *vm = mj_vm_of(L);
     lua_Debug at = {.currentline = 0};
     need_room(L);
-    if (lua_getstack(L, 1, &at))
+    /* The line of the script, not one of lua/sandbox.lua on its behalf. */
+    for (int level = 1; lua_getstack(L, level, &at); level++) {
         lua_getinfo(L, "Sl", &at);
+        if (at.currentline > 0 && strcmp(at.short_src, "moonjet") != 0)
+            break;
+    }
     struct mj_node *n = mj_graph_add(vm->graph, type, parent, at.short_src,
                                      at.currentline > 0 ? (unsigned)at.currentline : 0);
     n->ctx = vm;
@@ -259,27 +264,48 @@ static int flow_as(lua_State *L)
     return 1;
 }
 
+/* A plug-in in Lua puts its own nodes behind the flow. */
+static void attach(lua_State *L, struct flow *f, int index)
+{
+    lua_getfield(L, index, "attach");
+    lua_pushvalue(L, 1);
+    lua_pushboolean(L, f->at->type == MJ_NODE_BATCH);
+    lua_call(L, 2, 1);
+    struct flow *behind = check_class(L, -1, MJ_SLOT_FLOW);
+    if (behind)
+        f->last = behind->last;
+    lua_pop(L, 1);
+    mj_made_used(L, index);
+}
+
 /* flow:to(sink, …) */
 static int flow_to(lua_State *L)
 {
     struct flow *f = check_flow(L, "to", true);
     int top = lua_gettop(L);
     if (top < 2)
-        return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print()");
+        return luaL_error(L, "to wants a sink: jet.stream(name), jet.print() or jet.sink(plugin)");
     for (int i = 2; i <= top; i++) {
         struct sink *s = check_class(L, i, MJ_SLOT_SINK);
+        if (lua_type(L, i) == LUA_TTABLE && mj_made_by(L, i, MJ_SLOT_SINK)) {
+            attach(L, f, i);
+            continue;
+        }
         if (!s && lua_type(L, i) == LUA_TSTRING)
             return luaL_error(L, "to wants a sink, not a text: jet.stream \"%s\"",
                               lua_tostring(L, i));
         if (!s)
-            return luaL_error(L, "to wants a sink: jet.stream(name) or jet.print(), not %s",
-                              luaL_typename(L, i));
+            return luaL_error(
+                L, "to wants a sink: jet.stream(name), jet.print() or jet.sink(plugin), not %s",
+                luaL_typename(L, i));
         if (f->at->type == MJ_NODE_BATCH && s->type != MJ_NODE_SINK)
             return luaL_error(L, "behind batch there are lists, which %s cannot take",
                               s->type == MJ_NODE_STREAM ? "a stream" : "jet.print");
         f->last = add_node(L, s->type, f->at);
         if (s->type == MJ_NODE_STREAM)
             f->last->stream = mj_strdup(s->name);
+        if (s->outlet)
+            mj_outlet_node(s->outlet, f->last);
         mj_made_used(L, i);
     }
     lua_settop(L, 1);
@@ -294,6 +320,8 @@ static struct sink *push_sink(lua_State *L, enum mj_node_type type)
     lua_setmetatable(L, -2);
     return s;
 }
+
+void mj_push_outlet(lua_State *L, struct mj_outlet *o) { push_sink(L, MJ_NODE_SINK)->outlet = o; }
 
 /* jet.stream(name) */
 static int jet_stream(lua_State *L)

@@ -86,6 +86,7 @@ void mj_bind_host(lua_State *L)
                   {"array", MJ_SLOT_ARRAY}, {"object", MJ_SLOT_OBJECT}, {"loaded", MJ_SLOT_LOADED}};
     luaL_register(L, NULL, host);
     mj_bind_task_host(L);
+    mj_bind_sink_host(L);
     mj_bind_http_host(L);
     mj_bind_serve_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {

@@ -135,7 +135,7 @@ static void answer_fetch(lua_State *L, struct mj_bed *bed, const struct mj_ask *
         else if (answer.body.len > ask->max_bytes)
             answer.error = "the answer is larger than max_bytes";
     }
-    mj_bed_fetched(bed, &answer);
+    mj_bed_fetched(bed, ask, &answer);
     lua_settop(L, top);
 }
 
@@ -154,7 +154,7 @@ static void answer_resolve(lua_State *L, struct mj_bed *bed, const struct mj_ask
         if (!answer.did)
             answer = (struct mj_identity){.error = lua_tostring(L, -3)};
     }
-    mj_bed_resolved(bed, &answer);
+    mj_bed_resolved(bed, ask, &answer);
     lua_settop(L, top);
 }
 
@@ -421,7 +421,7 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, mj__spec_bed(L, spec), NULL);
 }
 
-/* test:sunk(plugin) */
+/* test:sunk(plugin): what went to it */
 static int test_sunk(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);

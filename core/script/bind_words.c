@@ -69,7 +69,7 @@ static int jet_words(lua_State *L)
             return luaL_error(L, "%s", mj_buf_cstr(&vm->scratch));
         lua_rawseti(L, 3, (int)i);
     }
-    if (mj_words_share(*ud) > MJ_WORDS_BYTES)
+    if (mj_words_bytes(*ud) > MJ_WORDS_BYTES)
         return luaL_error(L, "the words for jet.words take more than %d MiB",
                           (int)(MJ_WORDS_BYTES >> 20));
     lua_setfenv(L, 2);

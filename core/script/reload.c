@@ -67,6 +67,8 @@ static struct mj_script *replace(struct mj_scripts *s, struct mj_script *old,
     int err;
     struct mj_script *script = mj__script_new(s, spec->path, spec->cfg, &error, &err);
     if (script && s->router)
+        err = mj__outlets_start(script->vm, &error);
+    if (script && s->router && !err)
         err = mj_router_swap(s->router, old ? old->vm->graph : NULL, script->vm->graph, &error);
     if (err) {
         mj__script_free(script);

@@ -210,6 +210,8 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     int err;
     struct mj_script *script = mj__script_new(s, path, cfg, error, &err);
     if (script && s->router)
+        err = mj__outlets_start(script->vm, error);
+    if (script && s->router && !err)
         err = mj_router_add(s->router, script->vm->graph, error);
     if (err) {
         mj__script_free(script);
@@ -250,15 +252,10 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 }
 
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
 
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
-
-void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx)
-{
-    s->on_sunk = fn;
-    s->on_sunk_ctx = ctx;
-}
 
 int64_t mj_scripts_tend(struct mj_scripts *s)
 {

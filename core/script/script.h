@@ -102,10 +102,9 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 /* For tests of scripts: every call gets handles of its own, so that an event which is used after
  * its call is an error, always. Before the first script is loaded. */
 void mj_scripts_strict(struct mj_scripts *s);
-/* For tests of scripts: what a node would hand to a plug-in in C goes to fn instead, with the
- * plug-in's name, and no plug-in is started. Before the first script is loaded. */
-typedef void (*mj_sunk_fn)(void *ctx, const char *plugin, const struct mj_event *ev);
-void mj_scripts_on_sunk(struct mj_scripts *s, mj_sunk_fn fn, void *ctx);
+/* Strikes are counted, but nobody is quarantined for them: where what a script would do is looked
+ * at, and nobody else is there to be protected from it. */
+void mj_scripts_lenient(struct mj_scripts *s);
 /* Runs timers and tasks that are due, for about budget_us at most. Returns after how many µs to
  * call it again; negative: not before something happens. */
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us);

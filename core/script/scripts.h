@@ -25,9 +25,7 @@ struct mj_scripts {
     struct mj_router *router;   /* borrowed, may be NULL */
     struct mj_guard *guard;     /* owned */
     struct mj_sched *sched;     /* owned */
-    bool strict;                /* mj_scripts_strict() */
-    mj_sunk_fn on_sunk;         /* mj_scripts_on_sunk(); NULL: plug-ins */
-    void *on_sunk_ctx;          /* borrowed: its own */
+    bool strict, lenient;       /* mj_scripts_strict(), mj_scripts_lenient() */
     struct mj_store *store;     /* borrowed, or owned if it is `own_store` */
     struct mj_store *own_store; /* owned: in memory, while nobody gave another */
     struct mj_script **scripts; /* owned, in load order */

@@ -8,7 +8,7 @@
  * All functions are called on the scripts' thread and must not wait. */
 #pragma once
 
-#include "base/bytes.h"
+#include "event/event.h"
 
 /* A request of a script; everything is borrowed during the call. */
 struct mj_fetch {
@@ -41,6 +41,9 @@ struct mj_services {
     void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who);
     /* The routes of all scripts have changed: `routes` are "GET /path" texts, borrowed. */
     void (*routes)(void *ctx, const char *const *routes, size_t n);
+    /* Takes what goes to plug-ins, which do not run then: for specs and the backtest. NULL: they
+     * run. `ev` is borrowed. */
+    void (*sunk)(void *ctx, const char *plugin, const struct mj_event *ev);
     /* Something became due earlier than the last mj_scripts_run() said: call it soon. */
     void (*wake)(void *ctx);
 };

@@ -48,7 +48,7 @@ void mj__strike(struct mj_vm *vm)
         return;
     script->struck = true;
     mj_metric_add(script->strikes, 1);
-    if (mj_life_strike(&script->life, mj_mono_us())) {
+    if (!script->owner->lenient && mj_life_strike(&script->life, mj_mono_us())) {
         mj_metric_add(script->quarantines, 1);
         pause_script(script, true);
     }

@@ -151,6 +151,7 @@ void mj_vm_free(struct mj_vm *vm)
         lua_close(vm->L);
     }
     mj_plan_free(vm->plan);
+    mj__outlets_free(vm);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);

@@ -97,6 +97,8 @@ struct mj_vm {
     size_t held_debt;   /* bytes of kept events taken since the collector was last pushed */
     size_t gc_used;     /* bytes in use when the last one ended */
 
+    struct mj_outlet *outlets; /* owned list: plug-ins it sends to, bind_sink.c */
+
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
         size_t len;
@@ -152,6 +154,11 @@ enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *
  * and `line` serve when the message names no place; `ev` may be NULL. */
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *file, unsigned line,
                 const struct mj_event *ev);
+
+/* The script's plug-ins start, before its graph does. 0, or an error with a sentence. */
+int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
+/* They end, each when it has delivered what waits. */
+void mj__outlets_free(struct mj_vm *vm);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);

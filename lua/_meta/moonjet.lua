@@ -173,22 +173,24 @@ function Flow:dedupe(options) end
 function Flow:limit(options) end
 
 ---@class jet.BatchOptions
----@field max? integer events; default 100
+---@field max? integer events, at most 1e5; default 100
 ---@field every? jet.Duration the oldest event waits no longer; default "1s"
----@field bytes? integer of the records; default 1 MiB
+---@field bytes? integer of the kept events, at most 16 MiB; default 1 MiB
 
---- Collects events; what follows, an `each` or a plug-in sink, gets lists of them.
+--- Collects events; what follows, an `each` or a plug-in sink, gets lists of them. Lists are worked on
+--- one after the other.
 ---@param options jet.BatchOptions
 ---@return jet.Flow
 function Flow:batch(options) end
 
 ---@class jet.EachOptions
----@field workers? integer events in work at once; default 1. Those of one account stay in order.
----@field queue? integer events waiting; default 1000
+---@field workers? integer events in work at once, at most 1000; default 1. Those of one account stay in order. Behind a batch: 1
+---@field queue? integer events waiting, at most 1e6 and 64 MiB of them; default 1000
 ---@field full? "drop_new" | "drop_old" what goes when the queue is full; default "drop_new"
 ---@field timeout? jet.Duration of one call; default "60s"
 
---- Runs the function as a task, which may wait: for time, for HTTP, for a queue.
+--- Runs the function as a task, which may wait: for time, for HTTP, for a queue. The flow goes on
+--- beside it.
 ---@param work fun(ev: jet.Event | jet.Event[])
 ---@param options? jet.EachOptions
 ---@return jet.Flow
@@ -258,7 +260,8 @@ function Event:json() end
 ---@return string | false # the word as it was given to jet.words, or false
 function Event:contains(words) end
 
---- The event as a value that may be kept beyond the call, in a variable, a queue or a task.
+--- The event as a value that may be kept beyond the call, in a variable, a queue or a task. Of a
+--- draft: as it is now, no longer to be edited. Counts as the script's memory.
 ---@return jet.Event
 function Event:keep() end
 
@@ -513,23 +516,25 @@ function Gauge:add(...) end
 
 -- # Tasks
 
---- Runs the function as a task again and again, so long after it has ended.
+--- Runs the function as a task again and again, so long after it has ended; the first time after
+--- that long. At the top level.
 ---@param interval jet.Duration
 ---@param fn fun()
 function jet.every(interval, fn) end
 
---- Runs the function as a task, soon. At the top level: as soon as the script runs.
+--- Runs the function as a task, soon. At the top level: as soon as the script runs. A script has at
+--- most 10,000 tasks at a time.
 ---@param fn fun(...: any)
 ---@param ... any
 function jet.spawn(fn, ...) end
 
---- Waits. Tasks only.
+--- Waits. Tasks only, and not in a function that C calls (string.gsub, table.sort, a metamethod).
 ---@param duration jet.Duration
 function jet.sleep(duration) end
 
 --- A queue between tasks. Functions that look at events may put, too, since `put` does not wait
 --- there.
----@param max? integer values; default 1000
+---@param max? integer values, at most 1e6; default 1000
 ---@return jet.Queue
 function jet.queue(max) end
 
@@ -540,7 +545,7 @@ local Queue = {}
 ---@return boolean
 function Queue:put(value) end
 --- Waits for a value; nil after the timeout. Tasks only.
----@param timeout? jet.Duration default: for ever
+---@param timeout? jet.Duration default: for ever; "0": does not wait
 ---@return any
 function Queue:get(timeout) end
 
@@ -548,8 +553,9 @@ function Queue:get(timeout) end
 ---@return integer
 function Queue:count() end
 
---- Runs the function before the script ends: on shutdown and before a reload. Five seconds, as a
---- task.
+--- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
+--- version in its place. Meanwhile batches are flushed and queues worked off; all that has five
+--- seconds. At the top level.
 ---@param fn fun()
 function jet.on_stop(fn) end
 
@@ -644,13 +650,13 @@ function jet.time() end
 
 jet.json = {}
 
---- Lua values as JSON; as in records, an empty table is marked by jet.array or jet.object. Numbers
---- may have fractions.
+--- Lua values as JSON, maps in order of their keys; as in records, an empty table is marked by
+--- jet.array or jet.object. Numbers may have fractions. At most 16 MiB and 64 levels.
 ---@param value any
 ---@return string
 function jet.json.encode(value) end
 
---- JSON as Lua values; null is jet.null.
+--- JSON as Lua values; null is jet.null. Or nil and what is wrong: "',' or ']' is expected, at byte 9".
 ---@param text string
 ---@return any, string?
 function jet.json.decode(text) end

@@ -206,3 +206,11 @@ for i, text in enumerate([
         ' [ 0 , -0 , 0.1 , 12345678901234567890 ] ', "[" * 63 + "]" * 63, '{"a":1,"a":2}', '"\\ud800"', "[1,]", "1e999",
         '"\u00e9\u2028\U0001f600"']):
     write("json_lua", "%02d" % i, text.encode())
+
+write("ctl", "status", json.dumps({"ok": True, "version": "1", "journal": {"floor": 1, "deep": {"x": None}}, "sources": [
+    {"url": "wss://example.com", "connected": True, "seq": 5}, {"url": "\u001b[31m\u202e", "seq": 17, "more": [1]}]}).encode())
+write("ctl", "text", json.dumps({"ok": True, "text": "one\n  two\n"}).encode())
+write("ctl", "members", b'{"members":["b","a"],"empty":[],"lists":[[1,[2]],{"a":[{"b":1}]}]}')
+write("ctl", "metrics", b"# HELP x y\nmoonjet_events_total 100\njetstream_subscribers_connected{stream=\"main\"} 3\n"
+      b"moonjet_node_events_in_total{script=\"a.lua\",node=\"from#1\"} 10\n"
+      b"moonjet_node_nanoseconds_total{script=\"a\\\"b\",node=\"w\\n\"} 1e9\nx{a=\"\\\n")

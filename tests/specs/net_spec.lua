@@ -55,6 +55,16 @@ describe("requests", function()
     assert.matches("the spec has no t:http", lines[3])
   end)
 
+  it("may be answered with more events", function()
+    t:http(function()
+      t:post {}
+      t:advance "10m"
+      return { body = t:ask("GET", "/seen").body }
+    end)
+    t:advance "1h"
+    assert.same({ "200  1" }, texts(t))
+  end)
+
   it("that the spec's function cannot answer fail the spec", function()
     t:http(function() error "no such address" end)
     assert.error_matches(function() t:advance "1h" end, "no such address")

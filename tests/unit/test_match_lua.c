@@ -282,6 +282,20 @@ static void sets(void **state)
     fixture_refuse(&f, "jet.from { kind = jet.set('vips') }", "jet.set does not fit 'kind'");
 }
 
+/* All scripts' words have a bound together; the scripts before stay as they are. */
+static void too_many_words(void **state)
+{
+    (void)state;
+    const char *source = "local t, long = {}, ('long'):rep(60)\n"
+                         "for i = 1, 36000 do t[i] = long .. i end\n"
+                         "t[#t + 1] = 'moon'\n"
+                         "jet.from { text = jet.words(t) }:to(jet.stream 'moon')";
+    fixture_load(&f, source);
+    fixture_refuse(&f, source, "the words that all scripts look for take more than 16 MiB");
+    fixture_post(&f, "moon");
+    assert_int_equal(fixture_count(&f, "moon"), 1);
+}
+
 /* What a flow edits, a match behind it sees; other flows do not. */
 static void edited_events(void **state)
 {
@@ -342,6 +356,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shown, setup, teardown),
         cmocka_unit_test_setup_teardown(contains, setup, teardown),
         cmocka_unit_test_setup_teardown(sets, setup, teardown),
+        cmocka_unit_test_setup_teardown(too_many_words, setup, teardown),
         cmocka_unit_test_setup_teardown(edited_events, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_records, setup, teardown),
         cmocka_unit_test_setup_teardown(words_under_a_memory_cap, setup, teardown),

@@ -343,6 +343,8 @@ static void filter_and_list(void **state)
     b->cfg.list = true;
     assert_string_equal(run(b, text), "one a\ntwo a\ntwo b\n");
     counted(b, 0, 0, 0);
+    has(run(b, "it('a', function() end)\nerror 'half'"), "a_spec.lua:2: half\na\n");
+    counted(b, 0, 1, 0);
 }
 
 static void tap(void **state)

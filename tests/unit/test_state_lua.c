@@ -253,6 +253,11 @@ static void gauges(void **state)
     assert_non_null(
         strstr(mj_buf_cstr(&text), "moonjet_script_sizes{script=\"s1.lua\",what=\"b\"} -1\n"));
     fixture_refuse(f, "jet.gauge 'a-b'", "cannot name a gauge");
+    fixture_refuse(f, "jet.counter 'depth'", "moonjet_script_depth is another kind of metric");
+    check(f, "local g = jet.gauge 'share'", "g:set(0.1) g:add(0.25)");
+    text.len = 0;
+    mj_metrics_render(&text);
+    assert_non_null(strstr(mj_buf_cstr(&text), "moonjet_script_share{script=\"s4.lua\"} 0.35\n"));
 }
 
 int main(void)

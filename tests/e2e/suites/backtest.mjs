@@ -174,6 +174,26 @@ posts:where(function(ev) return math.abs(jet.time() - ev.time_us / 1e6) < 1 end)
     assert.deepEqual(figures, [3, 3, 3, 6])
   })
 
+  await test('backtest: a script that runs too long loses those events, and is judged on all others', async (t) => {
+    const script = path.join(t.dir(), 'slow.lua')
+    fs.writeFileSync(script, `
+jet.from "app.bsky.feed.post:create":where(function(ev)
+  if ev.text == "slow" then while true do end end
+  return true
+end):to(jet.stream "rest")
+`)
+    const post = (n, text) => JSON.stringify({
+      did: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa', time_us: 1_700_000_000_000_000 + n, kind: 'commit',
+      commit: { rev: '3jzfcijpj2z2a', operation: 'create', collection: 'app.bsky.feed.post', rkey: `r${n}`,
+        record: { $type: 'app.bsky.feed.post', createdAt: '2023-11-14T22:13:20Z', text } },
+    })
+    const lines = Array.from({ length: 60 }, (_, n) => post(n, n % 10 === 5 ? 'slow' : 'quick'))
+    const report = await backtest(t, ['--lines', '-', script], { input: lines.join('\n') })
+    assert.equal(report.row('stream rest').new, 54)
+    assert.equal(report.nodes.find((n) => n.node === 'where#1').errors, 6)
+    assert.deepEqual(report.errors.map((e) => e.count), [6], JSON.stringify(report.errors))
+  })
+
   await test('backtest: says what is wrong', async (t) => {
     const dir = t.dir()
     const good = path.join(dir, 'good.lua')
@@ -187,6 +207,7 @@ posts:where(function(ev) return math.abs(jet.time() - ev.time_us / 1e6) < 1 end)
       assert.equal(r.out, '')
     }
     await fails(2, /give --data DIR, --capture FILE or --lines FILE/, [good])
+    await fails(2, /--config words: expected KEY=VALUE/, ['--lines', '-', '--config', 'words', good])
     await fails(2, /one of the two/, ['--capture', 'x', '--lines', 'y', good])
     await fails(2, /expected 36h, 7d or a time/, ['--lines', '-', '--since', 'yesterday', good])
     await fails(2, /only a journal tells/, ['--lines', '-', '--since', '1h', good])

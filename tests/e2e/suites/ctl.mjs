@@ -10,7 +10,7 @@ const SCRIPT = `
 local count = 0
 local vips = jet.set("vips", { "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa" })
 jet.from "app.bsky.feed.post:create":tap(function() count = count + 1 end):as("counting"):to(jet.stream "posts")
-jet.from "*":where(function(ev) return vips:has(ev.did) end):to(jet.stream "vips")
+jet.from { did = vips }:to(jet.stream "vips")
 `
 
 async function start(t) {

@@ -12,7 +12,7 @@ import { gate } from '../lib/gate.mjs'
 import { Moonjet, command } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
 import { account, network } from '../lib/pds.mjs'
-import { here, root, test } from '../lib/harness.mjs'
+import { eventually, here, root, test } from '../lib/harness.mjs'
 
 const script = (name) => path.join(here, 'scripts', `${name}.lua`)
 const stream = (m, name) => `${m.url}/stream/${name}/subscribe`
@@ -221,9 +221,26 @@ export default async function suite() {
     assert.ok(!c.endless.raw.map(mask).includes(mask(commits[2])), 'the third event left the flow')
   })
 
+  await test('scripts: tasks work on every event while one of them never ends', async (t) => {
+    const { frames, lines } = corpus()
+    const { m, c } = await route(t, frames, [script('tasks')], ['main'])
+    await c.main.count(lines.length)
+    assert.deepEqual(c.main.raw.map(mask), lines.map(mask))
+    const done = (what) => `moonjet_script_done{script="tasks.lua",what="${what}"}`
+    for (const [what, least] of [['each', lines.length], ['list', lines.length], ['tick', 3]])
+      await eventually(async () => (await m.metrics())[done(what)] >= least, `${least} of ${done(what)}`)
+    const metrics = await m.metrics()
+    assert.equal(metrics[done('each')], lines.length)
+    assert.equal(metrics[done('list')], lines.length)
+    assert.equal(metrics['moonjet_node_queue{script="tasks.lua",node="each#1"}'], 0)
+    assert.doesNotMatch(m.err, /tasks\.lua:\d+/, 'no script error')
+    await m.finish()
+    assert.match(m.err, /the script has said goodbye/)
+  })
+
   await test('scripts: moonjet check prints the graph of every example, and each runs', async (t) => {
     const { frames, lines } = corpus()
-    const examples = fs.readdirSync(path.join(root, 'examples')).filter((f) => f.endsWith('.lua'))
+    const examples = fs.readdirSync(path.join(root, 'examples')).filter((f) => /(?<!_spec)\.lua$/.test(f))
     assert.ok(examples.length >= 3, `examples: ${examples}`)
     for (const name of examples) {
       const file = path.join(root, 'examples', name)
