@@ -255,7 +255,11 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
          * is over its budget all the same. */
         if (!status) {
             lua_pop(vm->L, results);
+            /* Nothing would catch an error here, so the cap must not be in the way. */
+            size_t cap = vm->cap;
+            vm->cap = SIZE_MAX;
             lua_pushfstring(vm->L, "stopped after %d ms", (int)(budget_ns / 1000000));
+            vm->cap = cap;
             status = LUA_ERRRUN;
         }
     }
