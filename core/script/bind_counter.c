@@ -174,6 +174,9 @@ static int declare(lua_State *L, bool gauge)
         if (!label || !is_name(label, sizeof c->names[i] - 1) || !strcmp(label, "script") ||
             !strcmp(label, "other"))
             return luaL_error(L, "'%s' cannot name a label", label ? label : luaL_typename(L, -1));
+        for (int k = 0; k < i; k++)
+            if (!strcmp(label, c->names[k]))
+                return luaL_error(L, "the label '%s' is there twice", label);
         strcpy(c->names[i], label);
         lua_pop(L, 1);
     }
@@ -209,6 +212,7 @@ void mj_bind_counter(lua_State *L)
             lua_pushcfunction(L, m->func);
             lua_setfield(L, -2, m->name);
         }
+        mj_seal_methods(L, classes[i].name);
         lua_setfield(L, -2, "__index");
         lua_pushstring(L, classes[i].name);
         lua_setfield(L, -2, "__metatable");
