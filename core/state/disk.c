@@ -6,15 +6,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/dirs.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "state/probe.h"
 
 #define MAP_MIN      ((size_t)256 << 20) /* address space; the file is as large as it must be */
 #define QUEUE_MAX    ((size_t)64 << 20)  /* bytes waiting */
@@ -488,30 +487,6 @@ static int find_numbers(struct mj_disk *d)
     return err == MDB_NOTFOUND ? 0 : err;
 }
 
-/* The file is read through a mapping, and to touch a page behind its end would end the process. A
- * file that was cut off gets zeros there, which LMDB takes for damage where they matter: pages that
- * it allocated and never wrote may be missing from a sound file, too. */
-static int fill_up(struct mj_disk *d)
-{
-    MDB_envinfo info;
-    MDB_stat stat;
-    mdb_filehandle_t fd;
-    struct stat file;
-    int err = mdb_env_info(d->env, &info);
-    if (!err)
-        err = mdb_env_stat(d->env, &stat);
-    if (!err)
-        err = mdb_env_get_fd(d->env, &fd);
-    if (err)
-        return err;
-    if (info.me_last_pgno >= info.me_mapsize / stat.ms_psize)
-        return MDB_CORRUPTED;
-    off_t size = (off_t)((info.me_last_pgno + 1) * stat.ms_psize);
-    if (fstat(fd, &file) || (file.st_size < size && ftruncate(fd, size)))
-        return errno;
-    return 0;
-}
-
 static int open_env(struct mj_disk *d)
 {
     MDB_txn *txn;
@@ -520,8 +495,6 @@ static int open_env(struct mj_disk *d)
         err = mdb_env_set_mapsize(d->env, MAP_MIN);
     if (!err) /* reads are not bound to a thread */
         err = mdb_env_open(d->env, d->dir, MDB_NOTLS, 0600);
-    if (!err)
-        err = fill_up(d);
     if (!err)
         err = mdb_txn_begin(d->env, NULL, 0, &txn);
     if (err)
@@ -571,7 +544,7 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
         free_disk(d);
         return MJ_EIO;
     }
-    int err = open_env(d);
+    int err = mj_disk_probe(dir) ? MDB_CORRUPTED : open_env(d);
     if (!err)
         err = find_numbers(d);
     if (!err)

@@ -560,39 +560,48 @@ static void bad_places(void **state)
     assert_non_null(strstr(mj_buf_cstr(&error), "move it away and start again"));
 }
 
-/* A file that ends early, as after a copy that was cut off: to read behind its end would be the end
- * of the process. */
-static void cut_file(void **state)
+static void refused(void)
 {
-    (void)state;
     MJ_AUTO_BUF error = {0};
     struct mj_store *s;
     struct mj_store_cfg cfg = {.data = dir};
+    assert_int_equal(mj_store_open(&cfg, &s, &error), MJ_EIO);
+    assert_non_null(strstr(mj_buf_cstr(&error), "move it away and start again"));
+}
+
+/* A file that ends early, as after a copy that was cut off, or has a page of nothing: LMDB would
+ * end the process when it comes to that. */
+static void damaged_file(void **state)
+{
+    (void)state;
+    static uint8_t page[4096];
+    char path[100];
     start();
     for (unsigned i = 0; i < 10000; i++)
         put(i, i);
     stop();
-    char path[100];
     snprintf(path, sizeof path, "%s/state/data.mdb", dir);
-    unsigned refused = 0;
-    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    FILE *f = fopen(path, "r+");
+    for (long at = 20; at < 140; at += 20) {
+        assert_int_equal(fseek(f, at * 4096, SEEK_SET), 0);
+        assert_int_equal(fread(page, 1, sizeof page, f), sizeof page);
+        fseek(f, at * 4096 + 8, SEEK_SET);
+        for (int i = 0; i < 4088; i++)
+            putc(0, f);
+        fflush(f);
+        refused();
+        fseek(f, at * 4096, SEEK_SET);
+        assert_int_equal(fwrite(page, 1, sizeof page, f), sizeof page);
+        fflush(f);
+    }
+    fclose(f);
+    start();
+    assert_int_equal(mj_map_count(&map->map), 10000);
+    stop();
     for (off_t size = 600000; size > 8192; size = size * 2 / 3) {
         assert_int_equal(truncate(path, size), 0);
-        error.len = 0;
-        if (mj_store_open(&cfg, &s, &error)) {
-            refused++;
-            assert_non_null(strstr(mj_buf_cstr(&error), "move it away and start again"));
-            continue;
-        }
-        store = s;
-        shelf = mj_store_shelf(store, "a.lua");
-        declare(true, 0, 0);
-        put(1, 1);
-        step();
-        stop();
+        refused();
     }
-    mj_log_setup(MJ_LOG_INFO, false);
-    assert_true(refused > 0);
 }
 
 /* An argument runs only the tests whose names it matches. */
@@ -611,7 +620,7 @@ int main(int argc, char **argv)
                                        T(full_for_long),
                                        T(damaged_entries),
                                        T(bad_places),
-                                       T(cut_file),
+                                       T(damaged_file),
                                        T(full_and_busy)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
