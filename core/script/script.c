@@ -73,9 +73,15 @@ const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
     return s->scripts[i]->vm->graph;
 }
 
+/* An error may be a number, and becoming a text then takes memory that the script may have used up;
+ * nothing would catch that error. */
 static const char *error_text(lua_State *L)
 {
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
     const char *text = lua_tostring(L, -1);
+    vm->cap = cap;
     return text ? text : "an error that is no text";
 }
 
