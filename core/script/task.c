@@ -172,6 +172,8 @@ static void end(struct mj_task *t, bool ok)
     lua_pop(vm->L, 1);
     forget(t);
     free(t);
+    if (vm->tasks->count == MJ_TASKS_MAX - 1)
+        mj__eaches_pump(vm); /* which had no room */
 }
 
 lua_State *mj_task_results(struct mj_task *t, int *n)

@@ -87,7 +87,8 @@ bool mj__tasks_stopped(struct mj_vm *vm);
 bool mj__tasks_ending(const struct mj_vm *vm);
 /* Whether another task can be started. */
 bool mj__tasks_room(const struct mj_vm *vm);
-/* bind_each.c: what flow:each and flow:batch hold. */
+/* bind_each.c: what flow:each and flow:batch hold. To pump is to start tasks for what waits, when
+ * the script may run again or has room for tasks again. */
 void mj__eaches_pump(struct mj_vm *vm);
 void mj__batches_flush(struct mj_vm *vm);
 bool mj__eaches_idle(const struct mj_vm *vm);
