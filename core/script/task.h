@@ -79,7 +79,8 @@ void mj__tasks_free(struct mj_vm *vm);
 /* The script is loaded and its graph gets events: what it has declared starts. */
 void mj__tasks_begin(struct mj_vm *vm);
 /* The script ends: no jet.every any more, batches are flushed, jet.on_stop's functions run, queues
- * are worked off; budget_us from now what is left is dropped. It should get no events any more. */
+ * are worked off, and what jet.every and jet.serve have begun goes on; budget_us from now what is
+ * left is dropped. It should get no events any more. */
 void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us);
 /* After mj__tasks_stop(): whether all that has ended, or its time. */
 bool mj__tasks_stopped(struct mj_vm *vm);
