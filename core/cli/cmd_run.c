@@ -216,6 +216,7 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
+                                       .sets = mj_store_sets(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,

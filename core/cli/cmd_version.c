@@ -42,6 +42,7 @@ static int version_main(const struct mj_command *cmd, int argc, char **argv)
            *MOONJET_EDIT_VERSION ? MOONJET_EDIT_VERSION : "none: lines of the repl are not edited");
     printf("zstd          %s\n", ZSTD_versionString());
     printf("libcurl       %s\n", mj_deliver_curl_version());
+    printf("c-ares        %s\n", mj_deliver_ares_version());
     printf("LMDB          %s\n", mj_state_lmdb_version());
     printf("OpenSSL       %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
     printf("libsecp256k1  %s\n", MOONJET_SECP256K1_VERSION);

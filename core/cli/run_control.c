@@ -154,23 +154,19 @@ static void search_lane(void *ctx, struct mj_scripts *scripts)
     }
 }
 
-/* repl [SCRIPT] CODE: runs Lua in the script's VM, between two batches of frames. Without a script,
- * or with "", in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another
- * line. */
+/* repl CODE [SCRIPT]: runs Lua in the script's VM, between two batches of frames; without a script,
+ * in the first. {"ok":true,"text":…}, with "more":true when the code goes on in another line. */
 static void repl(struct run *run, struct run_args *args, struct mj_call *call)
 {
     MJ_AUTO_BUF script = {0};
     MJ_AUTO_BUF code = {0};
     MJ_AUTO_BUF out = {0};
     MJ_AUTO_BUF json = {0};
-    if (!run_next_arg(args, &script)) {
-        mj_call_fail(call, 400, "repl wants [SCRIPT] CODE");
+    if (!run_next_arg(args, &code)) {
+        mj_call_fail(call, 400, "repl wants CODE [SCRIPT]");
         return;
     }
-    if (!run_next_arg(args, &code)) {
-        mj_buf_put(&code, script.ptr, script.len);
-        script.len = 0;
-    }
+    run_next_arg(args, &script);
     int err = mj_scripts_eval(run->scripts, script.len ? mj_buf_cstr(&script) : NULL,
                               mj_buf_span(&code), &out);
     mj_router_flush(run->router, -1, 0);

@@ -252,11 +252,11 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
     if (MJ_UNLIKELY(stopped)) {
         mj_metric_add(vm->stopped, 1);
         /* The script may have caught the first error and ended by itself in the next moment; it
-         * is over its budget all the same. (Nothing would catch an error here, so the cap must not
-         * be in the way of the text.) */
+         * is over its budget all the same. */
         if (!status) {
-            size_t cap = vm->cap;
             lua_pop(vm->L, results);
+            /* Nothing would catch an error here, so the cap must not be in the way. */
+            size_t cap = vm->cap;
             vm->cap = SIZE_MAX;
             lua_pushfstring(vm->L, "stopped after %d ms", (int)(budget_ns / 1000000));
             vm->cap = cap;

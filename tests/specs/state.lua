@@ -2,11 +2,7 @@
 local jet = require "moonjet"
 
 local vips = jet.set("vips", { "did:web:first.example.com" })
-jet.from "#commit"
-  :where(function(ev)
-    return vips:has(ev.did)
-  end)
-  :to(jet.stream "vips")
+jet.from { kind = "commit", did = vips }:to(jet.stream "vips")
 
 local seen = jet.map("seen", { ttl = "1h", persist = true })
 local likes = jet.zset "likes"
