@@ -81,10 +81,13 @@ static void stop_lane(struct run_lane *l)
     }
 }
 
+/* After stop_lane(), so that its thread uses the net no more. The net goes first: until it has
+ * ended, its thread posts answers to the lane, and the requests that it gives up are answers, too.
+ */
 static void free_lane(struct run_lane *l)
 {
-    mj_lane_free(l->lane, 0);
     mj_net_stop(l->net);
+    mj_lane_free(l->lane, 0);
     mj_scripts_free(l->scripts);
     free(l->path);
     free(l);
