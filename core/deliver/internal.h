@@ -56,6 +56,7 @@ struct mj_job {
     CURL *easy;                     /* owned; NULL while it waits */
     struct curl_slist *header_list; /* owned */
     char curl_error[CURL_ERROR_SIZE];
+    size_t lines; /* of the answer's headers */
     bool head, refused, too_large, too_many_headers, out_of_memory;
     struct mj_buf headers, body, error;
 };

@@ -60,6 +60,15 @@ static bool answer(struct httprequest *r)
         http_write(r, "\r\n", 2);
         return false;
     }
+    if (mj_span_is(path, "/lines")) {
+        int64_t n = 0;
+        mj_span_i64(r->head.query, &n);
+        http_write(r, "HTTP/1.1 200 OK\r\n", 17);
+        while (n--)
+            http_write(r, "a:\r\n", 4);
+        http_write(r, "\r\n", 2);
+        return false;
+    }
     if (mj_span_is(path, "/garbage")) {
         http_write(r, "\0\1\2 what is this\r\n\r\n", 19);
         return false;
@@ -343,7 +352,10 @@ static void answers(void **state)
     start((struct mj_http_cfg){0}, "127.0.0.0/8");
     expect_url("/big", 0, "the answer is larger than max_bytes, 1048576");
     expect_url("/bomb", 0, "the answer is larger than max_bytes, 1048576");
-    expect_url("/headers", 0, "the answer's headers are larger than 64 KiB");
+    static const char headers[] = "the answer's headers are larger than 64 KiB or more than 256";
+    expect_url("/headers", 0, headers);
+    expect_url("/lines?256", 200, "");
+    expect_url("/lines?257", 0, headers);
     expect_url("/garbage", 0, "");
     expect_url("/close", 0, "");
     struct mj_fetch f = request("/hold");
