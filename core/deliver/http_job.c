@@ -200,12 +200,15 @@ static int on_connected(void *ctx, char *ip, char *local_ip, int port, int local
     return may_reach(job, &a, port) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
-/* Counts n bytes more; false when all that is held together would be too much. */
+/* Counts n bytes more; false when all that is held together, or by its script, would be too much.
+ */
 static bool take_bytes(struct mj_job *job, size_t n)
 {
+    size_t max = job->http->cfg.max_bytes;
     size_t all = atomic_fetch_add_explicit(&job->http->bytes, n, memory_order_relaxed);
     job->counted += n;
-    return all + n <= job->http->cfg.max_bytes;
+    job->client->bytes += n;
+    return all + n <= max && job->client->bytes <= max / 2;
 }
 
 static size_t on_body(char *data, size_t one, size_t n, void *ctx)
@@ -352,6 +355,10 @@ void mj__job_free(struct mj_job *job)
     if (job->easy)
         curl_easy_cleanup(job->easy);
     curl_slist_free_all(job->header_list);
+    if (job->client) {
+        job->client->party.jobs--;
+        job->client->bytes -= job->counted;
+    }
     atomic_fetch_sub_explicit(&job->http->bytes, job->counted, memory_order_relaxed);
     free(job->script);
     free(job->method);

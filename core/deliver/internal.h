@@ -31,6 +31,7 @@ enum mj_outcome {
 
 struct mj_client { /* a script */
     struct mj_party party;
+    size_t bytes;           /* of its requests and answers, of those in http->bytes */
     struct mj_reach *reach; /* owned: what it may reach besides; NULL for nothing */
     struct mj_metric *outcomes[MJ_OUTCOMES];
 };
