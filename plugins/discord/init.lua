@@ -26,7 +26,7 @@ local function render(template, ev)
     if name == "link" then
       return link(ev)
     elseif name == "text" then
-      return ev.text or "" -- of nil, gsub would leave "{text}"
+      return ev.text
     elseif name == "did" or name == "uri" or name == "collection" then
       return ev[name] or ""
     end

@@ -25,12 +25,6 @@ describe("sinks", function()
     assert.equal("hello by " .. post.did, body.content)
   end)
 
-  it("say nothing where an event has no text", function()
-    local follow = t:event { collection = "app.bsky.graph.follow", record = {} }
-    t:advance "1s"
-    assert.equal(follow.did .. " ", jet.json.decode(t:requests()[1].body).content)
-  end)
-
   it("in Lua are asked again as long as they want", function()
     local tries = 0
     t:http(function()
