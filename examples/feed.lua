@@ -32,8 +32,10 @@ jet.serve("GET /xrpc/app.bsky.feed.getFeedSkeleton", function(request)
   if request.query.feed ~= uri then
     return 400, { error = "UnknownFeed", message = "this is not the feed you look for" }
   end
-  local limit = math.min(math.max(tonumber(request.query.limit) or 50, 1), 100)
-  local after = math.max(tonumber(request.query.cursor) or 0, 0)
+  -- What strangers ask for may be any text.
+  local limit = tonumber((request.query.limit or ""):match "^%d+$") or 50
+  limit = math.min(math.max(limit, 1), 100)
+  local after = math.min(tonumber((request.query.cursor or ""):match "^%d+$") or 0, 20000)
   local posts = jet.array {}
   for i, entry in ipairs(feed:top(limit, after)) do
     posts[i] = { post = entry.key }

@@ -22,7 +22,8 @@ jet.from "app.bsky.feed.post:create"
 -- On the same listener as /subscribe. A table is sent as JSON.
 jet.serve("GET /trends", function(request)
   local list = jet.array {}
-  for i, t in ipairs(tags:list(tonumber(request.query.n) or 10)) do
+  local n = tonumber((request.query.n or ""):match "^%d+$") or 10
+  for i, t in ipairs(tags:list(math.min(n, 200))) do
     list[i] = { tag = t.key, count = t.count }
   end
   return { tags = list }

@@ -12,7 +12,7 @@ install(FILES ${packaging}/moonjet.env DESTINATION /etc/moonjet)
 install(DIRECTORY DESTINATION /etc/moonjet/scripts)
 install(DIRECTORY ${generated}/man1 DESTINATION /usr/share/man)
 install(FILES ${packaging}/copyright ${generated}/changelog.gz README.md DESTINATION ${doc})
-install(DIRECTORY docs/ DESTINATION ${doc})
+install(DIRECTORY docs/ DESTINATION ${doc} PATTERN generate.lua EXCLUDE)
 install(DIRECTORY examples DESTINATION ${doc} PATTERN run.sh EXCLUDE)
 
 # dpkg-shlibdeps sees what the binary is linked with; it sees neither the event loop that

@@ -291,7 +291,8 @@ static int check_config(const struct run_settings *s)
     struct mj_scripts *scripts = mj_scripts_new(NULL);
     int status = run_load_scripts(scripts, &s->file, NULL);
     for (size_t i = 0; !status && i < s->file.script_count; i++)
-        status = try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
+        status =
+            try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
     if (!status)
         printf("%s: ok, %zu script%s\n", s->path ? s->path : "the configuration",
                s->file.script_count, s->file.script_count == 1 ? "" : "s");

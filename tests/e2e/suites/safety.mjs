@@ -239,6 +239,17 @@ ${scripts}`
     assert.equal(twice.code, 1)
     assert.match(twice.err, alike)
 
+    // Nothing of what is checked goes live, plug-ins neither; lanes have their own rules.
+    put('c.lua', `jet.from "*":to(jet.sink("file", { path = "${dir}/c.jsonl" }))`)
+    assert.equal((await command(t, ['run', '--check-config', path.join(dir, 'c.lua')])).code, 0)
+    assert.ok(!fs.existsSync(path.join(dir, 'c.jsonl')))
+    put('c.lua', 'jet.main():where "*"')
+    put('lane.lua', 'script "c.lua" { lane = "own" }')
+    const lane = await command(t, ['run', '--config', path.join(dir, 'lane.lua'), '--check-config'])
+    assert.equal(lane.code, 1)
+    assert.match(lane.err, /c\.lua:1: jet\.main\(\) is one line/)
+    fs.unlinkSync(path.join(dir, 'c.lua'))
+
     const example = path.join(root, 'examples/config/moonjet.lua')
     assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 
