@@ -213,6 +213,7 @@ void mj_bind_counter(lua_State *L)
             lua_pushcfunction(L, m->func);
             lua_setfield(L, -2, m->name);
         }
+        mj_seal_methods(L, classes[i].name);
         lua_setfield(L, -2, "__index");
         lua_pushstring(L, classes[i].name);
         lua_setfield(L, -2, "__metatable");

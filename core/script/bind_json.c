@@ -33,7 +33,7 @@ static void put_number(lua_State *L, lua_Number n, struct mj_buf *out)
     char text[40];
     if (!isfinite(n))
         luaL_error(L, "jet.json.encode: %f is no number in JSON", n);
-    if (n == (lua_Number)(int64_t)n && fabs(n) < 1e15) {
+    if (fabs(n) < 1e15 && n == (lua_Number)(int64_t)n) {
         snprintf(text, sizeof text, "%lld", (long long)n);
     } else {
         for (int digits = 15; digits <= 17; digits++) {

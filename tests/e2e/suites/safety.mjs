@@ -275,6 +275,23 @@ ${scripts}`
     assert.match(m.err, /info bye\.lua: bye/)
   })
 
+  await test('safety: what waits for an answer at the end gets it, and then it ends', async (t) => {
+    const peer = http.createServer((q, a) => setTimeout(() => a.end('farewell'), 300))
+    await new Promise((ok) => peer.listen(0, '127.0.0.1', ok))
+    t.defer(() => new Promise((ok) => peer.close(ok)))
+    const file = path.join(t.dir(), 'bye.lua')
+    fs.writeFileSync(file, `local at = "http://127.0.0.1:${peer.address().port}/"
+jet.on_stop(function() jet.log.info("bye, %s", jet.http.post(at, "bye").body) end)
+jet.serve("GET /x", function() jet.log.info("asked") return jet.http.get(at).body end)`)
+    const r = await relay(t, [await post(1)])
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url, args: ['--http-allow', '127.0.0.1'] })
+    const asked = fetch(`${m.http}/x`).then((a) => a.text())
+    await m.until(() => /asked/.test(m.err), 'the request')
+    await m.finish()
+    assert.equal(await asked, 'farewell')
+    assert.match(m.err, /info bye\.lua: bye, farewell/)
+  })
+
   await test('safety: scripts ask HTTP servers that they may, and answer requests', async (t) => {
     const asked = []
     const peer = http.createServer((q, a) => {
