@@ -76,6 +76,7 @@ struct run {
     struct mj_store *store;      /* owned: what scripts remember */
     struct run_watcher *watcher; /* owned; NULL without --watch */
     bool watch_asked;            /* the reload in progress is nobody's wish */
+    bool ending;                 /* the tasks timer looks whether the scripts have ended */
     struct run_lane *lanes;      /* owned list: scripts with lane = "own" */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];

@@ -65,7 +65,8 @@ static void on_due(void *ctx)
 
 void run_scripts(struct run *run)
 {
-    mj_timer_set(run->tasks, mj_scripts_run(run->scripts, SLICE_US));
+    int64_t next = mj_scripts_run(run->scripts, SLICE_US);
+    mj_timer_set(run->tasks, run->ending ? 0 : next); /* that may have been the end */
 }
 
 void run_start_scripts(struct run *run)
@@ -95,6 +96,7 @@ void run_end_scripts(struct run *run)
 {
     if (!run->tasks || mj_scripts_stop(run->scripts, STOP_US))
         return;
+    run->ending = true;
     mj_timer_free(run->tasks);
     run->tasks = mj_timer_new(run->loop, on_ending, run);
     mj_timer_set(run->tasks, 0);

@@ -100,11 +100,12 @@ static int start_protected(lua_State *L)
     return 0;
 }
 
-/* Starts tasks as long as there is work and a worker. */
+/* Starts tasks as long as there is work and a worker. A quarantined script's events wait: their
+ * time would run, and each that finds no memory costs collecting all of it. */
 static void pump(struct mj_each *e)
 {
     struct mj_letter *l;
-    while (mj_inbox_busy(e->in) < e->workers && mj__tasks_room(e->vm) &&
+    while (!e->vm->paused && mj_inbox_busy(e->in) < e->workers && mj__tasks_room(e->vm) &&
            (l = mj_inbox_take(e->in))) {
         l->owner = e;
         mj__vm_relieve(e->vm, mj_guard_now());
@@ -287,8 +288,10 @@ static int flow_batch(lua_State *L)
 
 void mj__eaches_pump(struct mj_vm *vm)
 {
-    for (struct mj_each *e = vm->eaches; e; e = e->next)
+    for (struct mj_each *e = vm->eaches; e; e = e->next) {
         pump(e);
+        show(e);
+    }
 }
 
 void mj__batches_flush(struct mj_vm *vm)

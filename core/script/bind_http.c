@@ -89,6 +89,7 @@ static int host_fetch(lua_State *L)
     if (!lua_isnil(L, 4))
         f.body.ptr = (const uint8_t *)lua_tolstring(L, 4, &f.body.len);
     const struct mj_services *s = services_of(L);
+    mj__task_can_wait(L, what);
     if (!s || !s->fetch)
         return luaL_error(L, "%s: there is no network here", what);
     uint64_t ticket = mj_task_wait(L, what);
@@ -186,6 +187,7 @@ static int jet_resolve(lua_State *L)
                           luaL_typename(L, 1));
     const char *who = lua_tolstring(L, 1, &len);
     const struct mj_services *s = services_of(L);
+    mj__task_can_wait(L, "jet.resolve");
     if (!s || !s->resolve)
         return luaL_error(L, "jet.resolve: there is no network here");
     uint64_t ticket = mj_task_wait(L, "jet.resolve");

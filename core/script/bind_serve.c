@@ -59,6 +59,7 @@ static int host_serve(lua_State *L)
     mj_route_parse(mj_str(r.text), &r.route, NULL);
     s->v = mj_realloc(s->v, (s->n + 1) * sizeof r);
     s->v[s->n++] = r;
+    mj_vm_of(L)->graph->tasks = true;
     return 0;
 }
 
@@ -199,6 +200,10 @@ void mj_scripts_serve(struct mj_scripts *s, const struct mj_route_request *reque
         fail(done, ctx, 503, "the script is paused after errors");
         return;
     }
+    if (mj__tasks_ending(st.vm)) {
+        fail(done, ctx, 503, "Moonjet is ending");
+        return;
+    }
     struct served *v = mj_calloc(1, sizeof *v);
     v->done = done;
     v->ctx = ctx;
@@ -235,6 +240,8 @@ void mj__serving_free(struct mj_vm *vm)
     free(s);
     vm->serving = NULL;
 }
+
+bool mj__serving_idle(const struct mj_vm *vm) { return !vm->serving->in_work; }
 
 void mj__serving_publish(struct mj_scripts *s)
 {

@@ -21,6 +21,7 @@ struct mj_task_binding {
     int *on_stop;        /* owned: functions in the registry */
     size_t on_stop_count;
     size_t stopping; /* of those, how many still run */
+    size_t ticking;  /* tasks of jet.every that run */
 };
 
 /* A function kept in the registry, to be started as a task where errors can be caught. */
@@ -67,20 +68,28 @@ int64_t mj_check_duration(lua_State *L, int index, const char *what)
 
 /* ---- every ---- */
 
+static void set_next(struct every *e)
+{
+    if (e->again)
+        mj__timer_set(e->vm->sched, &e->timer, mj__sched_now(e->vm->sched) + e->interval);
+}
+
 static void every_done(void *ctx, bool ok)
 {
     struct every *e = ctx;
     (void)ok;
-    if (e->again)
-        mj__timer_set(e->vm->sched, &e->timer, mj__sched_now(e->vm->sched) + e->interval);
+    e->vm->binding->ticking--;
+    set_next(e);
 }
 
 static void every_due(struct mj_due *due)
 {
     struct every *e = (struct every *)due;
     struct start s = {.vm = e->vm, .ref = e->ref, .name = "every", .done = every_done, .ctx = e};
-    if (!start(&s))
-        every_done(e, false); /* no room for a task: the next time, perhaps */
+    if (start(&s))
+        e->vm->binding->ticking++;
+    else
+        set_next(e); /* no room for a task: the next time, perhaps */
 }
 
 /* jet.every(interval, fn) */
@@ -103,6 +112,7 @@ static int jet_every(lua_State *L)
     e->again = true;
     e->next = vm->binding->every;
     vm->binding->every = e;
+    vm->graph->tasks = true;
     return 0;
 }
 
@@ -116,6 +126,7 @@ static int jet_spawn(lua_State *L)
     if (!mj_task_start(L, lua_gettop(L) - 1, "spawn", 0, NULL, NULL))
         return luaL_error(L, "jet.spawn: %d tasks are waiting or running, a script has no more",
                           MJ_TASKS_MAX);
+    mj_vm_of(L)->graph->tasks = true;
     return 0;
 }
 
@@ -221,7 +232,10 @@ void mj__task_binding_stop(struct mj_vm *vm)
     }
 }
 
-bool mj__task_binding_stopped(const struct mj_vm *vm) { return !vm->binding->stopping; }
+bool mj__task_binding_stopped(const struct mj_vm *vm)
+{
+    return !vm->binding->stopping && !vm->binding->ticking;
+}
 
 void mj__task_binding_free(struct mj_vm *vm)
 {

@@ -305,7 +305,6 @@ static int run_line(lua_State *L)
         lua_getfield(L, LUA_REGISTRYINDEX, "moonjet.session");
     }
     struct session *s = lua_touserdata(L, -1);
-    s->out = line->out;
     s->cut = false;
     lua_getfield(L, LUA_REGISTRYINDEX, "moonjet.repl");
     lua_getfield(L, -1, line->complete ? "complete" : "run");
@@ -318,7 +317,8 @@ static int run_line(lua_State *L)
     int64_t ns;
     vm->ev = ev;
     vm->generation++;
-    vm->script = NULL; /* being stopped is no strike of the script's */
+    vm->script = NULL;  /* being stopped is no strike of the script's */
+    s->out = line->out; /* only while nothing can raise past us */
     int status = mj_vm_call(vm, MJ_CONTEXT_SYNC, 1, 1, line->budget, &ns);
     vm->script = script;
     vm->ev = NULL;

@@ -73,9 +73,15 @@ const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
     return s->scripts[i]->vm->graph;
 }
 
+/* An error may be a number, and becoming a text then takes memory that the script may have used up;
+ * nothing would catch that error. */
 static const char *error_text(lua_State *L)
 {
+    struct mj_vm *vm = mj_vm_of(L);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
     const char *text = lua_tostring(L, -1);
+    vm->cap = cap;
     return text ? text : "an error that is no text";
 }
 
@@ -274,6 +280,16 @@ int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
     return s->retired_count ? sooner(next, RETIRED_US) : next;
 }
 
+/* A quarantined script does nothing, so nobody waits for it to end unless its time comes before
+ * that; of a replaced one it never comes. */
+static bool has_ended(struct mj_script *script, bool replaced)
+{
+    if (mj__tasks_stopped(script->vm))
+        return true;
+    int64_t due = mj_life_due(&script->life);
+    return script->vm->paused && (replaced || due < 0 || due > mj_mono_us() + RETIRE_US);
+}
+
 void mj__retire(struct mj_scripts *s, struct mj_script *script)
 {
     mj__tasks_stop(script->vm, RETIRE_US);
@@ -286,7 +302,7 @@ bool mj__retired_tick(struct mj_scripts *s)
 {
     size_t kept = 0;
     for (size_t i = 0; i < s->retired_count; i++)
-        if (mj__tasks_stopped(s->retired[i]->vm))
+        if (has_ended(s->retired[i], true))
             mj__script_free(s->retired[i]);
         else
             s->retired[kept++] = s->retired[i];
@@ -299,7 +315,7 @@ bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
     bool done = true;
     for (size_t i = 0; i < s->count; i++) {
         mj__tasks_stop(s->scripts[i]->vm, budget_us);
-        done &= mj__tasks_stopped(s->scripts[i]->vm);
+        done &= has_ended(s->scripts[i], false);
     }
     return mj__retired_tick(s) && done;
 }

@@ -54,6 +54,8 @@ uint64_t mj__cfg_digest(const struct mj_script_cfg *cfg);
 void mj__serving_publish(struct mj_scripts *s);
 /* In mj_vm_free(), behind the tasks: answers requests that nobody will answer any more. */
 void mj__serving_free(struct mj_vm *vm);
+/* Whether no request is being answered. */
+bool mj__serving_idle(const struct mj_vm *vm);
 
 /* strikes.c */
 /* The VM's script was stopped for its time, or ran out of memory: may quarantine it. On the

@@ -10,6 +10,8 @@ static void pause_script(struct mj_script *script, bool paused)
     if (script->owner->router) /* which ignores one that was replaced */
         mj_router_pause(script->owner->router, script->vm->graph, paused,
                         script->on_error == MJ_ON_ERROR_DROP);
+    if (!paused)
+        mj__eaches_pump(script->vm);
     mj__tasks_poke(script->vm);
 }
 

@@ -172,6 +172,8 @@ static void end(struct mj_task *t, bool ok)
     lua_pop(vm->L, 1);
     forget(t);
     free(t);
+    if (vm->tasks->count == MJ_TASKS_MAX - 1)
+        mj__eaches_pump(vm); /* which had no room */
 }
 
 lua_State *mj_task_results(struct mj_task *t, int *n)
@@ -625,6 +627,8 @@ bool mj__tasks_room(const struct mj_vm *vm) { return vm->tasks->count < MJ_TASKS
 bool mj__tasks_stopped(struct mj_vm *vm)
 {
     const struct mj_tasks *of = vm->tasks;
-    return !of->begun || (of->stopping && ((mj__task_binding_stopped(vm) && mj__eaches_idle(vm)) ||
-                                           mj__sched_now(vm->sched) >= of->stop_by));
+    return !of->begun ||
+           (of->stopping &&
+            ((mj__task_binding_stopped(vm) && mj__eaches_idle(vm) && mj__serving_idle(vm)) ||
+             mj__sched_now(vm->sched) >= of->stop_by));
 }

@@ -79,7 +79,8 @@ void mj__tasks_free(struct mj_vm *vm);
 /* The script is loaded and its graph gets events: what it has declared starts. */
 void mj__tasks_begin(struct mj_vm *vm);
 /* The script ends: no jet.every any more, batches are flushed, jet.on_stop's functions run, queues
- * are worked off; budget_us from now what is left is dropped. It should get no events any more. */
+ * are worked off, and what jet.every and jet.serve have begun goes on; budget_us from now what is
+ * left is dropped. It should get no events any more. */
 void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us);
 /* After mj__tasks_stop(): whether all that has ended, or its time. */
 bool mj__tasks_stopped(struct mj_vm *vm);
@@ -87,7 +88,8 @@ bool mj__tasks_stopped(struct mj_vm *vm);
 bool mj__tasks_ending(const struct mj_vm *vm);
 /* Whether another task can be started. */
 bool mj__tasks_room(const struct mj_vm *vm);
-/* bind_each.c: what flow:each and flow:batch hold. */
+/* bind_each.c: what flow:each and flow:batch hold. To pump is to start tasks for what waits, when
+ * the script may run again or has room for tasks again. */
 void mj__eaches_pump(struct mj_vm *vm);
 void mj__batches_flush(struct mj_vm *vm);
 bool mj__eaches_idle(const struct mj_vm *vm);

@@ -1,6 +1,8 @@
 /* flow:each and flow:batch. */
 #include "unit/task_clock.h"
 
+#include "script/scripts.h"
+
 static void post_as(struct fixture *f, const char *did, const char *text)
 {
     f->record.len = 0;
@@ -228,12 +230,78 @@ static void flood(void **state)
     assert_int_equal(seen_by(1, "flood"), 20000);
 }
 
+/* What waits for a quarantined script is worked on afterwards, without another event. */
+static void quarantined(void **state)
+{
+    struct fixture *f = *state;
+    f->cfg.call_us = 30000;
+    fixture_load(f, SEEN "jet.from '*':each(function(ev)\n"
+                         "  if ev.text == 'loop' then ('x'):gsub('.', function()\n"
+                         "    while true do end end) end\n"
+                         "  seen:inc(ev.text)\n"
+                         "end)\n");
+    for (int i = 0; i < 3; i++)
+        fixture_post(f, "loop");
+    for (int i = 0; i < 5; i++)
+        fixture_post(f, "after");
+    struct mj_script_state script;
+    do {
+        advance(f, 1);
+        mj_scripts_state(f->scripts, 0, &script);
+    } while (strcmp(script.state, "quarantined") != 0);
+    assert_int_equal(node(1, "each#1", "queue"), 5);
+    advance(f, 120000000); /* nobody's time runs out: only the scripts' clock moves */
+    assert_int_equal(node(1, "each#1", "queue"), 5);
+    assert_int_equal(seen_by(1, "after"), 0);
+    mj_life_quarantine(&f->scripts->scripts[0]->life, 1, -MJ_LIFE_FIRST_US);
+    advance(f, 1);
+    assert_int_equal(seen_by(1, "after"), 5);
+}
+
+/* No event pays for memory that is not there once the script is quarantined for it. */
+static void out_of_memory(void **state)
+{
+    struct fixture *f = *state;
+    f->cfg.memory = 4 << 20;
+    fixture_load(f, SEEN "local all = {}\n"
+                         "jet.from '*':each(function(ev)\n"
+                         "  seen:inc 'hungry'\n"
+                         "  while collectgarbage 'count' < 3800 do\n"
+                         "    all = { all }\n"
+                         "  end\n"
+                         "  jet.sleep '1s'\n"
+                         "end)\n");
+    for (int i = 0; i < 100; i++)
+        fixture_post(f, "x");
+    advance(f, 5000000);
+    assert_int_equal(seen_by(1, "hungry"), 1);
+    assert_int_equal(node(1, "each#1", "queue"), 96);
+}
+
+/* Who found no room for a task begins when there is some. */
+static void room_again(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "jet.from '*':where(function(ev)\n"
+                         "  if ev.text ~= 'fill' then return true end\n"
+                         "  while pcall(jet.spawn, jet.sleep, '1s') do end\n"
+                         "end):each(function(ev) seen:inc(ev.text) end)\n");
+    fixture_post(f, "fill");
+    fixture_post(f, "room");
+    assert_int_equal(node(1, "each#1", "queue"), 1);
+    advance(f, 2000000);
+    assert_int_equal(seen_by(1, "room"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(each),  T(workers_keep_accounts_in_order), T(full), T(batches), T(stopping), T(refused),
-        T(flood),
+        T(each),          T(workers_keep_accounts_in_order),
+        T(full),          T(batches),
+        T(stopping),      T(refused),
+        T(flood),         T(quarantined),
+        T(out_of_memory), T(room_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,6 +225,58 @@ static void the_old_one_ends_in_peace(void **state)
     assert_int_equal(mj_metric_get(ended) - before, 3);
 }
 
+static void on_answer(void *ctx, int status, struct mj_span headers, struct mj_span body)
+{
+    (void)headers;
+    (void)body;
+    *(int *)ctx = status;
+}
+
+/* What the clock or a client has set going is finished, too. */
+static void the_old_one_finishes_what_it_began(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    struct mj_metric *ended = mj_metric("moonjet_script_ended", MJ_COUNTER, "", "script=\"a.lua\"");
+    int64_t before = mj_metric_get(ended);
+    struct mj_route_request request = {.method = MJ_SPAN("GET"), .path = MJ_SPAN("/x")};
+    int status = 0;
+    b->count = 1;
+    fixture_file(f, "a.lua",
+                 "local c = jet.counter 'ended'\n"
+                 "local q = jet.queue(10)\n"
+                 "jet.every('1ms', function() c:inc() q:get '20ms' c:inc() end)\n"
+                 "jet.serve('GET /x', function() jet.sleep '20ms' return 'old' end)\n");
+    reload(b, false);
+    while (mj_metric_get(ended) == before)
+        mj_scripts_run(f->scripts, 1000);
+    mj_scripts_serve(f->scripts, &request, on_answer, &status);
+    fixture_file(f, "a.lua", "jet.serve('GET /x', function() return 'new' end)");
+    reload(b, false);
+    expect(b, 0, 1, 0, 0, 0);
+    assert_int_equal(status, 0);
+    while (f->scripts->retired_count)
+        mj_scripts_run(f->scripts, 1000);
+    assert_int_equal(status, 200);
+    assert_int_equal((mj_metric_get(ended) - before) % 2, 0);
+}
+
+/* A quarantined script does nothing that one could wait for. */
+static void nobody_waits_for_a_quarantined_one(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    b->count = 1;
+    fixture_file(f, "a.lua", "jet.on_stop(function() end)");
+    reload(b, false);
+    mj_scripts_quarantine(f->scripts, 0, 0);
+    fixture_file(f, "a.lua", "jet.on_stop(function() jet.sleep '1ms' end)");
+    reload(b, false);
+    assert_int_equal(f->scripts->retired_count, 0);
+    mj_scripts_quarantine(f->scripts, 0, 9);
+    assert_true(mj_scripts_stop(f->scripts, 5000000));
+}
+
 static void what_is_out_comes_back_when_asked(void **state)
 {
     struct bench *b = *state;
@@ -305,6 +357,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_failure_keeps_what_runs, setup, teardown),
         cmocka_unit_test_setup_teardown(main_keeps_the_order_of_the_list, setup, teardown),
         cmocka_unit_test_setup_teardown(the_old_one_ends_in_peace, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_old_one_finishes_what_it_began, setup, teardown),
+        cmocka_unit_test_setup_teardown(nobody_waits_for_a_quarantined_one, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_out_comes_back_when_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thousand_reloads_under_load, setup, teardown),
     };
