@@ -65,9 +65,10 @@ struct mj_plugin_host {
 };
 
 /* Results of deliver() below 0. */
-#define MJ_PLUGIN_AGAIN  (-1) /* nothing was taken; the same events come again, a little later */
-#define MJ_PLUGIN_FAILED (-2) /* these events cannot be taken, ever: they are dropped and counted  \
-                               */
+#define MJ_PLUGIN_AGAIN (-1) /* nothing was taken; the same events come again, a little later */
+#define MJ_PLUGIN_FAILED                                                                           \
+    (-2) /* these events cannot be taken, ever: they are dropped and counted                       \
+          */
 
 struct mj_plugin {
     uint32_t abi, size;

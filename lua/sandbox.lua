@@ -278,16 +278,22 @@ function jet.object(t)
   return mark(t, OBJECT)
 end
 
--- Tables are sent as JSON.
-local function encode(value)
-  return jet.json.encode(value)
+-- Tables are sent as JSON. What cannot be is the error of whoever gave the table: at that level.
+local to_json = jet.json.encode
+
+local function encode(value, level)
+  local ok, text = pcall(to_json, value)
+  if not ok then
+    error(text, level)
+  end
+  return text
 end
 
 local fetch = host.fetch
 
 local function fetch_body(what, method, url, body, options)
   if type(body) == "table" then
-    return fetch(what, method, url, encode(body), options, true)
+    return fetch(what, method, url, encode(body, 3), options, true)
   end
   return fetch(what, method, url, body, options)
 end
@@ -354,7 +360,7 @@ local function answer(status, body, headers)
   end
   local kind = type(body)
   if kind == "table" then
-    return status, encode(body), answer_lines(headers, "application/json")
+    return status, encode(body, 0), answer_lines(headers, "application/json")
   elseif kind == "string" or kind == "nil" then
     return status, body or "", answer_lines(headers, "text/plain; charset=utf-8")
   end
@@ -508,6 +514,8 @@ return setmetatable(env, {
   __index = function(_, name)
     if name == "io" or name == "ffi" or name == "jit" or name == "package" then
       error(format("'%s' is not available to scripts", name), 2)
+    elseif name == "describe" or name == "it" then
+      error(format("'%s' belongs into a spec, which `moonjet test` runs", name), 2)
     end
     error(format("global '%s' is not defined", tostring(name)), 2)
   end,

@@ -173,7 +173,7 @@ const char *mj_closest(const char *word, const char *const *names, size_t n)
     int best_d = 3;
     for (size_t i = 0; i < n; i++) {
         int d = distance(word, names[i]);
-        if (d < best_d && d < (int)strlen(names[i])) {
+        if (d < best_d && 2 * d <= (int)strlen(names[i])) {
             best_d = d;
             best = names[i];
         }

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/ctl.h"
 #include "cli/repl_live.h"
+#include "state/members.h"
 
 struct cfg {
     const char *socket, *data;
@@ -103,35 +104,34 @@ static bool find_socket(const struct cfg *cfg, struct mj_buf *path)
     return true;
 }
 
-/* One member a line; blanks around it and empty lines do not count, "#" starts a comment. */
+/* The members of a file, written as jet.set reads them. */
 static int put_members(const char *path, struct mj_buf *body)
 {
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    if (!file) {
-        fprintf(stderr, "moonjet ctl: %s: %s\n", path, strerror(errno));
-        return MJ_EXIT_FAILED;
-    }
-    while ((n = getline(&line, &cap, file)) >= 0 && body->len <= MJ__CTL_REQUEST_MAX) {
-        struct mj_span member = mj_span(line, (size_t)n);
-        const uint8_t *comment = memchr(line, '#', (size_t)n);
-        if (comment)
-            member.len = (size_t)(comment - member.ptr);
-        while (member.len && strchr(" \t\r\n", member.ptr[member.len - 1]))
-            member.len--;
-        while (member.len && strchr(" \t", *member.ptr))
-            member.ptr++, member.len--;
-        if (!member.len)
-            continue;
+    struct mj_members members = {0};
+    MJ_AUTO_BUF text = {0};
+    MJ_AUTO_BUF error = {0};
+    char some[65536];
+    size_t n;
+    while (file && (n = fread(some, 1, sizeof some, file)) && text.len <= MJ__CTL_REQUEST_MAX)
+        mj_buf_put(&text, some, n);
+    bool bad = !file || ferror(file);
+    if (bad)
+        mj_buf_puts(&error, strerror(errno));
+    else if ((bad = text.len > MJ__CTL_REQUEST_MAX))
+        mj_buf_printf(&error, "larger than %u MiB", MJ__CTL_REQUEST_MAX >> 20);
+    if (file && file != stdin)
+        fclose(file);
+    bad = bad || mj_members_parse(&members, mj_buf_span(&text), &error);
+    if (bad)
+        fprintf(stderr, "moonjet ctl: %s: %s\n", path, mj_buf_cstr(&error));
+    struct mj_span rest = mj_buf_span(&members.bytes), member;
+    while (body->len <= MJ__CTL_REQUEST_MAX && mj_members_next(&rest, &member)) {
         mj_buf_putc(body, ',');
         mj_buf_put_json(body, member);
     }
-    free(line);
-    if (file != stdin)
-        fclose(file);
-    return 0;
+    mj_members_deinit(&members);
+    return bad ? MJ_EXIT_FAILED : 0;
 }
 
 static int make_body(const struct cfg *cfg, const struct command *c, const struct mj_strings *pos,

@@ -30,7 +30,6 @@ struct mj_span mj__ctl_error(const struct mj__ctl_answer *a, struct mj_buf *text
  * no JSON; then nothing was appended. */
 bool mj__ctl_show(struct mj_span json, struct mj_buf *out);
 
-
 /* ---- top ---- */
 
 struct mj__ctl_node {

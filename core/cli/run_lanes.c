@@ -53,6 +53,17 @@ static void fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
     mj_net_fetch(((struct run_lane *)ctx)->net, ticket, request);
 }
 
+/* The server asks the router's scripts only. */
+static void routes(void *ctx, const char *const *texts, size_t n)
+{
+    const struct run_lane *l = ctx;
+    for (size_t i = 0; i < n; i++)
+        mj_log(MJ_LOG_WARN, "lane",
+               "%s serves '%s', but a script in a lane of its own gets no requests; take lane = "
+               "\"own\" away, or serve it in another script",
+               l->path, texts[i]);
+}
+
 static void resolve(void *ctx, uint64_t ticket, struct mj_span who)
 {
     mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who);
@@ -81,10 +92,13 @@ static void stop_lane(struct run_lane *l)
     }
 }
 
+/* After stop_lane(), so that its thread uses the net no more. The net goes first: until it has
+ * ended, its thread posts answers to the lane, and the requests that it gives up are answers, too.
+ */
 static void free_lane(struct run_lane *l)
 {
-    mj_lane_free(l->lane, 0);
     mj_net_stop(l->net);
+    mj_lane_free(l->lane, 0);
     mj_scripts_free(l->scripts);
     free(l->path);
     free(l);
@@ -117,8 +131,8 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
     l->lane = mj_lane_new(&lane);
     mj_router_set_streams(mj_lane_router(l->lane), run->streams);
     l->scripts = mj_scripts_new(mj_lane_router(l->lane));
-    l->services =
-        (struct mj_services){.ctx = l, .fetch = fetch, .resolve = resolve, .wake = wake_lane};
+    l->services = (struct mj_services){
+        .ctx = l, .fetch = fetch, .resolve = resolve, .routes = routes, .wake = wake_lane};
     mj_scripts_set_services(l->scripts, &l->services);
     mj_scripts_set_store(l->scripts, run->store);
     mj_scripts_on_stuck(l->scripts, run_restart, NULL);

@@ -259,6 +259,30 @@ static void complete(struct mj_config *config, const struct run_settings *s,
     }
 }
 
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* What a script remembers, its metrics and its log lines are found by its file's name: each of two
+ * scripts of one name would take the other's state for what it has itself given up. */
+static int check_names(const struct mj_config *config, struct mj_buf *error)
+{
+    for (size_t i = 0; i < config->script_count; i++)
+        for (size_t k = 0; k < i; k++) {
+            const char *a = config->scripts[k]->path, *b = config->scripts[i]->path;
+            if (strcmp(name_of(a), name_of(b)) != 0)
+                continue;
+            mj_buf_printf(error,
+                          "%s: has the same name as %s, and so the same metrics and state; rename "
+                          "one",
+                          b, a);
+            return MJ_EINVAL;
+        }
+    return 0;
+}
+
 static int read_file(const char *path, struct mj_config *out, struct mj_buf *error)
 {
     MJ_AUTO_BUF notes = {0};
@@ -287,6 +311,10 @@ int run_read_settings(const struct mj_command *cmd, int argc, char **argv, struc
     if (!s->cfg.sources.n)
         s->cfg.sources.v[s->cfg.sources.n++] = RUN_DEFAULT_SOURCE;
     complete(&s->file, s, &s->cfg);
+    if (check_names(&s->file, &error)) {
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+        return MJ_EXIT_FAILED;
+    }
     return 0;
 }
 
@@ -346,7 +374,10 @@ int run_read_again(const struct run_settings *s, struct mj_config *out, struct m
                           source ? "" : o->group, source ? "" : ".", key_of(o, key, sizeof key));
     }
     complete(out, s, &s->cfg);
-    return 0;
+    err = check_names(out, error);
+    if (err)
+        mj_config_deinit(out);
+    return err;
 }
 
 void run_settings_deinit(struct run_settings *s) { mj_config_deinit(&s->file); }

@@ -278,6 +278,13 @@ static void admit(struct mj_http *h, struct mj_job *job)
         if (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z')
             name.ptr[i] |= 0x20;
     job->client = find_client(h, job->script);
+    job->client->party.jobs++;
+    job->client->bytes += job->counted;
+    if (job->client->party.jobs > h->cfg.max_waiting / 2 ||
+        job->client->bytes > h->cfg.max_bytes / 2) {
+        finish(job, "too many requests of the script are waiting", MJ_OUTCOME_REFUSED, 0);
+        return;
+    }
     job->to = ref_host(h, mj_buf_cstr(&name));
     *h->waiting_last = job;
     h->waiting_last = &job->next;
@@ -375,7 +382,7 @@ static void set_defaults(struct mj_http_cfg *c)
     if (!c->max_per_script)
         c->max_per_script = 64;
     if (!c->max_waiting)
-        c->max_waiting = 10000;
+        c->max_waiting = 20000;
     if (!c->max_bytes)
         c->max_bytes = 256u << 20;
     if (!c->connect_us)

@@ -6,7 +6,8 @@
  * What a request may not do: reach what is not the public internet (reach.h), follow a redirect,
  * use anything but http and https, take cookies, netrc or a proxy from the surroundings, go
  * unverified over TLS, last longer or bring more bytes than it said, or crowd out the requests of
- * other scripts and to other hosts. Time spent waiting for a turn counts.
+ * other scripts and to other hosts: a script has at most half of what may wait and of the bytes.
+ * Time spent waiting for a turn counts.
  *
  * Messages about failures name the host only: addresses carry tokens in their paths. */
 #pragma once
@@ -19,7 +20,7 @@ struct mj_http_cfg {
     size_t max_active;            /* at a time; 0: 256 */
     size_t max_per_host;          /* 0: 16 */
     size_t max_per_script;        /* 0: 64 */
-    size_t max_waiting;           /* requests not answered yet; 0: 10,000 */
+    size_t max_waiting;           /* requests not answered yet; 0: 20,000 */
     size_t max_bytes;             /* of all requests and answers held; 0: 256 MiB */
     int64_t connect_us;           /* for a connection to stand; 0: 5 s */
     const char *ca_file;          /* borrowed: certificates to trust; NULL: the system's */

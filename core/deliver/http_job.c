@@ -200,12 +200,15 @@ static int on_connected(void *ctx, char *ip, char *local_ip, int port, int local
     return may_reach(job, &a, port) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
-/* Counts n bytes more; false when all that is held together would be too much. */
+/* Counts n bytes more; false when all that is held together, or by its script, would be too much.
+ */
 static bool take_bytes(struct mj_job *job, size_t n)
 {
+    size_t max = job->http->cfg.max_bytes;
     size_t all = atomic_fetch_add_explicit(&job->http->bytes, n, memory_order_relaxed);
     job->counted += n;
-    return all + n <= job->http->cfg.max_bytes;
+    job->client->bytes += n;
+    return all + n <= max && job->client->bytes <= max / 2;
 }
 
 static size_t on_body(char *data, size_t one, size_t n, void *ctx)
@@ -238,14 +241,15 @@ static size_t on_header(char *data, size_t one, size_t n, void *ctx)
     while (line.len && (line.ptr[line.len - 1] == '\r' || line.ptr[line.len - 1] == '\n'))
         line.len--;
     if (mj_span_starts(line, MJ_SPAN("HTTP/"))) {
-        job->headers.len = 0; /* of "100 Continue", say */
+        job->headers.len = job->lines = 0; /* of "100 Continue", say */
         return n;
     }
     const uint8_t *colon = line.len ? memchr(line.ptr, ':', line.len) : NULL;
     struct mj_span name = mj_span(line.ptr, colon ? (size_t)(colon - line.ptr) : 0);
     if (!colon || !is_token(name) || is_about_transfer(job, name))
         return n;
-    job->too_many_headers = job->headers.len + line.len + 4 > MJ_ANSWER_HEADS;
+    job->too_many_headers =
+        job->headers.len + line.len + 4 > MJ_ANSWER_HEADS || ++job->lines > MJ_HEADERS_MAX;
     if (job->too_many_headers)
         return 0;
     for (size_t i = 0; i < name.len; i++) {
@@ -329,7 +333,8 @@ const char *mj__job_result(struct mj_job *job, CURLcode code)
     if (job->too_large)
         mj_buf_printf(out, "the answer is larger than max_bytes, %zu", job->max_bytes);
     else if (job->too_many_headers)
-        mj_buf_puts(out, "the answer's headers are larger than 64 KiB");
+        mj_buf_printf(out, "the answer's headers are larger than 64 KiB or more than %d",
+                      MJ_HEADERS_MAX);
     else if (job->out_of_memory)
         mj_buf_puts(out, "too much is being received at once");
     else if (code == CURLE_OPERATION_TIMEDOUT && mj_mono_us() >= job->deadline_us - 1000) {
@@ -350,6 +355,10 @@ void mj__job_free(struct mj_job *job)
     if (job->easy)
         curl_easy_cleanup(job->easy);
     curl_slist_free_all(job->header_list);
+    if (job->client) {
+        job->client->party.jobs--;
+        job->client->bytes -= job->counted;
+    }
     atomic_fetch_sub_explicit(&job->http->bytes, job->counted, memory_order_relaxed);
     free(job->script);
     free(job->method);

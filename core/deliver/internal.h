@@ -31,6 +31,7 @@ enum mj_outcome {
 
 struct mj_client { /* a script */
     struct mj_party party;
+    size_t bytes;           /* of its requests and answers, of those in http->bytes */
     struct mj_reach *reach; /* owned: what it may reach besides; NULL for nothing */
     struct mj_metric *outcomes[MJ_OUTCOMES];
 };
@@ -56,6 +57,7 @@ struct mj_job {
     CURL *easy;                     /* owned; NULL while it waits */
     struct curl_slist *header_list; /* owned */
     char curl_error[CURL_ERROR_SIZE];
+    size_t lines; /* of the answer's headers */
     bool head, refused, too_large, too_many_headers, out_of_memory;
     struct mj_buf headers, body, error;
 };

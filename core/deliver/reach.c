@@ -27,8 +27,14 @@ void mj_reach_free(struct mj_reach *r)
     free(r);
 }
 
+/* No name ends in a number: what does is an address with a mistake in it. */
 static bool is_host(struct mj_span s)
 {
+    const uint8_t *dot = s.len ? memrchr(s.ptr, '.', s.len) : NULL;
+    size_t front = dot ? (size_t)(dot + 1 - s.ptr) : 0;
+    int64_t number;
+    if (mj_span_i64(mj_span(s.ptr + front, s.len - front), &number) != MJ_ESYNTAX)
+        return false;
     for (size_t i = 0; i < s.len; i++) {
         uint8_t c = s.ptr[i];
         bool alnum = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
@@ -73,8 +79,8 @@ int mj_reach_allow(struct mj_reach *r, const char *text, struct mj_buf *error)
         s = mj_span(s.ptr + 1, s.len - 2);
     }
     if (ok && mj_cidr_parse(s, &a.net)) {
-        ok = !v6 && is_host(s);
         s = without_dot(s);
+        ok = !v6 && is_host(s);
         if (ok)
             a.host = mj_span_dup(s);
     }

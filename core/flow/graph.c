@@ -148,7 +148,10 @@ static void print_node(const struct mj_node *n, unsigned depth, struct mj_buf *o
     MJ_AUTO_BUF text = {0};
     mj_buf_printf(&text, "%*s", (int)(2 + 2 * depth), "");
     describe(n, &text);
-    mj_buf_printf(out, "%-56s  %s:%u\n", mj_buf_cstr(&text), n->file, n->line);
+    int wide = 56; /* columns, whereas printf counts bytes */
+    for (size_t i = 0; i < text.len; i++)
+        wide += (text.ptr[i] & 0xc0) == 0x80;
+    mj_buf_printf(out, "%-*s  %s:%u\n", wide, mj_buf_cstr(&text), n->file, n->line);
     /* Main is one line of nodes, so it is not drawn as branches; a flow goes deeper per step. */
     for (size_t i = 0; i < n->child_count; i++)
         print_node(n->children[i], depth + 1, out);

@@ -90,6 +90,7 @@ struct mj_graph {
     char *script;           /* owned: label in logs and metrics */
     struct mj_node **nodes; /* owned, in the order they were declared */
     size_t count, cap;
+    bool tasks;           /* it has timers, routes or tasks of its own beside the flows */
     struct mj_node *main; /* borrowed; NULL when the script leaves main alone. Its children are
                              one line: each works on what the one before let through. */
 };

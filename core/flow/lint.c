@@ -165,7 +165,7 @@ size_t mj_lint(const struct mj_graph *const *graphs, size_t count, struct mj_buf
                               n->line, n->name, n->sources[s]);
                 found++;
             }
-        if (g->count)
+        if (g->count || g->tasks)
             continue;
         mj_buf_printf(out, "%s: draws nothing; start with jet.from or jet.main\n", g->script);
         found++;

@@ -10,7 +10,7 @@
  *   - from or where that no event can match, as far as kind, operation and collection tell
  *   - stream that is read by a flow and fed by none
  *   - sink that was made and leads nowhere (struct mj_made)
- *   - graph without nodes
+ *   - script without nodes, timers, routes and tasks
  *
  * and returns how many there are. */
 size_t mj_lint(const struct mj_graph *const *graphs, size_t count, struct mj_buf *out);

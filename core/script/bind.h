@@ -28,6 +28,9 @@ void mj_bind_operator(lua_State *L);
 /* Raises unless the value at the index is a table that has none but these keys; a misspelt one is
  * told the nearest. `names` ends with NULL. */
 void mj_check_options(lua_State *L, int index, const char *what, const char *const *names);
+/* Makes a method that the table at the top does not have an error that names the nearest; `name` is
+ * what has them, "map". */
+void mj_seal_methods(lua_State *L, const char *name);
 /* The option of the table at the index, `def` when it is not there: a duration in µs; a whole
  * number from least to most [raise]. */
 int64_t mj_duration_option(lua_State *L, int index, const char *what, const char *name,
@@ -139,9 +142,10 @@ void mj_push_proxy(lua_State *L, struct mj_vm *vm, const struct mj_subject *of, 
 /* The bytes a proxy (or the record) at the index stands for, from its first byte to the end of the
  * record; {NULL, 0} when the value is something else [raises when it is stale]. */
 struct mj_span mj_proxy_span(lua_State *L, struct mj_vm *vm, int index);
-/* Sets (or with nil at `value` removes) what the path names in the draft [raises]. */
+/* Sets (or with nil at `value` removes) what the path names in the draft, with the maps on the way
+ * that are not there if `maps` says so [raises]. */
 void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_subject *of,
-             const struct mj_path *path, int value);
+             const struct mj_path *path, int value, bool maps);
 /* An iterator over the items of the array at `item`; ends at once for anything else. */
 int mj_push_each(lua_State *L, struct mj_vm *vm, const struct mj_subject *of, struct mj_span item,
                  const struct mj_path *path);

@@ -52,7 +52,7 @@ static struct mj_metric *find_metric(const struct counter *c, const char *labels
 /* The series of the label values at 2…, made on first use. */
 static struct mj_metric *make_series(lua_State *L, struct counter *c)
 {
-    char labels[1024], value[96];
+    char labels[LABELS_MAX * 136], value[96]; /* ,NAME="VALUE" each */
     size_t at = 0;
     if (c->series >= SERIES_MAX) {
         if (!c->other)
@@ -172,8 +172,12 @@ static int declare(lua_State *L, bool gauge)
         lua_rawgeti(L, 2, i + 1);
         const char *label = lua_tostring(L, -1);
         if (!label || !is_name(label, sizeof c->names[i] - 1) || !strcmp(label, "script") ||
-            !strcmp(label, "other"))
+            !strcmp(label, "other") || !strncmp(label, "__", 2))
             return luaL_error(L, "'%s' cannot name a label", label ? label : luaL_typename(L, -1));
+        /* Prometheus would refuse every metric of the program for it. */
+        for (int k = 0; k < i; k++)
+            if (!strcmp(c->names[k], label))
+                return luaL_error(L, "a %s has the label '%s' twice", kind, label);
         strcpy(c->names[i], label);
         lua_pop(L, 1);
     }
@@ -209,6 +213,7 @@ void mj_bind_counter(lua_State *L)
             lua_pushcfunction(L, m->func);
             lua_setfield(L, -2, m->name);
         }
+        mj_seal_methods(L, classes[i].name);
         lua_setfield(L, -2, "__index");
         lua_pushstring(L, classes[i].name);
         lua_setfield(L, -2, "__metatable");

@@ -189,10 +189,19 @@ static void push_langs(lua_State *L, const struct mj_subject *of)
     lua_setmetatable(L, -2);
 }
 
+/* Upvalue 1 has the names of fields and methods. */
 static void unknown_field(lua_State *L)
 {
-    const char *key = lua_tostring(L, 2);
-    const char *near = key ? mj_closest(key, field_names, F_COUNT) : NULL;
+    const char *names[64];
+    size_t n = 0;
+    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
+    lua_pushnil(L);
+    while (lua_next(L, lua_upvalueindex(1))) {
+        if (n < MJ_COUNT(names))
+            names[n++] = lua_tostring(L, -2);
+        lua_pop(L, 1);
+    }
+    const char *near = key ? mj_closest(key, names, n) : NULL;
     luaL_error(L, "an event has no '%s'%s%s%s; fields of the record are under ev.record",
                key ? key : luaL_typename(L, 2), near ? "; did you mean '" : "", near ? near : "",
                near ? "'?" : "");
@@ -292,7 +301,7 @@ static int event_newindex(lua_State *L)
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
     if (strcmp(key, "record") == 0) {
         struct mj_path whole = {.count = 0};
-        mj_edit(L, vm, &of, &whole, 3);
+        mj_edit(L, vm, &of, &whole, 3, false);
         return 0;
     }
     if (!of.patch)
@@ -541,7 +550,7 @@ static int event_set(lua_State *L)
     luaL_checkany(L, 3);
     if (lua_isnil(L, 3))
         return luaL_error(L, "set wants a value; a null is jet.null, draft:unset removes");
-    mj_edit(L, mj_vm_of(L), &of, &path, 3);
+    mj_edit(L, mj_vm_of(L), &of, &path, 3, true);
     return 0;
 }
 
@@ -555,7 +564,7 @@ static int event_unset(lua_State *L)
         return luaL_error(L, "the record as a whole cannot be removed; drop the event instead");
     lua_settop(L, 2);
     lua_pushnil(L);
-    mj_edit(L, mj_vm_of(L), &of, &path, 3);
+    mj_edit(L, mj_vm_of(L), &of, &path, 3, false);
     return 0;
 }
 

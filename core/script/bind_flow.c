@@ -371,6 +371,7 @@ void mj_bind_flow(lua_State *L)
     mj_vm_push_slot(L, MJ_SLOT_FLOW);
     lua_newtable(L);
     luaL_register(L, NULL, methods);
+    mj_seal_methods(L, "flow");
     lua_setfield(L, -2, "__index");
     lua_pushliteral(L, "flow");
     lua_setfield(L, -2, "__metatable");

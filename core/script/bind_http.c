@@ -89,6 +89,7 @@ static int host_fetch(lua_State *L)
     if (!lua_isnil(L, 4))
         f.body.ptr = (const uint8_t *)lua_tolstring(L, 4, &f.body.len);
     const struct mj_services *s = services_of(L);
+    mj__task_can_wait(L, what);
     if (!s || !s->fetch)
         return luaL_error(L, "%s: there is no network here", what);
     uint64_t ticket = mj_task_wait(L, what);
@@ -103,36 +104,56 @@ static int push_error(lua_State *L, const char *error)
     return 2;
 }
 
-/* "name: value\r\n"… as a table; of a name that comes again, the values are one list. */
+struct header {
+    struct mj_span name, value;
+};
+
+static bool take_header(struct mj_span *lines, struct header *out)
+{
+    const uint8_t *end = memchr(lines->ptr, '\n', lines->len);
+    size_t len = end ? (size_t)(end - lines->ptr) + 1 : lines->len;
+    struct mj_span line = mj_span(lines->ptr, len);
+    *lines = mj_span(lines->ptr + len, lines->len - len);
+    while (line.len && (line.ptr[line.len - 1] == '\n' || line.ptr[line.len - 1] == '\r'))
+        line.len--;
+    const uint8_t *colon = line.len ? memchr(line.ptr, ':', line.len) : NULL;
+    if (!colon)
+        return false;
+    size_t name = (size_t)(colon - line.ptr), at = name + 1;
+    while (at < line.len && line.ptr[at] == ' ')
+        at++;
+    *out = (struct header){mj_span(line.ptr, name), mj_span(line.ptr + at, line.len - at)};
+    return true;
+}
+
+/* "name: value\r\n"… as a table; of a name that comes again, the values are one list. That list is
+ * put together here: in Lua every value more would copy it once more, and a stranger says how many
+ * there are. */
 void mj_push_headers(lua_State *L, struct mj_span lines)
 {
+    struct header all[MJ_HEADERS_MAX];
+    size_t n = 0;
+    while (lines.len && n < MJ_COUNT(all))
+        n += take_header(&lines, &all[n]);
     lua_newtable(L);
     mj_vm_push_slot(L, MJ_SLOT_OBJECT); /* so that an empty one can be sent as JSON */
     lua_setmetatable(L, -2);
-    while (lines.len) {
-        const uint8_t *end = memchr(lines.ptr, '\n', lines.len);
-        size_t len = end ? (size_t)(end - lines.ptr) + 1 : lines.len;
-        struct mj_span line = mj_span(lines.ptr, len);
-        lines = mj_span(lines.ptr + len, lines.len - len);
-        while (line.len && (line.ptr[line.len - 1] == '\n' || line.ptr[line.len - 1] == '\r'))
-            line.len--;
-        const uint8_t *colon = line.len ? memchr(line.ptr, ':', line.len) : NULL;
-        if (!colon)
+    for (size_t i = 0; i < n; i++) {
+        struct mj_span name = all[i].name;
+        luaL_Buffer list;
+        if (!name.ptr) /* taken by the first of its name */
             continue;
-        size_t name = (size_t)(colon - line.ptr), at = name + 1;
-        while (at < line.len && line.ptr[at] == ' ')
-            at++;
-        lua_pushlstring(L, (const char *)line.ptr, name);
-        lua_pushvalue(L, -1);
-        lua_rawget(L, -3);
-        bool again = !lua_isnil(L, -1);
-        if (again)
-            lua_pushliteral(L, ", ");
-        else
-            lua_pop(L, 1);
-        lua_pushlstring(L, (const char *)line.ptr + at, line.len - at);
-        if (again)
-            lua_concat(L, 3);
+        lua_pushlstring(L, (const char *)name.ptr, name.len);
+        luaL_buffinit(L, &list);
+        luaL_addlstring(&list, (const char *)all[i].value.ptr, all[i].value.len);
+        for (size_t k = i + 1; k < n; k++) {
+            if (!all[k].name.ptr || !mj_span_eq(all[k].name, name))
+                continue;
+            luaL_addlstring(&list, ", ", 2);
+            luaL_addlstring(&list, (const char *)all[k].value.ptr, all[k].value.len);
+            all[k].name.ptr = NULL;
+        }
+        luaL_pushresult(&list);
         lua_rawset(L, -3);
     }
 }
@@ -166,6 +187,7 @@ static int jet_resolve(lua_State *L)
                           luaL_typename(L, 1));
     const char *who = lua_tolstring(L, 1, &len);
     const struct mj_services *s = services_of(L);
+    mj__task_can_wait(L, "jet.resolve");
     if (!s || !s->resolve)
         return luaL_error(L, "jet.resolve: there is no network here");
     uint64_t ticket = mj_task_wait(L, "jet.resolve");

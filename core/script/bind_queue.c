@@ -184,6 +184,7 @@ void mj_bind_queue(lua_State *L)
     mj_vm_push_slot(L, MJ_SLOT_QUEUE);
     lua_newtable(L);
     luaL_register(L, NULL, methods);
+    mj_seal_methods(L, "queue");
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, queue_gc);
     lua_setfield(L, -2, "__gc");

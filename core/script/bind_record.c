@@ -179,8 +179,32 @@ static int proxy_index(lua_State *L)
     return 1;
 }
 
+/* Sets what the path names to the item, where maps on the way are missing: puts the item into maps
+ * of one key each, and those where the path ends that is there. Nothing raises. */
+static int set_with_maps(struct mj_vm *vm, struct mj_patch *patch, const struct mj_path *path,
+                         struct mj_span item)
+{
+    struct mj_path there = *path;
+    struct mj_span old;
+    int err = MJ_ENOENT;
+    while (err == MJ_ENOENT && --there.count) {
+        if (mj_path_find(patch->record, &there, &old) == 0)
+            return MJ_ENOENT; /* a list: it has no such place, and nothing takes its own */
+        vm->scratch.len = 0;
+        for (unsigned i = there.count; i < path->count; i++) {
+            if (!path->steps[i].key.ptr || !mj_utf8_valid(path->steps[i].key))
+                return MJ_ENOENT;
+            mj_cbor_put_map(&vm->scratch, 1);
+            mj_cbor_put_text(&vm->scratch, path->steps[i].key);
+        }
+        mj_buf_put(&vm->scratch, item.ptr, item.len);
+        err = mj_patch_set(patch, &there, mj_buf_span(&vm->scratch));
+    }
+    return err;
+}
+
 void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_subject *of,
-             const struct mj_path *path, int value)
+             const struct mj_path *path, int value, bool maps)
 {
     int err;
     if (!of->patch)
@@ -202,9 +226,12 @@ void mj_edit(lua_State *L, struct mj_vm *vm, const struct mj_subject *of,
         if (!path->count && (item.ptr[0] & 0xe0) != 0xa0)
             luaL_error(L, "a record must be a map");
         err = mj_patch_set(of->patch, path, item);
+        if (err == MJ_ENOENT && maps)
+            err = set_with_maps(vm, of->patch, path, item);
     }
     if (err == MJ_ENOENT)
-        luaL_error(L, "cannot set this: what should hold it is not there");
+        luaL_error(
+            L, "cannot set this: what should hold it is not there (a list grows by its next item)");
     if (err == MJ_ETYPE)
         luaL_error(L, "cannot set this: what should hold it is neither a list nor a map");
     if (err)
@@ -225,7 +252,7 @@ static int proxy_newindex(lua_State *L)
         return luaL_error(L, "the record is nested too deeply to be edited here");
     if (!to_step(L, 2, &path.steps[path.count++]))
         return luaL_error(L, "a key is text, or a number from 1 in a list");
-    mj_edit(L, vm, &of, &path, 3);
+    mj_edit(L, vm, &of, &path, 3, false);
     return 0;
 }
 

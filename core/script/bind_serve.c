@@ -59,6 +59,7 @@ static int host_serve(lua_State *L)
     mj_route_parse(mj_str(r.text), &r.route, NULL);
     s->v = mj_realloc(s->v, (s->n + 1) * sizeof r);
     s->v[s->n++] = r;
+    mj_vm_of(L)->graph->tasks = true;
     return 0;
 }
 

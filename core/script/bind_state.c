@@ -506,6 +506,7 @@ void mj_bind_class(lua_State *L, enum mj_slot slot, const char *name, const luaL
         lua_pushcfunction(L, m->func);
         lua_setfield(L, -2, m->name);
     }
+    mj_seal_methods(L, name);
     lua_setfield(L, -2, "__index");
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__metatable");

@@ -112,6 +112,7 @@ static int jet_every(lua_State *L)
     e->again = true;
     e->next = vm->binding->every;
     vm->binding->every = e;
+    vm->graph->tasks = true;
     return 0;
 }
 
@@ -125,6 +126,7 @@ static int jet_spawn(lua_State *L)
     if (!mj_task_start(L, lua_gettop(L) - 1, "spawn", 0, NULL, NULL))
         return luaL_error(L, "jet.spawn: %d tasks are waiting or running, a script has no more",
                           MJ_TASKS_MAX);
+    mj_vm_of(L)->graph->tasks = true;
     return 0;
 }
 

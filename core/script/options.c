@@ -27,6 +27,34 @@ void mj_check_options(lua_State *L, int index, const char *what, const char *con
     }
 }
 
+/* Reached by a name that the methods at upvalue 1 do not have; upvalue 2 is the class. */
+static int no_method(lua_State *L)
+{
+    const char *names[64];
+    size_t n = 0;
+    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2);
+    lua_settop(L, 2);
+    lua_pushnil(L);
+    while (lua_next(L, lua_upvalueindex(1))) {
+        if (n < MJ_COUNT(names))
+            names[n++] = lua_tostring(L, -2);
+        lua_pop(L, 1);
+    }
+    const char *near = mj_closest(key, names, n);
+    return luaL_error(L, "a %s has no '%s'%s%s%s", lua_tostring(L, lua_upvalueindex(2)), key,
+                      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+void mj_seal_methods(lua_State *L, const char *name)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushvalue(L, -2);
+    lua_pushstring(L, name);
+    lua_pushcclosure(L, no_method, 2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+}
+
 int64_t mj_duration_option(lua_State *L, int index, const char *what, const char *name, int64_t def)
 {
     size_t len = 0;

@@ -2,13 +2,15 @@
  * and no curl. Whoever runs scripts (moonjet run, test, backtest, repl) fills it in; what is NULL
  * does not exist there, and using it is an error that says so.
  *
- *   task ─ jet.http.get ─▶ http(ticket, request) ─▶ net thread
- *                          mj_scripts_answer(ticket, …) ◀── on the scripts' thread, later
+ *   task ─ jet.http.get ─▶ fetch(ticket, request) ─▶ net thread
+ *                          mj_scripts_fetched(ticket, …) ◀── on the scripts' thread, later
  *
  * All functions are called on the scripts' thread and must not wait. */
 #pragma once
 
 #include "event/event.h"
+
+#define MJ_HEADERS_MAX 256 /* header lines of an answer */
 
 /* A request of a script; everything is borrowed during the call. */
 struct mj_fetch {
@@ -22,7 +24,7 @@ struct mj_fetch {
 struct mj_fetched {
     const char *error; /* NULL: there is an answer */
     int status;
-    struct mj_span headers; /* "name: value\r\n"…, names in lower case */
+    struct mj_span headers; /* "name: value\r\n"…, names in lower case; MJ_HEADERS_MAX */
     struct mj_span body;
 };
 

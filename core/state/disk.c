@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "state/probe.h"
 
 #define MAP_MIN      ((size_t)256 << 20) /* address space; the file is as large as it must be */
 #define QUEUE_MAX    ((size_t)64 << 20)  /* bytes waiting */
@@ -543,7 +544,7 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
         free_disk(d);
         return MJ_EIO;
     }
-    int err = open_env(d);
+    int err = mj_disk_probe(dir) ? MDB_CORRUPTED : open_env(d);
     if (!err)
         err = find_numbers(d);
     if (!err)

@@ -127,11 +127,30 @@ void mj_ledger_gone(struct mj_ledger *l, const struct mj_cells *c, struct mj_cel
         give_up(l);
 }
 
+/* Cells that come and go while the disk takes nothing leave holes, and must not need more and more
+ * room. */
+static void close_holes(struct mj_ledger *l)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = l->done; i < l->count; i++) {
+        struct mj_cell *cell = l->list[i];
+        if (!cell)
+            continue;
+        l->list[kept] = cell;
+        cell->noted = ++kept;
+    }
+    l->count = kept;
+    l->done = 0;
+}
+
 void mj_ledger_note(struct mj_ledger *l, struct mj_cell *cell)
 {
     if (l->over || is_noted(l, cell))
         return;
-    if (l->count == l->cap) {
+    bool full = l->count == l->cap;
+    if (full)
+        close_holes(l);
+    if (full && l->count >= l->cap / 2) {
         uint32_t cap = l->cap ? 2 * l->cap : 64;
         void *list = realloc(l->list, cap * sizeof *l->list);
         if (!list) {
@@ -230,4 +249,9 @@ void mj_ledger_flush(struct mj_ledger *l, const struct mj_cells *c)
 {
     while (step(l, c, 100000, true))
         ;
+}
+
+size_t mj_ledger_bytes(const struct mj_ledger *l)
+{
+    return sizeof *l + l->cap * sizeof(struct mj_cell *) + l->batch.cap + l->at.cap + l->value.cap;
 }

@@ -34,5 +34,7 @@ void mj_ledger_gone(struct mj_ledger *l, const struct mj_cells *c, struct mj_cel
 void mj_ledger_clear(struct mj_ledger *l);
 /* Puts up to n cells into the batch, and hands it over. True when there is more to put. */
 bool mj_ledger_step(struct mj_ledger *l, const struct mj_cells *c, size_t n);
+/* Memory of what is noted and waits here. */
+size_t mj_ledger_bytes(const struct mj_ledger *l);
 /* All of it, however much is waiting. */
 void mj_ledger_flush(struct mj_ledger *l, const struct mj_cells *c);

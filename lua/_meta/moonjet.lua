@@ -584,8 +584,7 @@ jet.http = {}
 ---@return jet.HttpResponse?, string?
 function jet.http.get(url, options) end
 
---- Sends the body and waits for the answer, as `jet.http.get` does.
---- The same with a body. A text is sent as text/plain, a table as application/json, unless the
+--- Sends the body and waits for the answer, as `jet.http.get` does. A text is sent as text/plain, a table as application/json, unless the
 --- headers say otherwise.
 ---@param url string
 ---@param body string | table
@@ -594,7 +593,6 @@ function jet.http.get(url, options) end
 function jet.http.post(url, body, options) end
 
 --- Any method; otherwise as `jet.http.get`.
---- Any other request.
 ---@param request jet.HttpRequest
 ---@return jet.HttpResponse?, string?
 function jet.http.request(request) end

@@ -52,6 +52,10 @@ static void test_nowhere(void **state)
     ONE("local a = jet.stream 'a'\nlocal p = jet.print()\njet.from '*':to(jet.stream 'a')",
         "s1.lua:1: jet.stream \"a\" leads nowhere: no flow goes :to it\n"
         "s1.lua:2: jet.print leads nowhere: no flow goes :to it\n");
+    /* What works without a flow is no oversight. */
+    ONE("jet.every('1h', function() end)", "");
+    ONE("jet.spawn(function() end)", "");
+    ONE("jet.serve('GET /x', function() return 'x' end)", "");
     ONE("-- nothing", "s1.lua: draws nothing; start with jet.from or jet.main\n");
 }
 

@@ -60,6 +60,15 @@ static bool answer(struct httprequest *r)
         http_write(r, "\r\n", 2);
         return false;
     }
+    if (mj_span_is(path, "/lines")) {
+        int64_t n = 0;
+        mj_span_i64(r->head.query, &n);
+        http_write(r, "HTTP/1.1 200 OK\r\n", 17);
+        while (n--)
+            http_write(r, "a:\r\n", 4);
+        http_write(r, "\r\n", 2);
+        return false;
+    }
     if (mj_span_is(path, "/garbage")) {
         http_write(r, "\0\1\2 what is this\r\n\r\n", 19);
         return false;
@@ -343,7 +352,10 @@ static void answers(void **state)
     start((struct mj_http_cfg){0}, "127.0.0.0/8");
     expect_url("/big", 0, "the answer is larger than max_bytes, 1048576");
     expect_url("/bomb", 0, "the answer is larger than max_bytes, 1048576");
-    expect_url("/headers", 0, "the answer's headers are larger than 64 KiB");
+    static const char headers[] = "the answer's headers are larger than 64 KiB or more than 256";
+    expect_url("/headers", 0, headers);
+    expect_url("/lines?256", 200, "");
+    expect_url("/lines?257", 0, headers);
     expect_url("/garbage", 0, "");
     expect_url("/close", 0, "");
     struct mj_fetch f = request("/hold");
@@ -405,19 +417,43 @@ static void turns(void **state)
     http_stop(&server);
     mj_reach_free(reach);
 
-    start((struct mj_http_cfg){.max_waiting = 2}, "127.0.0.1");
+    start((struct mj_http_cfg){.max_waiting = 4}, "127.0.0.1");
     f = request("/hold");
     for (int i = 0; i < 2; i++) {
         reply_init(&r[i]);
         mj_http_send(http, &f, false, on_done, &r[i]);
     }
-    expect_url("/echo", 0, "too many requests are waiting");
+    expect_url("/echo", 0, "too many requests of the script are waiting");
+    f.script = "other.lua";
+    for (int i = 2; i < 4; i++) {
+        reply_init(&r[i]);
+        mj_http_send(http, &f, false, on_done, &r[i]);
+    }
+    f.script = "third.lua";
+    expect(&f, 0, "too many requests are waiting");
     http_release(&server);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         await(&r[i]);
         reply_deinit(&r[i]);
     }
     expect_url("/echo", 200, "GET ");
+    stop();
+
+    /* The same for bytes: the body of one that waits takes the script's half. */
+    start((struct mj_http_cfg){.max_bytes = 256 << 10}, "127.0.0.1");
+    static uint8_t large[100 << 10];
+    f = request("/hold");
+    f.body = mj_span(large, sizeof large);
+    reply_init(&r[0]);
+    mj_http_send(http, &f, false, on_done, &r[0]);
+    f = request("/echo");
+    f.body = mj_span(large, 40 << 10);
+    expect(&f, 0, "too many requests of the script are waiting");
+    f.script = "other.lua";
+    expect(&f, 200, "GET");
+    http_release(&server);
+    await(&r[0]);
+    reply_deinit(&r[0]);
     stop();
 }
 

@@ -219,6 +219,7 @@ static void read_only_where_it_should_be(void **state)
                  "fails('use it in a :map', ev.set, ev, 'text', 'x')\n"
                  "fails('use it in a :map', ev.unset, ev, 'text')\n"
                  "fails(\"did you mean 'collection'\", function() return ev.colection end)\n"
+                 "fails(\"did you mean 'get'\", function() return ev:gett 'text' end)\n"
                  "fails('under ev.record', function() return ev.createdAt end)\n"
                  "fails('walk ev.record', pairs, ev)\n"
                  "fails('at the top level', jet.from, '*')\n"
@@ -421,6 +422,10 @@ static void drafts(void **state)
     edit_on(state, POST, "", POST);
     edit_on(state, "{text:\"a\"}", "d.record.text = 'b'", "{text:\"b\"}");
     edit_on(state, "{text:\"a\"}", "d:set('text', 'b')", "{text:\"b\"}");
+    edit_on(state, "{a:{x:1},text:\"a\"}", "d:set('a.b.c', 5) d:set('m.n', d.record.a)",
+            "{a:{b:{c:5},x:1},m:{n:{b:{c:5},x:1}},text:\"a\"}");
+    edit_on(state, "{i:[{}]}", "d:set('i[1].p.q', 'x') d:set('i[2].p', 'y')",
+            "{i:[{p:{q:\"x\"}},{p:\"y\"}]}");
     edit_on(state, "{text:\"a\"}", "d:unset 'text'", "{}");
     edit_on(state, "{text:\"a\"}", "d.record.text = nil", "{}");
     edit_on(state, "{text:\"a\"}", "d:unset 'nope'", "{text:\"a\"}");
@@ -494,7 +499,9 @@ static void refused_edits(void **state)
         {"d.record.a = { ['$bytes'] = '!' }", "wants base64"},
         {"d.record.a = ('x'):rep(5e6)", "too large"},
         {"d.record.b.c = 1", "attempt to index"},
-        {"d:set('b.c', 1)", "what should hold it is not there"},
+        {"d:set('langs.c', 1)", "what should hold it is not there"},
+        {"d:set('langs[9].c', 1)", "what should hold it is not there"},
+        {"d:set('b[1].c', 1)", "what should hold it is not there"},
         {"d:set('text.c', 1)", "neither a list nor a map"},
         {"d:set('langs[9]', 1)", "what should hold it is not there"},
         {"d:set 'a'", "value expected"},

@@ -52,6 +52,26 @@ static void series(void **state)
     has("test_many_total{x=\"7\"} 2\n");
 }
 
+static void labels(void **state)
+{
+    static const struct {
+        const char *value, *label;
+    } cases[] = {
+        {"a\"b\\c\n", "a\\\"b\\\\c?"},
+        {"caf\xc3\xa9 \xe6\x9c\x88", "caf\xc3\xa9 \xe6\x9c\x88"},
+        {"123456789012345\xc3\xa9", "123456789012345"}, /* not half of it */
+        {"12345678901234\xc3\xa9", "12345678901234\xc3\xa9"},
+        {"\xff\xc3\x28\xed\xa0\x80\xc0\x80", "?\?(?????"},
+        {"1234567890123456\"", "1234567890123456"},
+        {"12345678901234567890", "1234567890123456"},
+    };
+    char out[18];
+    (void)state;
+    for (size_t i = 0; i < MJ_COUNT(cases); i++)
+        assert_string_equal(mj_metric_label(mj_str(cases[i].value), out, sizeof out),
+                            cases[i].label);
+}
+
 static void zero(void **state)
 {
     (void)state;
@@ -72,6 +92,6 @@ static void zero(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(histograms), cmocka_unit_test(series),
-                                       cmocka_unit_test(zero)};
+                                       cmocka_unit_test(labels), cmocka_unit_test(zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,10 +145,27 @@ static void allowed(void **state)
 static void bad_rules(void **state)
 {
     (void)state;
-    static const char *const rules[] = {"",        " ",         "10.0.0.0/33", "a b",
-                                        "host:",   "host:0",    "host:70000",  "[::1",
-                                        "[::1]x",  "[host]:80", "http://host", "host/path",
-                                        "::1/129", "h:x",       "[]",          "[]:80"};
+    static const char *const rules[] = {"",
+                                        " ",
+                                        "10.0.0.0/33",
+                                        "a b",
+                                        "host:",
+                                        "host:0",
+                                        "host:70000",
+                                        "[::1",
+                                        "[::1]x",
+                                        "[host]:80",
+                                        "http://host",
+                                        "host/path",
+                                        "::1/129",
+                                        "h:x",
+                                        "[]",
+                                        "[]:80",
+                                        "10.0.0.256",
+                                        "10.1",
+                                        "2130706433",
+                                        "10.0.0.256.:80",
+                                        "99999999999999999999"};
     struct mj_reach *r = mj_reach_new();
     for (size_t i = 0; i < MJ_COUNT(rules); i++) {
         MJ_AUTO_BUF error = {0};

@@ -106,6 +106,14 @@ static void declarations_that_do_not_load(void **state)
         {"jet.from('*'):as 'a' jet.from('*'):as 'a'", "already a node named 'a' (line 1)"},
         {"jet.counter 'a-b'", "cannot name a counter"},
         {"jet.counter('a', { 'script' })", "cannot name a label"},
+        {"jet.from('*'):whrere(print)", "a flow has no 'whrere'; did you mean 'where'?"},
+        {"jet.from('*'):strp 'text'", "did you mean 'strip'"},
+        {"jet.map('m'):gett 'x'", "a map has no 'gett'; did you mean 'get'?"},
+        {"jet.counter('c'):incc()", "a counter has no 'incc'; did you mean 'inc'?"},
+        {"jet.queue():pit(1)", "a queue has no 'pit'; did you mean 'put'?"},
+        {"local f = jet.queue() f = f[1]", "a queue has no 'number'"},
+        {"jet.counter('a', { '__name__' })", "cannot name a label"},
+        {"jet.counter('a', { 'b', 'c', 'b' })", "a counter has the label 'b' twice"},
         {"local f = jet.from '*' for _ = 1, 2000 do f:tap(print) end", "more than 1000 nodes"},
         {"require '../up'", "cannot name a module"},
         {"require '/etc/passwd'", "cannot name a module"},
@@ -350,6 +358,14 @@ static void counters(void **state)
                     "  assert(not pcall(two.inc, two, {}, 'x'))\n"
                     "  assert(not pcall(plain.inc))\n"
                     "end)\n");
+    /* Eight labels of full length are written to their ends. */
+    fixture_load(f, "local names, values = {}, {}\n"
+                    "for i = 1, 8 do\n"
+                    "  names[i] = ('n'):rep(30) .. i\n"
+                    "  values[i] = ('\\195\\164'):rep(60)\n"
+                    "end\n"
+                    "local wide = jet.counter('wide', names)\n"
+                    "jet.from '*':tap(function() wide:inc(unpack(values)) end)\n");
     for (int i = 0; i < 1500; i++) {
         char text[16];
         snprintf(text, sizeof text, "t%d", i);
@@ -364,6 +380,9 @@ static void counters(void **state)
     assert_int_equal(counter("moonjet_script_many", "script=\"s1.lua\",other=\"true\""), 500);
     assert_int_equal(counter("moonjet_node_errors_total", "script=\"s1.lua\",node=\"tap#1\""),
                      errors);
+    MJ_AUTO_BUF all = {0};
+    mj_metrics_render(&all);
+    assert_non_null(strstr(mj_buf_cstr(&all), "\xc3\xa4\"} 1500\n"));
 }
 
 static void slow_calls_are_counted(void **state)

@@ -207,6 +207,9 @@ static void graphs_are_shown(void **state)
     assert_holds(mj_buf_cstr(&out), "s1.lua:2");
     assert_holds(mj_buf_cstr(&out), "stream#1 → /stream/s/subscribe");
     assert_holds(mj_buf_cstr(&out), "    look");
+    /* The places stand below each other, whatever is before them. */
+    assert_holds(mj_buf_cstr(&out), "    stream#1 → /stream/s/subscribe                        s1");
+    assert_holds(mj_buf_cstr(&out), "    map#1                                                 s1");
     out.len = 0;
     mj_graph_print_json(g, &out);
     assert_holds(mj_buf_cstr(&out), "{\"name\":\"map#1\",\"type\":\"map\",\"file\":\"s1.lua\","

@@ -303,6 +303,8 @@ static void http(void **state)
         "  { headers = { a = 'b\\r\\nc: d' } }) end)\n"
         "jet.serve('GET /bad5', function() return bad(jet.http.request, url) end)\n"
         "jet.serve('GET /bad6', function() return bad(jet.http.gett) end)\n"
+        "jet.serve('GET /bad8', function() return select(2, pcall(function() "
+        "  local r = jet.http.post(url, {}) return r end)) end)\n"
         "jet.serve('GET /bad7', function() return bad(jet.http.post, url, true) end)\n",
         url);
     fixture_load(f, source);
@@ -322,6 +324,7 @@ static void http(void **state)
     expect(f, "GET /bad3", "", 200, TEXT, "*'timeout' is 1ms to 10m");
     expect(f, "GET /bad4", "", 200, TEXT, "*the header 'a' has a line break in it");
     expect(f, "GET /bad5", "", 200, TEXT, "*jet.http.request wants a table");
+    expect(f, "GET /bad8", "", 200, TEXT, "*s1.lua:19: jet.json.encode: an empty table");
     expect(f, "GET /bad7", "", 200, TEXT, "*wants the body as text or table, not boolean");
     assert_int_not_equal(fixture_try(f, "jet.http.get 'https://x.example'"), 0);
     assert_non_null(strstr(mj_buf_cstr(&f->error), "jet.http.get waits"));

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "state/codec.h"
+#include "state/ledger.h"
 #include "state/store.h"
 
 static char dir[64];
@@ -407,6 +408,41 @@ static void full_disk(size_t values)
     stop();
 }
 
+/* Keys that come and go while the disk takes nothing: what is noted of them has an end. */
+static void full_disk_churn(size_t keys)
+{
+    static uint8_t big[MJ_STATE_VALUE_MAX];
+    signal(SIGXFSZ, SIG_IGN);
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    start();
+    put(1, 1);
+    step();
+    while (!metric(COMMITS) || metric(UNWRITTEN))
+        usleep(1000);
+    limit_files(100000);
+    const struct mj_ledger *l = map->cells.ledger;
+    for (unsigned i = 0; mj_ledger_bytes(l) < 10 << 20; i++) {
+        struct mj_value v = {.type = MJ_VALUE_TEXT, .text = mj_span(big, sizeof big)};
+        assert_int_equal(mj_map_set(&map->map, name(i), &v, now_us, 0), 0);
+        mj_shelf_step(shelf, 1000000);
+    }
+    size_t before = mj_ledger_bytes(l);
+    for (unsigned i = 0; i < keys; i++) {
+        put(1000000 + i, i);
+        if (i >= 100)
+            assert_true(mj_map_remove(&map->map, name(1000000 + i - 100), now_us));
+        if (i % 1000 == 0)
+            mj_shelf_step(shelf, 1000);
+    }
+    size_t more = mj_ledger_bytes(l) - before;
+    assert_true(more < 100000);
+    limit_files(RLIM_INFINITY);
+    restart();
+    for (unsigned i = 0; i < keys; i += i < keys - 200 ? 997 : 1)
+        assert_int_equal(is_there(1000000 + i), i + 100 >= keys);
+    stop();
+}
+
 static void in_a_process(void (*fn)(size_t), size_t n)
 {
     int status;
@@ -431,6 +467,12 @@ static void full_for_long(void **state)
 {
     (void)state;
     in_a_process(full_disk, 1600);
+}
+
+static void full_and_busy(void **state)
+{
+    (void)state;
+    in_a_process(full_disk_churn, 300000);
 }
 
 /* Scribbles over values in the file: `at` of each value, which is -1 for cutting it. */
@@ -518,6 +560,50 @@ static void bad_places(void **state)
     assert_non_null(strstr(mj_buf_cstr(&error), "move it away and start again"));
 }
 
+static void refused(void)
+{
+    MJ_AUTO_BUF error = {0};
+    struct mj_store *s;
+    struct mj_store_cfg cfg = {.data = dir};
+    assert_int_equal(mj_store_open(&cfg, &s, &error), MJ_EIO);
+    assert_non_null(strstr(mj_buf_cstr(&error), "move it away and start again"));
+}
+
+/* A file that ends early, as after a copy that was cut off, or has a page of nothing: LMDB would
+ * end the process when it comes to that. */
+static void damaged_file(void **state)
+{
+    (void)state;
+    static uint8_t page[4096];
+    char path[100];
+    start();
+    for (unsigned i = 0; i < 10000; i++)
+        put(i, i);
+    stop();
+    snprintf(path, sizeof path, "%s/state/data.mdb", dir);
+    FILE *f = fopen(path, "r+");
+    for (long at = 20; at < 140; at += 20) {
+        assert_int_equal(fseek(f, at * 4096, SEEK_SET), 0);
+        assert_int_equal(fread(page, 1, sizeof page, f), sizeof page);
+        fseek(f, at * 4096 + 8, SEEK_SET);
+        for (int i = 0; i < 4088; i++)
+            putc(0, f);
+        fflush(f);
+        refused();
+        fseek(f, at * 4096, SEEK_SET);
+        assert_int_equal(fwrite(page, 1, sizeof page, f), sizeof page);
+        fflush(f);
+    }
+    fclose(f);
+    start();
+    assert_int_equal(mj_map_count(&map->map), 10000);
+    stop();
+    for (off_t size = 600000; size > 8192; size = size * 2 / 3) {
+        assert_int_equal(truncate(path, size), 0);
+        refused();
+    }
+}
+
 /* An argument runs only the tests whose names it matches. */
 int main(int argc, char **argv)
 {
@@ -533,6 +619,8 @@ int main(int argc, char **argv)
                                        T(full_for_a_while),
                                        T(full_for_long),
                                        T(damaged_entries),
-                                       T(bad_places)};
+                                       T(bad_places),
+                                       T(damaged_file),
+                                       T(full_and_busy)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,4 +187,26 @@ export default async function suite() {
     await busy
     await sleepy
   })
+
+  await test('net: a lane ends, by a reload and with the process, while its requests wait', async (t) => {
+    const held = await server(t, () => {})
+    const dir = t.dir()
+    const put = (name, text) => fs.writeFileSync(path.join(dir, name), text)
+    const lane = (mark) => `for i = 1, 20 do
+  jet.spawn(function() jet.http.get("${held.url}/${mark}/" .. i) end)
+end`
+    put('lane.lua', lane('a'))
+    put('moonjet.lua', `source "${(await relay(t, [])).url}"
+listen { stream = "127.0.0.1:0", metrics = "" }
+journal { data = "data" }
+script "lane.lua" { lane = "own", http_allow = { "127.0.0.1" } }`)
+    const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')])
+    const asked = (mark) => eventually(() => held.requests.some((r) => r.url.startsWith(`/${mark}/`)), `a request of ${mark}`)
+    await asked('a')
+    put('lane.lua', lane('b'))
+    const answer = await curl(t, path.join(dir, 'data', 'control.sock'), '/ctl/reload', ['-d', '{}'])
+    assert.match(answer.text, /lane\.lua: reloaded in its lane/)
+    await asked('b')
+    await m.finish()
+  })
 }

@@ -232,6 +232,13 @@ ${scripts}`
     put('printed.lua', printed.out)
     assert.equal((await command(t, ['run', '--config', path.join(dir, 'printed.lua'), '--print-config'])).out, printed.out)
 
+    fs.mkdirSync(path.join(dir, 'other'))
+    put('other/a.lua', 'jet.from "*":to(jet.stream "other")')
+    const alike = /other\/a\.lua: has the same name as .*\/a\.lua, and so the same metrics and state; rename one/
+    const twice = await command(t, ['run', '--check-config', path.join(dir, 'a.lua'), path.join(dir, 'other/a.lua')])
+    assert.equal(twice.code, 1)
+    assert.match(twice.err, alike)
+
     const example = path.join(root, 'examples/config/moonjet.lua')
     assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 
@@ -248,6 +255,8 @@ ${scripts}`
     assert.deepEqual(texts(one), ['post 1'])
     put('moonjet.lua', text('scrip "a.lua"', 5))
     await m.until(() => /moonjet\.lua:6: 'scrip' is not defined here; did you mean 'script'\?.*everything stays/.test(m.err), 'word of the mistake')
+    put('moonjet.lua', text('script "[ab].lua"\nscript "other/a.lua"', 5))
+    await m.until(() => alike.test(m.err) && /rename one; everything stays/.test(m.err), 'word of the names')
     put('moonjet.lua', text('script "b.lua"', 5))
     await m.until(() => /a\.lua: removed/.test(m.err), 'word of the removal')
     r.push(await post(3))
