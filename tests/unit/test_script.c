@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "unit/script_fixture.h"
 
 static int setup(void **state)
@@ -219,6 +220,31 @@ static void graphs_are_shown(void **state)
     assert_holds(mj_buf_cstr(&out), "s1.lua:2: what passes map#1 ends nowhere");
 }
 
+static struct mj_buf logged;
+
+static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)tag;
+    mj_buf_puts(&logged, text);
+}
+
+/* Each edit is sound, what comes of them is not: nothing that goes out is lost without a word. */
+static void a_spoilt_record_is_told(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.main():map(function(d) d.record['$type'] = '' return d end)");
+    mj_log_capture(on_log, NULL);
+    fixture_post(f, "x");
+    mj_log_capture(NULL, NULL);
+    assert_int_equal(fixture_count(f, "main"), 0);
+    assert_holds(mj_buf_cstr(&logged), "at://" FIXTURE_DID "/app.bsky.feed.post/3kgmi5fzxhc2l is "
+                                       "dropped: a script has made a record of it that cannot be "
+                                       "sent: ");
+    mj_buf_deinit(&logged);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +258,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(node_metrics, setup, teardown),
         cmocka_unit_test_setup_teardown(print_writes_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(graphs_are_shown, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_spoilt_record_is_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
