@@ -274,7 +274,12 @@ static int check_config(const struct run_settings *s)
     struct mj_router *router = mj_router_new(NULL);
     mj_router_set_streams(router, streams);
     struct mj_scripts *scripts = mj_scripts_new(router);
-    int status = run_load_scripts(scripts, &s->file, NULL);
+    MJ_AUTO_BUF error = {0};
+    int status = MJ_EXIT_FAILED;
+    if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+    else
+        status = run_load_scripts(scripts, &s->file, NULL);
     if (!status)
         printf("%s: ok, %zu script%s\n", s->path ? s->path : "the configuration",
                s->file.script_count, s->file.script_count == 1 ? "" : "s");
