@@ -48,6 +48,13 @@ describe("feed", function()
     assert.is_nil(second.cursor)
   end)
 
+  it("takes nonsense for nothing asked", function()
+    t:post { text = "atari" }
+    for _, nonsense in ipairs { "&limit=1.5", "&limit=nan", "&cursor=-1", "&cursor=0.5" } do
+      assert.equal(1, #skeleton(nonsense).feed)
+    end
+  end)
+
   it("is one feed only", function()
     assert.equal(400, t:ask("GET", "/xrpc/app.bsky.feed.getFeedSkeleton?feed=other").status)
   end)

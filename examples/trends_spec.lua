@@ -13,6 +13,13 @@ describe("trends", function()
     assert.same({ tags = { { tag = "moon", count = 2 } } }, (jet.json.decode(answer.body)))
   end)
 
+  it("takes nonsense for nothing asked", function()
+    t:post { text = "one", tags = { "moon" } }
+    for _, n in ipairs { "1.5", "-1", "nan", "x" } do
+      assert.matches("moon", t:ask("GET", "/trends?n=" .. n).body)
+    end
+  end)
+
   it("forgets what is older than ten minutes", function()
     t:post { text = "one", tags = { "moon" } }
     t:advance "11m"
