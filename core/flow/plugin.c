@@ -71,12 +71,16 @@ static int find(const char *name, const char *file, struct mj_buf *out)
     for (size_t i = 0; i < extra_dirs.n; i++)
         if (exists(extra_dirs.v[i], name, file, out))
             return 0;
+    /* As built; and as installed, below whichever prefix. */
+    static const char *const beside[] = {"/plugins", "/../lib/moonjet/plugins"};
     char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - sizeof "/plugins");
-    if (n > 0) {
+    for (size_t i = 0; i < MJ_COUNT(beside); i++) {
+        ssize_t n = readlink("/proc/self/exe", self, sizeof self - strlen(beside[i]) - 1);
+        if (n <= 0)
+            break;
         self[n] = 0;
         char *slash = strrchr(self, '/');
-        strcpy(slash ? slash : self, "/plugins");
+        strcpy(slash ? slash : self, beside[i]);
         if (exists(self, name, file, out))
             return 0;
     }

@@ -9,8 +9,8 @@
  * the thread hands it to the plug-in, which may wait. A full ring drops what comes and counts it.
  *
  * Searched are, in this order: the directories of mj_plugins_dirs(), `plugins` beside the program,
- * and where Moonjet was installed; in each DIR/NAME/NAME.so and, for plug-ins in Lua,
- * DIR/NAME/init.lua. */
+ * `../lib/moonjet/plugins` from there, and where the build says it is installed; in each
+ * DIR/NAME/NAME.so and, for plug-ins in Lua, DIR/NAME/init.lua. */
 #pragma once
 
 #include "base/options.h"

@@ -1,12 +1,13 @@
 // The tools beside the router: the load tester on a real server, and the zstd dictionary from training
 // to a client that decodes with it what Node compressed.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import zlib from 'node:zlib'
 import { WebSocketServer } from 'ws'
 import { test } from '../lib/harness.mjs'
-import { Moonjet, command, sum } from '../lib/moonjet.mjs'
+import { Moonjet, binary, command, sum } from '../lib/moonjet.mjs'
 
 const network = (t, rate) =>
   Moonjet.start(t, ['simulate', '--listen', '127.0.0.1:0', '--rate', String(rate), '--accounts', '200', '--quiet'])
@@ -158,6 +159,12 @@ export default async function suite() {
     assert.deepEqual(all.problems.map((p) => p.level), ['error', 'warning'])
     assert.match(all.problems[0].text, /^bad\.lua:1: jet has no 'form'; did you mean 'from'\?$/)
     assert.match(all.problems[1].text, /^odd\.lua:1: from#1 can match no event: /)
+    // Plug-ins are found below the prefix the program is installed in, whichever it is.
+    fs.mkdirSync(path.join(dir, 'prefix/bin'), { recursive: true })
+    fs.copyFileSync(binary, path.join(dir, 'prefix/bin/moonjet'))
+    file('prefix/lib/moonjet/plugins/mine/init.lua', 'return { abi = 1, name = "mine", deliver = function(_, events) return #events end }')
+    const mine = file('mine.lua', 'jet.from "*":to(jet.sink "mine")')
+    execFileSync(path.join(dir, 'prefix/bin/moonjet'), ['check', '--strict', mine])
     // What the file does not grant is not to be had, here as there.
     file('conf/moonjet.lua', 'script "../good.lua" { secrets = { "OTHER" } }')
     assert.match((await json(1, [conf])).problems[0].text, /secret 'KEY' is not granted/)
