@@ -39,7 +39,8 @@ static int dial(const char *path, struct mj_buf *error, int *out)
         return give_up(error, fd, "cannot make a socket: %s", strerror(errno));
     if (connect(fd, (const struct sockaddr *)&at, sizeof at)) {
         int err = errno;
-        const char *remedy = err == ENOENT         ? "is moonjet running, and is that its --data or --control?"
+        const char *remedy = err == ENOENT
+                                 ? "is moonjet running, and is that its --data or --control?"
                              : err == ECONNREFUSED ? "the moonjet that made it has ended"
                              : err == EACCES       ? "it is for the user whom moonjet runs as"
                                                    : "";
