@@ -606,8 +606,8 @@ function jet.http.request(request) end
 ---@field key string? the signing key, did:key form
 
 --- Who is behind a DID (did:plc, did:web) or handle, with the handle checked in both directions.
---- Answers are cached for an hour, failures for a minute, and asked once for all who wait. Tasks
---- only.
+--- Answers are cached for an hour, failures for a minute (unless there were too many requests to
+--- ask at all), and asked once for all who wait. Tasks only.
 ---@param did_or_handle string
 ---@return jet.Identity?, string?
 function jet.resolve(did_or_handle) end
