@@ -75,6 +75,8 @@ int mj__finder_step(struct mj__finder *f, struct mj_span in, const struct mj_ste
     const struct mj__opened *o = f->record.len < UINT32_MAX ? open_at(f, in) : NULL;
     if (!o)
         return mj_path_step(in, step, value);
+    if (!o->count)
+        return MJ_ENOENT;
     const struct mj__child *child = (const struct mj__child *)(void *)f->children.ptr + o->first;
     if (!o->is_map) {
         if (!step->index || step->index > o->count)
