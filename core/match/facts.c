@@ -2,11 +2,13 @@
 
 #include "atproto/cid.h"
 #include "base/err.h"
+#include "match/finder.h"
 #include "match/fold.h"
 
-#define LANG_MAX   64  /* bytes; anything longer is no language tag */
-#define HOST_MAX   253 /* bytes of a host name */
-#define LABELS_MAX 8   /* of a host, from the right, that are values of their own */
+#define LANG_MAX   64   /* bytes; anything longer is no language tag */
+#define HOST_MAX   253  /* bytes of a host name */
+#define LARGE      2048 /* bytes of a record from which it pays to remember what paths lead to */
+#define LABELS_MAX 8    /* of a host, from the right, that are values of their own */
 
 /* Keys of a record's top level that matter here, in canonical order. */
 enum key { TAGS, TEXT, EMBED, LANGS, REPLY, FACETS, SUBJECT, KEY_COUNT };
@@ -26,7 +28,8 @@ enum {
     READ_REPLY = 16,
     READ_SUBJECT = 32,
     READ_TEXT = 64,
-    READ_WORDS = 128
+    READ_WORDS = 128,
+    READ_PATHS = 256
 };
 
 struct list {
@@ -44,6 +47,7 @@ struct mj_facts {
     struct mj_buf stream; /* of the text, then of the other words */
     size_t text_len;
     struct mj_buf item;
+    struct mj__finder finder;
 };
 
 struct mj_facts *mj_facts_new(void) { return mj_calloc(1, sizeof(struct mj_facts)); }
@@ -57,6 +61,7 @@ void mj_facts_free(struct mj_facts *f)
     mj_buf_deinit(&f->made);
     mj_buf_deinit(&f->stream);
     mj_buf_deinit(&f->item);
+    mj__finder_deinit(&f->finder);
     free(f);
 }
 
@@ -452,15 +457,32 @@ struct mj_span mj_facts_words(struct mj_facts *f)
     return mj_buf_span(&f->stream);
 }
 
+/* The first `n` steps of the path. */
+static bool follow(struct mj_facts *f, const struct mj_path *path, unsigned n,
+                   struct mj_span *value)
+{
+    struct mj_span at = f->record;
+    bool large = at.len >= LARGE;
+    if (large && !(f->read & READ_PATHS)) {
+        f->read |= READ_PATHS;
+        mj__finder_begin(&f->finder, f->record);
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (large ? mj__finder_step(&f->finder, at, &path->steps[i], &at)
+                  : mj_path_step(at, &path->steps[i], &at))
+            return false;
+    *value = at;
+    return true;
+}
+
 /* Finds what the path names. A last step $link or $bytes is taken as the link's or bytes' own
  * text: *tag tells. */
-static bool find(struct mj_span record, const struct mj_path *path, struct mj_span *value,
-                 bool *tag)
+static bool find(struct mj_facts *f, const struct mj_path *path, struct mj_span *value, bool *tag)
 {
     *tag = false;
-    if (!record.len)
+    if (!f->record.len)
         return false;
-    if (mj_path_find(record, path, value) == 0)
+    if (follow(f, path, path->count, value))
         return true;
     if (!path->count)
         return false;
@@ -468,12 +490,8 @@ static bool find(struct mj_span record, const struct mj_path *path, struct mj_sp
     enum mj_cbor_type want = mj_span_is(key, "$link")    ? MJ_CBOR_LINK
                              : mj_span_is(key, "$bytes") ? MJ_CBOR_BYTES
                                                          : MJ_CBOR_NULL;
-    if (want == MJ_CBOR_NULL)
+    if (want == MJ_CBOR_NULL || !follow(f, path, path->count - 1, value))
         return false;
-    for (unsigned i = 0; i + 1 < path->count; i++)
-        if (mj_path_step(record, &path->steps[i], &record))
-            return false;
-    *value = record;
     struct mj_cbor_head head;
     struct mj_cbor c = mj_cbor(*value);
     *tag = mj_cbor_next(&c, &head) == 0 && head.type == want;
@@ -484,7 +502,7 @@ bool mj_facts_has(struct mj_facts *f, const struct mj_path *path)
 {
     struct mj_span value;
     bool tag;
-    return find(f->record, path, &value, &tag);
+    return find(f, path, &value, &tag);
 }
 
 struct mj_span mj_facts_item(struct mj_facts *f, const struct mj_path *path)
@@ -493,7 +511,7 @@ struct mj_span mj_facts_item(struct mj_facts *f, const struct mj_path *path)
     struct mj_cbor_head head;
     char text[2 * MJ_CID_MAX];
     bool tag;
-    if (!find(f->record, path, &value, &tag))
+    if (!find(f, path, &value, &tag))
         return mj_span(NULL, 0);
     struct mj_cbor c = mj_cbor(value);
     if (mj_cbor_next(&c, &head))

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "journal/journal.h"
 #include "match/decision.h"
+#include "match/finder.h"
 #include "match/fold.h"
 
 #define CHECK(x)                                                                                   \
@@ -96,6 +97,26 @@ static void check_values(const struct mj_event *ev)
         CHECK(all.ptr[i] != MJ_BROKEN);
 }
 
+/* What is remembered is found as what is not, twice. */
+static void check_finder(const struct mj_event *ev)
+{
+    struct mj__finder f = {0};
+    mj__finder_begin(&f, ev->record);
+    for (size_t i = 0; i < 2 * MJ_COUNT(paths); i++) {
+        struct mj_path path = {0};
+        CHECK(mj_path_parse(&path, mj_str(paths[i % MJ_COUNT(paths)])) == 0);
+        struct mj_span a = ev->record, b = a;
+        int one = 0, other = 0;
+        for (unsigned k = 0; k < path.count && !one; k++) {
+            one = mj_path_step(a, &path.steps[k], &a);
+            other = mj__finder_step(&f, b, &path.steps[k], &b);
+            CHECK(one == other && (one || (a.ptr == b.ptr && a.len == b.len)));
+        }
+    }
+    CHECK(f.children.len <= ev->record.len * 8);
+    mj__finder_deinit(&f);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -122,5 +143,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = flow_count; i--;)
             CHECK(mj_match_eval(flows[i], facts) == (got[i / 64] >> (i % 64) & 1));
     check_values(&ev);
+    check_finder(&ev);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include "journal/journal.h"
 #include "json_cbor.h"
 #include "match/decision.h"
+#include "match/finder.h"
 
 #define LIST 3
 
@@ -775,12 +776,65 @@ static void long_lists(void **state)
     assert_false(ask(one_value(MJ_FIELD_TAG, "t1000"), &ev));
 }
 
+/* { k0000 = [0, …], k0001 = … } of more than a finder opens, and many paths into it. */
+static void many_paths(void **state)
+{
+    (void)state;
+    enum { KEYS = 200, ITEMS = 600 };
+    MJ_AUTO_BUF record = {0};
+    struct mj__finder f = {0};
+    char text[40];
+    mj_cbor_put_map(&record, KEYS);
+    for (unsigned k = 0; k < KEYS; k++) {
+        mj_cbor_put_text(&record, mj_span(text, (size_t)snprintf(text, sizeof text, "k%04u", k)));
+        mj_cbor_put_array(&record, ITEMS);
+        for (unsigned i = 0; i < ITEMS; i++)
+            mj_cbor_put_int(&record, k + i);
+    }
+    struct mj_event ev = {.kind = MJ_KIND_COMMIT,
+                          .op = MJ_OP_CREATE,
+                          .did = mj_str(dids[0]),
+                          .collection = mj_str(collections[0]),
+                          .record = mj_buf_span(&record)};
+    assert_int_equal(mj_record_check(ev.record), 0);
+    mj__finder_begin(&f, ev.record);
+    for (unsigned n = 0; n < 20000; n++) {
+        unsigned k = n * 7919 % (KEYS + 10), i = n * 31 % (ITEMS + 10);
+        struct mj_path path = {0};
+        struct mj_span want = {0}, at = ev.record;
+        struct mj_cbor_head head;
+        snprintf(text, sizeof text, n % 2 ? "k%04u[%u]" : "k%04u.%u", k, i + 1);
+        assert_int_equal(mj_path_parse(&path, mj_str(text)), 0);
+        int err = mj_path_find(ev.record, &path, &want), got = 0;
+        assert_int_equal(err == 0, k < KEYS && i < ITEMS);
+        for (unsigned s = 0; s < path.count && !got; s++)
+            got = mj__finder_step(&f, at, &path.steps[s], &at);
+        assert_int_equal(got, err);
+        if (err)
+            continue;
+        struct mj_cbor c = mj_cbor(at);
+        assert_ptr_equal(at.ptr, want.ptr);
+        assert_int_equal(mj_cbor_next(&c, &head), 0);
+        assert_int_equal(head.i, k + i);
+    }
+    assert_int_equal(f.opened_count, MJ__FINDER_OPEN);
+    assert_true(f.children.len <= 8 * record.len);
+    mj__finder_deinit(&f);
+    struct mj_match *atom = mj_match_set(MJ_FIELD_PATH);
+    MJ_AUTO_BUF item = {0};
+    mj_cbor_put_int(&item, 199 + 599);
+    mj_match_set_add(atom, mj_buf_span(&item));
+    assert_int_equal(mj_match_path(atom, MJ_SPAN("k0199[600]")), 0);
+    assert_true(ask(atom, &ev));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decision_agrees),
         cmocka_unit_test(real_posts),
         cmocka_unit_test(long_lists),
+        cmocka_unit_test(many_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
