@@ -289,7 +289,13 @@ static int check_config(const struct run_settings *s)
     /* The scripts themselves know no router, so that nothing of theirs goes live: no plug-in opens
      * its file. */
     struct mj_scripts *scripts = mj_scripts_new(NULL);
-    int status = run_load_scripts(scripts, &s->file, NULL);
+    MJ_AUTO_BUF error = {0};
+    int status = MJ_EXIT_FAILED;
+    if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))
+        fprintf(stderr, "moonjet run: %s
+", mj_buf_cstr(&error));
+    else
+        status = run_load_scripts(scripts, &s->file, NULL);
     for (size_t i = 0; !status && i < s->file.script_count; i++)
         status = try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
     if (!status)

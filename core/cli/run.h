@@ -192,7 +192,10 @@ int run_start_services(struct run *run);
 int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out);
 /* When no script runs any more. */
 void run_stop_net(struct run *run);
-/* What single scripts may reach besides. 0, or MJ_ESYNTAX with a sentence. */
+/* Whether that is a list as http_allow wants it. 0, or MJ_ESYNTAX with a sentence. */
+int run_check_allow(const struct mj_strings *allow, struct mj_buf *error);
+/* What single scripts may reach besides. 0, or MJ_ESYNTAX with a sentence, and nothing changes.
+ * net NULL: only looks. */
 int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error);
 
 /* run_state.c: what scripts remember; before they are loaded. 0 or an exit status, after saying

@@ -69,8 +69,27 @@ void run_stop_net(struct run *run)
     run->net = NULL;
 }
 
+int run_check_allow(const struct mj_strings *allow, struct mj_buf *error)
+{
+    struct mj_reach *r = mj_reach_new();
+    int err = 0;
+    for (size_t i = 0; !err && i < allow->n; i++)
+        err = mj_reach_allow(r, allow->v[i], error);
+    mj_reach_free(r);
+    return err;
+}
+
 int run_allow(struct mj_net *net, const struct mj_config *config, struct mj_buf *error)
 {
+    /* All of them, before anything changes. */
+    for (size_t i = 0; i < config->script_count; i++) {
+        const struct mj_config_script *s = config->scripts[i];
+        MJ_AUTO_BUF why = {0};
+        if (run_check_allow(&s->http_allow, &why)) {
+            mj_buf_printf(error, "%s: http_allow: %s", s->path, mj_buf_cstr(&why));
+            return MJ_ESYNTAX;
+        }
+    }
     for (size_t i = 0; net && i < config->script_count; i++) {
         const struct mj_config_script *s = config->scripts[i];
         const char *slash = strrchr(s->path, '/');

@@ -160,7 +160,8 @@ static void finish(struct mj_job *job, const char *error, enum mj_outcome outcom
     struct mj_fetched a = {.error = error ? mj_buf_cstr(&text) : NULL,
                            .status = status,
                            .headers = mj_buf_span(&job->headers),
-                           .body = mj_buf_span(&job->body)};
+                           .body = mj_buf_span(&job->body),
+                           .unsent = error && !job->easy};
     struct mj_client *client = job->client ? job->client : find_client(h, job->script);
     mj_metric_add(client->outcomes[outcome], 1);
     if (outcome != MJ_OUTCOME_REFUSED)

@@ -116,8 +116,10 @@ void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts)
             struct mj_identity id = {l->error, l->did, l->handle, l->pds, l->key};
             mj_scripts_resolved(scripts, l->ticket, &id);
         } else {
-            struct mj_fetched a = {l->error, l->status, mj_buf_span(&l->headers),
-                                   mj_buf_span(&l->body)};
+            struct mj_fetched a = {.error = l->error,
+                                   .status = l->status,
+                                   .headers = mj_buf_span(&l->headers),
+                                   .body = mj_buf_span(&l->body)};
             mj_scripts_fetched(scripts, l->ticket, &a);
         }
         letter_free(l);

@@ -29,6 +29,7 @@ struct node {
     enum state state;
     int64_t expires_us;            /* monotonic */
     struct ask *asks;              /* wait for it */
+    bool passing;                  /* a failure that is ours, and tells nothing: not kept */
     char *error;                   /* owned; FAILED */
     char *did;                     /* owned; of a handle */
     char *handle, *pds, *key_text; /* owned, NULL when there is none; of a document */
@@ -110,7 +111,8 @@ static void settle(struct node *n, const char *error)
     n->asks = NULL;
     n->state = error ? FAILED : FOUND;
     n->error = error ? mj_strdup(error) : NULL;
-    n->expires_us = mj_mono_us() + (error ? r->cfg.keep_failed_us : r->cfg.keep_us);
+    int64_t keep = !error ? r->cfg.keep_us : n->passing ? 0 : r->cfg.keep_failed_us;
+    n->expires_us = mj_mono_us() + keep;
     link_newest(n);
     while (list) { /* nothing that these start makes the node go: see trim() */
         struct ask *a = list;
@@ -146,6 +148,7 @@ static void on_well_known(void *ctx, const struct mj_fetched *a)
         s.len--;
     while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t'))
         s = mj_span(s.ptr + 1, s.len - 1);
+    n->passing = a->unsent;
     if (a->error) {
         MJ_AUTO_BUF text = {0};
         mj_buf_printf(&text, "no _atproto record in DNS; %s", a->error);
@@ -219,6 +222,7 @@ static void on_document(void *ctx, const struct mj_fetched *a)
 {
     struct node *n = ctx;
     struct mj_claims c;
+    n->passing = a->unsent;
     if (a->error) {
         settle(n, a->error);
         return;

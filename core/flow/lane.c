@@ -453,15 +453,13 @@ void mj__lane_finish(struct mj_lane *l, int64_t budget_us)
     int64_t deadline = mj_mono_us() + budget_us;
     for (bool ended = false; !ended;) {
         mj__lane_collect(l);
-        if (mj_mono_us() >= deadline && !atomic_load(&l->abandoned)) {
+        pthread_mutex_lock(&l->lock);
+        if (!l->finished && mj_mono_us() >= deadline && !atomic_load(&l->abandoned)) {
             mj_log(MJ_LOG_WARN, "lane", "%s: %zu events are dropped: its time is up", l->script,
                    atomic_load(&l->events));
-            pthread_mutex_lock(&l->lock);
             atomic_store(&l->abandoned, true);
             pthread_cond_broadcast(&l->call);
-            pthread_mutex_unlock(&l->lock);
         }
-        pthread_mutex_lock(&l->lock);
         if (!l->finished && !l->results.n)
             wait_until(&l->progress, &l->lock, mj_mono_us() + 10000);
         ended = l->finished;

@@ -171,7 +171,6 @@ static struct mj__call *new_call(struct mj_server *s, enum mj_call_kind kind,
     struct mj__call *call = mj__call_new(s->desk);
     mj__call_fill(call, kind, head, path, peer);
     call->body_max = kind == MJ_CALL_CONTROL ? MJ_CONTROL_BODY_MAX : MJ_BODY_MAX;
-    s->calls++;
     return call;
 }
 

@@ -25,6 +25,7 @@ struct mj_conn {
     bool head_only;        /* a HEAD request: the answer has no body */
     size_t body_len;       /* that the head says */
     size_t counted;        /* in the server's conn_bytes */
+    size_t head;           /* in its head_bytes */
     double send_until;     /* loop time */
     struct mj__call *call; /* READING_BODY: owned. WAITING: borrowed, and it knows us */
     size_t searched;       /* bytes of `in` known not to hold the end of the head */
@@ -36,14 +37,29 @@ struct mj_conn {
 /* Counts what the connection holds anew. */
 static void recount(struct mj_conn *c)
 {
-    size_t now = c->in.cap + c->out.cap;
-    c->server->conn_bytes = c->server->conn_bytes - c->counted + now;
+    struct mj_server *s = c->server;
+    size_t now = c->in.cap + c->out.cap, head = c->state == READING ? c->in.cap : 0;
+    s->conn_bytes = s->conn_bytes - c->counted + now;
+    s->head_bytes = s->head_bytes - c->head + head;
     c->counted = now;
+    c->head = head;
 }
 
 static size_t budget(const struct mj_conn *c)
 {
     return MJ_HEADS_BYTES_MAX + (c->at == MJ_LISTEN_CONTROL ? 2 * (size_t)MJ_CONTROL_BODY_MAX : 0);
+}
+
+/* What scripts' routes are sent, and answer, leaves subscribers the room for their heads. */
+static bool is_over_budget(const struct mj_conn *c)
+{
+    const struct mj_server *s = c->server;
+    return (c->state == READING ? s->head_bytes : s->conn_bytes - s->head_bytes) > budget(c);
+}
+
+static bool too_many_calls(const struct mj_conn *c)
+{
+    return c->server->calls >= MJ_CALLS_MAX + (c->at == MJ_LISTEN_CONTROL ? 32 : 0);
 }
 
 static void call_forget(struct mj_server *s, struct mj__call *call)
@@ -60,7 +76,7 @@ static void abandon(struct mj_conn *c)
         c->call->conn = NULL;
         atomic_store_explicit(&c->call->gone, true, memory_order_relaxed);
     } else if (c->call) {
-        call_forget(c->server, c->call);
+        mj__call_free(c->call);
     }
     c->call = NULL;
 }
@@ -78,6 +94,7 @@ static void conn_free(struct mj_conn *c)
         c->next->link = c->link;
     s->conn_count--;
     s->conn_bytes -= c->counted;
+    s->head_bytes -= c->head;
     mj_metric_set(s->m.heads, (int64_t)s->conn_count);
     mj_buf_deinit(&c->in);
     mj_buf_deinit(&c->out);
@@ -190,6 +207,12 @@ static void hand_over(struct mj_conn *c)
 {
     struct mj_server *s = c->server;
     struct mj__call *call = c->call;
+    /* Only now: requests that are half sent must not take the places of those that are whole. */
+    if (too_many_calls(c)) {
+        refuse(c, 503, "too many requests are being answered");
+        return;
+    }
+    s->calls++;
     ev_io_stop(s->loop, &c->io);
     call->in = c->in;
     call->call.body = mj_span(call->in.ptr, c->body_len);
@@ -211,6 +234,7 @@ static void start_body(struct mj_conn *c, const struct mj_http_head *head, size_
     bool expects = mj_http_has_token(mj_http_header(head, "Expect"), "100-continue");
     int64_t n = 0;
     c->state = READING_BODY;
+    recount(c);
     if (mj_http_header(head, "Transfer-Encoding").len) {
         refuse(c, 411, "say how long the body is: Content-Length");
         return;
@@ -241,7 +265,7 @@ static int read_more(struct mj_conn *c)
 {
     bool room = mj_buf_try_reserve(&c->in, c->in.len ? 16384 : 2048) == 0;
     recount(c);
-    if (!room || c->server->conn_bytes > budget(c)) {
+    if (!room || is_over_budget(c)) {
         refuse(c, 503, "too many large requests at once");
         return -1;
     }
@@ -307,7 +331,7 @@ static void send_call(struct mj_conn *c, struct mj__call *call)
     if (a.status < 200 || a.status > 599)
         a.status = 500;
     if (route && (call->out_body.len > MJ_ANSWER_MAX ||
-                  s->conn_bytes + call->out_body.len > 2 * budget(c))) {
+                  s->conn_bytes - s->head_bytes + call->out_body.len > 2 * budget(c))) {
         count_answer(call, 503);
         refuse(c, 503, "the answer is too large");
         return;

@@ -19,11 +19,11 @@
 #include "server/update.h"
 
 #define MJ_HEAD_MAX          (1u << 20)  /* bytes of a request head */
-#define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all requests being read and calls in flight */
+#define MJ_HEADS_BYTES_MAX   (64u << 20) /* of all heads being read; of all else: bodies, calls */
 #define MJ_BODY_MAX          (1u << 20)  /* of a route's request */
 #define MJ_CONTROL_BODY_MAX  (64u << 20) /* of a command; a named set is long */
 #define MJ_ANSWER_MAX        (16u << 20) /* of a route's answer */
-#define MJ_CALLS_MAX         1024        /* in flight */
+#define MJ_CALLS_MAX         1024        /* in work: handed over and not answered */
 #define MJ_WRITE_MAX         (64u << 10) /* of one write to a subscriber, unless a frame is larger */
 #define MJ_FLUSH_MAX_US      10000       /* for an event to wait and be sent, if the machine can */
 #define MJ_FILTERS_BYTES_MAX (512u << 20) /* of all filters */
@@ -104,7 +104,7 @@ struct mj_server {
     ev_timer accept_pause;
     ev_async wake, stop, answered;
     struct mj_desk *desk; /* ref */
-    size_t calls;         /* in flight */
+    size_t calls;         /* in work */
     struct {
         char *path; /* owned; NULL when there is no control socket */
         uint64_t dev, ino;
@@ -119,6 +119,7 @@ struct mj_server {
 
     struct mj_conn *conns; /* owned list */
     size_t conn_count, conn_bytes;
+    size_t head_bytes; /* of conn_bytes */
 
     struct mj_view view;
     uint64_t live_end; /* the position of all live members */

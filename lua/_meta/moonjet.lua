@@ -61,7 +61,9 @@ function jet.from(match) end
 ---@return jet.Flow
 function jet.main() end
 
---- A stream of its own, served at /stream/NAME/subscribe. Flows and scripts may share one.
+--- A stream of its own, served at /stream/NAME/subscribe. Flows and scripts may share one. There are
+--- at most 64 names, main among them; one that was used counts until the restart, and with --data
+--- for as long as the directory is kept.
 ---@param name string 1 to 64 of a-z 0-9 . _ -
 ---@return jet.Sink
 function jet.stream(name) end
@@ -604,8 +606,8 @@ function jet.http.request(request) end
 ---@field key string? the signing key, did:key form
 
 --- Who is behind a DID (did:plc, did:web) or handle, with the handle checked in both directions.
---- Answers are cached for an hour, failures for a minute, and asked once for all who wait. Tasks
---- only.
+--- Answers are cached for an hour, failures for a minute (unless there were too many requests to
+--- ask at all), and asked once for all who wait. Tasks only.
 ---@param did_or_handle string
 ---@return jet.Identity?, string?
 function jet.resolve(did_or_handle) end

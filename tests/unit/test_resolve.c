@@ -297,6 +297,38 @@ static void caching(void **state)
     stop();
 }
 
+static void on_fetched(void *ctx, const struct mj_fetched *a)
+{
+    on_done(ctx, &(struct mj_identity){.error = a->error, .did = "fetched"});
+}
+
+/* That we had no turn says nothing about a DID: it is asked for again, not in a minute only. */
+static void no_turn(void **state)
+{
+    (void)state;
+    start((struct mj_resolver_cfg){.timeout_us = 100000});
+    MJ_AUTO_BUF url = {0};
+    mj_buf_printf(&url, "http://127.0.0.1:%d/did:plc:eeeeeeeeeeeeeeeeeeeeeeee", plc.port);
+    struct mj_fetch f = {.script = "busy.lua",
+                         .method = MJ_SPAN("GET"),
+                         .url = mj_buf_span(&url),
+                         .timeout_us = 60000000,
+                         .max_bytes = 1000};
+    struct reply held[16]; /* as many as may be on their way to one host */
+    for (size_t i = 0; i < MJ_COUNT(held); i++) {
+        held[i] = (struct reply){0};
+        pthread_mutex_init(&held[i].lock, NULL);
+        pthread_cond_init(&held[i].changed, NULL);
+        mj_http_send(http, &f, true, on_fetched, &held[i]);
+    }
+    expect(BOB, "had no turn before its timeout");
+    http_release(&plc);
+    for (size_t i = 0; i < MJ_COUNT(held); i++)
+        await(&held[i]);
+    expect(BOB, BOB " bob");
+    stop();
+}
+
 /* The end comes while some wait for a directory, and some for a name server that says nothing. */
 static void stopping(void **state)
 {
@@ -368,7 +400,7 @@ static int remove_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(directions), cmocka_unit_test(caching),
-                                       cmocka_unit_test(stopping), cmocka_unit_test(silent_dns),
-                                       cmocka_unit_test(bad_servers)};
+                                       cmocka_unit_test(no_turn),    cmocka_unit_test(stopping),
+                                       cmocka_unit_test(silent_dns), cmocka_unit_test(bad_servers)};
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -209,6 +209,42 @@ static void bodies(void **state)
     stop();
 }
 
+/* Requests that are half sent take neither the places of whole ones nor the room of heads. */
+static void half_sent(void **state)
+{
+    (void)state;
+    enum { N = 1100, LARGE = 80, PIECES = 255 };
+    static int fds[N];
+    static char piece[4096];
+    start((struct mj_server_cfg){.head_seconds = 60});
+    for (int i = 0; i < N; i++) {
+        fds[i] = tcp_connect(mj_server_port(jet.server));
+        tcp_send(fds[i], "POST /hello HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 43);
+    }
+    jet_await(&jet, "moonjet_requests_open", N + 1); /* and the one that asks */
+    expect("GET /hello HTTP/1.1\r\n\r\n", 201, NULL, "");
+    for (int i = 0; i < N; i++)
+        close(fds[i]);
+    jet_await(&jet, "moonjet_requests_open", 1);
+    /* Together too large; those who come too late are refused. */
+    for (int i = 0; i < LARGE; i++) {
+        fds[i] = tcp_connect(mj_server_port(jet.server));
+        tcp_send(fds[i], "POST /hello HTTP/1.1\r\nContent-Length: 1048576\r\n\r\n", 49);
+        for (int k = 0; k < PIECES; k++)
+            if (send(fds[i], piece, sizeof piece, MSG_NOSIGNAL) < 0)
+                break;
+    }
+    char text[64] = "";
+    assert_true(recv(fds[LARGE - 1], text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "503 Service"));
+    expect("GET / HTTP/1.1\r\n\r\n", 200, NULL, "Welcome");
+    for (int i = 0; i < LARGE; i++)
+        close(fds[i]);
+    jet_await(&jet, "moonjet_requests_open", 1);
+    expect("POST /hello HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", 201, NULL, "");
+    stop();
+}
+
 static void late(void **state)
 {
     (void)state;
@@ -311,8 +347,8 @@ static void places(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(requests), cmocka_unit_test(bodies),
-                                       cmocka_unit_test(late), cmocka_unit_test(commands),
-                                       cmocka_unit_test(places)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(requests),  cmocka_unit_test(bodies),
+                                       cmocka_unit_test(half_sent), cmocka_unit_test(late),
+                                       cmocka_unit_test(commands),  cmocka_unit_test(places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

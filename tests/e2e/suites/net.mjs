@@ -208,5 +208,6 @@ script "lane.lua" { lane = "own", http_allow = { "127.0.0.1" } }`)
     assert.match(answer.text, /lane\.lua: reloaded in its lane/)
     await asked('b')
     await m.finish()
+    assert.doesNotMatch(m.err, /time is up/)
   })
 }

@@ -239,6 +239,11 @@ ${scripts}`
     assert.equal(twice.code, 1)
     assert.match(twice.err, alike)
 
+    put('nowhere.lua', 'script "a.lua" { config = { name = "one" }, http_allow = { "10.0.0.256" } }')
+    const nowhere = await command(t, ['run', '--config', path.join(dir, 'nowhere.lua'), '--check-config'])
+    assert.equal(nowhere.code, 1)
+    assert.match(nowhere.err, /a\.lua: http_allow: "10\.0\.0\.256" is no host, address or prefix/)
+
     const example = path.join(root, 'examples/config/moonjet.lua')
     assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 
