@@ -292,8 +292,7 @@ static int check_config(const struct run_settings *s)
     MJ_AUTO_BUF error = {0};
     int status = MJ_EXIT_FAILED;
     if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))
-        fprintf(stderr, "moonjet run: %s
-", mj_buf_cstr(&error));
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
     else
         status = run_load_scripts(scripts, &s->file, NULL);
     for (size_t i = 0; !status && i < s->file.script_count; i++)
