@@ -244,6 +244,7 @@ static int route(const struct run_settings *settings, char **argv)
     run_start_scripts(&run);
     run_restart_armed();
     mj_loop_run(run.loop);
+    run_restart_disarm();
     status = run.future                 ? MJ_EXIT_FUTURE_CURSOR
              : atomic_load(&run.failed) ? MJ_EXIT_FAILED
                                         : MJ_EXIT_OK;
@@ -296,7 +297,8 @@ static int check_config(const struct run_settings *s)
     else
         status = run_load_scripts(scripts, &s->file, NULL);
     for (size_t i = 0; !status && i < s->file.script_count; i++)
-        status = try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
+        status =
+            try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
     if (!status)
         printf("%s: ok, %zu script%s\n", s->path ? s->path : "the configuration",
                s->file.script_count, s->file.script_count == 1 ? "" : "s");
