@@ -13,7 +13,7 @@ endif()
 
 if(MOONJET_SYSTEM_LUAJIT OR luajit_failed)
   pkg_check_modules(LUAJIT REQUIRED IMPORTED_TARGET luajit)
-  target_link_libraries(mj_luajit INTERFACE PkgConfig::LUAJIT)
+  target_link_libraries(mj_luajit INTERFACE PkgConfig::LUAJIT m) # m: for core/script itself
   target_compile_definitions(mj_luajit INTERFACE MOONJET_LUAJIT_CHECKHOOK=0)
   if(luajit_failed)
     message(WARNING "LuaJIT with hook checks could not be built: using the installed LuaJIT "

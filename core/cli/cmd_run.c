@@ -244,6 +244,7 @@ static int route(const struct run_settings *settings, char **argv)
     run_start_scripts(&run);
     run_restart_armed();
     mj_loop_run(run.loop);
+    run_restart_disarm();
     status = run.future                 ? MJ_EXIT_FUTURE_CURSOR
              : atomic_load(&run.failed) ? MJ_EXIT_FAILED
                                         : MJ_EXIT_OK;

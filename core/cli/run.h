@@ -126,6 +126,8 @@ unsigned run_notes_count(const struct run_notes *n, const char *path, bool *out,
 void run_restart_setup(struct run *run, char **argv, const struct run_notes *notes);
 /* From now on a stuck script is worth a restart: before, a script that does not load ends us. */
 void run_restart_armed(void);
+/* From now on it ends us, too: we were to end. */
+void run_restart_disarm(void);
 /* mj_scripts_on_stuck()'s. */
 void run_restart(void *ctx, const struct mj_stuck *stuck);
 

@@ -130,8 +130,10 @@ static struct {
     char text[TEXT_MAX];   /* VARIABLE=notes */
     size_t len, notes_len; /* of text; up to where notes from before go */
     char file[4096];       /* "" for none */
-    _Atomic bool armed;
+    _Atomic int phase;
 } restart;
+
+enum { LOADING, RUNNING, ENDING };
 
 static void put(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void put(const char *fmt, ...)
@@ -167,7 +169,9 @@ void run_restart_setup(struct run *run, char **argv, const struct run_notes *not
             notes->notes[i].path);
 }
 
-void run_restart_armed(void) { atomic_store(&restart.armed, true); }
+void run_restart_armed(void) { atomic_store(&restart.phase, RUNNING); }
+
+void run_restart_disarm(void) { atomic_store(&restart.phase, ENDING); }
 
 static void say(const char *text)
 {
@@ -192,14 +196,15 @@ static void keep_notes(void)
 void run_restart(void *ctx, const struct mj_stuck *stuck)
 {
     (void)ctx;
+    static const char *const what_next[] = {
+        "it cannot be loaded", "starting again with the script in quarantine", "ending without it"};
+    int phase = atomic_load(&restart.phase);
     char line[1400];
     snprintf(line, sizeof line,
              "moonjet run: %s is stuck in %s, inside a C function that nothing can stop; %s\n",
-             stuck->path, stuck->doing,
-             atomic_load(&restart.armed) ? "starting again with the script in quarantine"
-                                         : "it cannot be loaded");
+             stuck->path, stuck->doing, what_next[phase]);
     say(line);
-    if (!atomic_load(&restart.armed))
+    if (phase != RUNNING)
         _exit(MJ_EXIT_FAILED);
     put("%" PRId64 "\t%.79s\t%s\n", mj_now_us(), stuck->doing, stuck->path);
     keep_notes();

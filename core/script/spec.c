@@ -152,6 +152,9 @@ static int host_protect(lua_State *L)
     mj__spec_in(spec, L);
     if (!status && !stopped)
         return 0;
+    /* What this test has filled the heap with must not cost the next one its memory, nor us. */
+    if (status == LUA_ERRMEM || status == LUA_ERRERR)
+        mj__vm_gc(L, LUA_GCCOLLECT);
     if (!status)
         lua_pushnil(L); /* the spec caught the error that was meant to end it */
     /* An error that on_error did not see, such as one of memory. */

@@ -386,6 +386,18 @@ static void beds(void **state)
     has(out, "t:out wants the name of a stream");
 }
 
+/* A test that takes all memory fails by itself. */
+static void bombs(void **state)
+{
+    struct bench *b = *state;
+    const char *out = run(b, "it('a', function() local t while true do t = { t } end end)\n"
+                             "it('b', function() assert.equal(1, 1) end)\n"
+                             "it('c', function() local s = 'x' while true do s = s .. s end end)\n"
+                             "it('d', function() assert.equal(1, 1) end)\n");
+    counted(b, 2, 2, 0);
+    has(out, "not enough memory");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +413,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(filter_and_list, setup, teardown),
         cmocka_unit_test_setup_teardown(tap, setup, teardown),
         cmocka_unit_test_setup_teardown(beds, setup, teardown),
+        cmocka_unit_test_setup_teardown(bombs, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

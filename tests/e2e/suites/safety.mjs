@@ -291,6 +291,17 @@ ${scripts}`
     assert.match(m.err, /info bye\.lua: bye/)
   })
 
+  await test('safety: a script that is stuck at the end does not start anything again', async (t) => {
+    const file = path.join(t.dir(), 'bye.lua')
+    fs.writeFileSync(file, `local hay, needle = ("a"):rep(2 ^ 22), ("a"):rep(2 ^ 19) .. "b"
+jet.on_stop(function() hay:find(needle, 1, true) end)`)
+    const r = await relay(t, [await post(1)])
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url })
+    const { code } = await m.stop('SIGTERM')
+    assert.equal(code, 1)
+    assert.match(m.err, /bye\.lua is stuck in on_stop, inside a C function that nothing can stop; ending without it/)
+  })
+
   await test('safety: what waits for an answer at the end gets it, and then it ends', async (t) => {
     const peer = http.createServer((q, a) => setTimeout(() => a.end('farewell'), 300))
     await new Promise((ok) => peer.listen(0, '127.0.0.1', ok))
