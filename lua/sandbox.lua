@@ -506,6 +506,8 @@ return setmetatable(env, {
   __index = function(_, name)
     if name == "io" or name == "ffi" or name == "jit" or name == "package" then
       error(format("'%s' is not available to scripts", name), 2)
+    elseif name == "describe" or name == "it" then
+      error(format("'%s' belongs into a spec, which `moonjet test` runs", name), 2)
     end
     error(format("global '%s' is not defined", tostring(name)), 2)
   end,

@@ -211,6 +211,8 @@ static int route(const struct run_settings *settings, char **argv)
     bool asked = mj_control_path(cfg->control, cfg->data, &control);
     if (cfg->control && strcmp(cfg->control, "none") == 0)
         control.len = 0;
+    else if (!control.len)
+        mj_log(MJ_LOG_INFO, "run", "no control socket for moonjet ctl: give --data or --control");
     struct mj_server_cfg server_cfg = {.listen = cfg->listen,
                                        .metrics_listen = cfg->metrics_listen,
                                        .control = control.len ? mj_buf_cstr(&control) : NULL,
@@ -267,19 +269,35 @@ out:
     return status;
 }
 
+static int try_graph(struct mj_router *router, const struct mj_config_script *s,
+                     struct mj_graph *graph)
+{
+    MJ_AUTO_BUF error = {0};
+    int err = s->lane == MJ_LANE_OWN ? mj_lane_check(router, NULL, graph, &error)
+                                     : mj_router_add(router, graph, &error);
+    if (err)
+        fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
+    return err ? MJ_EXIT_FAILED : 0;
+}
+
 /* --check-config: everything that can be known without running. */
 static int check_config(const struct run_settings *s)
 {
     struct mj_streams *streams = mj_streams_new(NULL);
     struct mj_router *router = mj_router_new(NULL);
     mj_router_set_streams(router, streams);
-    struct mj_scripts *scripts = mj_scripts_new(router);
+    /* The scripts themselves know no router, so that nothing of theirs goes live: no plug-in opens
+     * its file. */
+    struct mj_scripts *scripts = mj_scripts_new(NULL);
     MJ_AUTO_BUF error = {0};
     int status = MJ_EXIT_FAILED;
     if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))
         fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
     else
         status = run_load_scripts(scripts, &s->file, NULL);
+    for (size_t i = 0; !status && i < s->file.script_count; i++)
+        status =
+            try_graph(router, s->file.scripts[i], (struct mj_graph *)mj_scripts_graph(scripts, i));
     if (!status)
         printf("%s: ok, %zu script%s\n", s->path ? s->path : "the configuration",
                s->file.script_count, s->file.script_count == 1 ? "" : "s");

@@ -35,9 +35,11 @@ static int eval(void *ctx, struct mj_span code, struct mj_buf *out)
     MJ_AUTO_BUF body = {0};
     struct mj__ctl_answer answer = {0};
     mj_buf_puts(&body, "{\"args\":[");
-    mj_buf_put_json(&body, mj_str(live->script ? live->script : ""));
-    mj_buf_putc(&body, ',');
     mj_buf_put_json(&body, code);
+    if (live->script) {
+        mj_buf_putc(&body, ',');
+        mj_buf_put_json(&body, mj_str(live->script));
+    }
     mj_buf_puts(&body, "]}");
     int err = mj__ctl_ask(live->socket, "repl", mj_buf_span(&body), &answer, out);
     if (err) {

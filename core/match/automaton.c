@@ -330,9 +330,11 @@ bool mj_automaton_scan(const struct mj_automaton *a, struct mj_span text, mj_fou
         }
         if (MJ_LIKELY(!(a->cells[s].base & FOUND)))
             continue;
-        for (uint32_t i = a->found[s]; i != NONE; i = a->shorter[i])
-            if (fn(ctx, i))
-                return true;
+        enum mj_scan said = MJ_SCAN_ON;
+        for (uint32_t i = a->found[s]; i != NONE && said == MJ_SCAN_ON; i = a->shorter[i])
+            said = fn(ctx, i);
+        if (said == MJ_SCAN_END)
+            return true;
     }
     return false;
 }

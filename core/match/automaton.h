@@ -25,9 +25,12 @@ void mj_automaton_free(struct mj_automaton *a);
 /* Bytes it takes. */
 size_t mj_automaton_size(const struct mj_automaton *a);
 
-/* Called for each occurrence, in the order they end, longest first; true ends the scan. */
-typedef bool (*mj_found_fn)(void *ctx, uint32_t pattern);
-/* Scans the text. True when fn said so. */
+/* Called for each occurrence, in the order they end, longest first. MJ_SCAN_SEEN: all shorter ones
+ * that end in the same place have been reported before, as they were when this one was found
+ * first; they are left out. */
+enum mj_scan { MJ_SCAN_ON, MJ_SCAN_SEEN, MJ_SCAN_END };
+typedef enum mj_scan (*mj_found_fn)(void *ctx, uint32_t pattern);
+/* Scans the text. True when fn ended it. */
 bool mj_automaton_scan(const struct mj_automaton *a, struct mj_span text, mj_found_fn fn,
                        void *ctx);
 /* For each pattern given to mj_automaton_new(), the one reported in its stead: itself, or an equal

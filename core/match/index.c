@@ -63,6 +63,8 @@ struct mj__index {
     size_t slot_count;
     struct postings slot_flows, word_slots; /* of the latter the "flows" are slots */
     struct mj_automaton *automaton;         /* owned; NULL when nobody looks for words */
+    uint32_t *seen;                         /* owned; by word: the event it was found in */
+    size_t word_count;
     struct {
         const struct mj_match *atom;
         uint32_t slot;
@@ -384,6 +386,8 @@ static void add_words(struct mj__index *x)
         for (size_t k = 0; k < mj_words_count(x->slots[i].words); k++)
             patterns[n++] = mj_words_stream(x->slots[i].words, k);
     x->automaton = mj_automaton_new(patterns, n);
+    x->seen = mj_calloc(n + 1, sizeof *x->seen);
+    x->word_count = n;
     free(patterns);
     n = 0;
     for (size_t i = 0; i < x->slot_count; i++)
@@ -419,6 +423,7 @@ void mj__index_free(struct mj__index *x)
     postings_deinit(&x->slot_flows);
     postings_deinit(&x->word_slots);
     mj_automaton_free(x->automaton);
+    free(x->seen);
     free(x->flows);
     free(x->keys);
     free(x->places);
@@ -480,6 +485,7 @@ void mj__index_begin(struct mj__index *x, struct mj_facts *facts)
     if (MJ_UNLIKELY(!++x->event)) { /* numbers have gone round: none may look like a new one */
         for (size_t i = 0; i < x->slot_count; i++)
             x->slots[i].found = 0;
+        memset(x->seen, 0, x->word_count * sizeof *x->seen);
         x->event = 1;
     }
 }
@@ -494,10 +500,15 @@ static void take(struct mj__index *x, const struct postings *p, size_t thing)
     }
 }
 
-static bool found_word(void *ctx, uint32_t word)
+/* The text comes before the other words, so that what has been found once says nothing new: however
+ * often a stranger repeats a word, it costs each list once. */
+static enum mj_scan found_word(void *ctx, uint32_t word)
 {
     struct mj__index *x = ctx;
     const struct postings *p = &x->word_slots;
+    if (x->seen[word] == x->event)
+        return MJ_SCAN_SEEN;
+    x->seen[word] = x->event;
     for (uint32_t i = p->starts[word]; i < p->starts[word + 1]; i++) {
         struct slot *s = &x->slots[p->flows[i]];
         if (s->found == x->event || !(s->all || x->in_text))
@@ -506,7 +517,7 @@ static bool found_word(void *ctx, uint32_t word)
         if (x->maybe)
             take(x, &x->slot_flows, p->flows[i]);
     }
-    return false;
+    return MJ_SCAN_ON;
 }
 
 /* Looks for everybody's words in the text, and with `all` in the record's other words. */

@@ -112,10 +112,10 @@ size_t mj_words_share(const struct mj_words *w)
     return mj_words_bytes(w) / atomic_load_explicit(&w->refs, memory_order_relaxed) + 1;
 }
 
-static bool take_first(void *ctx, uint32_t pattern)
+static enum mj_scan take_first(void *ctx, uint32_t pattern)
 {
     *(int *)ctx = (int)pattern;
-    return true;
+    return MJ_SCAN_END;
 }
 
 int mj_words_find(struct mj_words *w, struct mj_span stream)

@@ -70,8 +70,10 @@ void mj_config_print_script(const struct mj_config_script *s, struct mj_buf *out
         const char *key;
         int64_t us;
     } times[] = {{"call", cfg->call_us}, {"slow", cfg->slow_us}, {"declare", cfg->declare_us}};
+    /* From the root, as it would be relative to wherever the file is put. */
+    char *path MJ_AUTO_FREE = realpath(s->path, NULL);
     mj_buf_puts(out, "script ");
-    mj_lua_quote(mj_str(s->path), out);
+    mj_lua_quote(mj_str(path ? path : s->path), out);
     mj_buf_puts(out, " {\n");
     if (s->config_lua)
         mj_buf_printf(out, "  config = %s,\n", s->config_lua);

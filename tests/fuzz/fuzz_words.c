@@ -19,10 +19,10 @@ struct seen {
     unsigned counts[WORDS];
 };
 
-static bool count(void *ctx, uint32_t pattern)
+static enum mj_scan count(void *ctx, uint32_t pattern)
 {
     ((struct seen *)ctx)->counts[pattern]++;
-    return false;
+    return MJ_SCAN_ON;
 }
 
 static unsigned occurrences(struct mj_span in, struct mj_span what)

@@ -190,11 +190,17 @@ struct seen {
     size_t limit;
 };
 
-static bool count(void *ctx, uint32_t pattern)
+static enum mj_scan count(void *ctx, uint32_t pattern)
 {
     struct seen *s = ctx;
     s->counts[pattern]++;
-    return s->limit && --s->limit == 0;
+    return s->limit && --s->limit == 0 ? MJ_SCAN_END : MJ_SCAN_ON;
+}
+
+static enum mj_scan count_new(void *ctx, uint32_t pattern)
+{
+    struct seen *s = ctx;
+    return s->counts[pattern]++ ? MJ_SCAN_SEEN : MJ_SCAN_ON;
 }
 
 static void automaton_agrees_with_search(void **state)
@@ -232,6 +238,15 @@ static void automaton_agrees_with_search(void **state)
             assert_int_equal(s.counts[i], same == i ? want : 0);
             found += want;
         }
+        /* Whoever needs to know each but once hears of each, and of little else. */
+        struct seen once = {.automaton = s.automaton};
+        size_t heard = 0;
+        assert_false(mj_automaton_scan(s.automaton, mj_span(text, len), count_new, &once));
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(once.counts[i] != 0, s.counts[i] != 0);
+            heard += once.counts[i];
+        }
+        assert_true(heard <= len + n);
         /* It stops when it is told to. */
         unsigned total = 0;
         for (size_t i = 0; i < n; i++)
