@@ -10,7 +10,6 @@
 #include "deliver/internal.h"
 
 #define EXTRA_FDS 32
-#define LINGER_US INT64_C(20000000) /* as long as the system asks silent name servers, about */
 
 struct mj_http_task {
     struct mj_http_task *next;
@@ -200,7 +199,8 @@ static void note_lingering(struct mj_job *job)
     if (looked_up_us || mj_address_parse(mj_str(job->host), &numeric) == 0)
         return;
     struct mj_lingering *l = mj_calloc(1, sizeof *l);
-    *l = (struct mj_lingering){.client = job->client, .until_us = mj_mono_us() + LINGER_US};
+    *l = (struct mj_lingering){.client = job->client,
+                               .until_us = mj_mono_us() + job->http->cfg.linger_us};
     l->client->lingering++;
     *h->lingering_last = l;
     h->lingering_last = &l->next;
@@ -424,6 +424,8 @@ static void set_defaults(struct mj_http_cfg *c)
         c->max_bytes = 256u << 20;
     if (!c->connect_us)
         c->connect_us = 5000000;
+    if (!c->linger_us)
+        c->linger_us = 20000000;
 }
 
 static void destroy(struct mj_http *h)

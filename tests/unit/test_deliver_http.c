@@ -494,7 +494,7 @@ static void silent_names(void **state)
     char where[64];
     int before = threads();
     sem_init(&silence, 0, 0);
-    start((struct mj_http_cfg){.max_per_script = 2}, "127.0.0.1");
+    start((struct mj_http_cfg){.max_per_script = 2, .linger_us = 600000000}, "127.0.0.1");
     /* Four that were being looked up; on a busy machine some have no turn before that. */
     for (int i = 0, lingering = 0; lingering < 4; i++) {
         struct reply r;
