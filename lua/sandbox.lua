@@ -26,6 +26,14 @@ local env = pick(stock, "assert error getmetatable next pcall rawequal rawget ra
 env.math = stock.math
 env.bit = stock.bit
 env.table = stock.table
+
+-- A sort whose function sorts, and so on: each takes some of the C stack, and an error that leaves
+-- thousands of them takes seconds in which nothing can be interrupted.
+local sort, deep = stock.table.sort, host.deep
+function env.table.sort(t, less)
+  deep()
+  return sort(t, less)
+end
 env.coroutine = pick(stock.coroutine, "create isyieldable running status yield")
 env.os = pick(stock.os, "clock difftime")
 

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
+
 struct series {
     char *labels; /* owned, "" for none */
     struct mj_metric metric;
@@ -17,7 +19,9 @@ struct family {
     enum mj_metric_type type;
     size_t count;
     struct series *head, **tail;
-    struct family *next; /* ascending by name */
+    struct series **slots; /* owned; the same by their labels, at most half full */
+    size_t cap;            /* a power of two, or 0 */
+    struct family *next;   /* ascending by name */
 };
 
 #define OTHER "other=\"true\""
@@ -47,20 +51,38 @@ static struct family *family_get(const char *name, enum mj_metric_type type, con
     return f;
 }
 
-/* The series of a family, made if it is new. Past the bound all new ones are one. */
+/* Where the series is, or the free slot where it belongs. */
+static struct series **slot_of(const struct family *f, const char *labels)
+{
+    size_t i = mj_hash(mj_str(labels)) & (f->cap - 1);
+    while (f->slots[i] && strcmp(f->slots[i]->labels, labels) != 0)
+        i = (i + 1) & (f->cap - 1);
+    return &f->slots[i];
+}
+
+static void grow(struct family *f)
+{
+    free(f->slots);
+    f->cap = f->cap ? 2 * f->cap : 8;
+    f->slots = mj_calloc(f->cap, sizeof(struct series *));
+    for (struct series *s = f->head; s; s = s->next)
+        *slot_of(f, s->labels) = s;
+}
+
+/* The series of a family, made if it is new. Past the bound all new ones are one. A reload asks for
+ * several of each node, so this must not take longer the more there are. */
 static struct series *series_get(struct family *f, const char *labels)
 {
-    for (;;) {
-        for (struct series *s = f->head; s; s = s->next)
-            if (strcmp(s->labels, labels) == 0)
-                return s;
-        if (f->count < MJ_METRIC_SERIES_MAX || strcmp(labels, OTHER) == 0)
-            break;
-        labels = OTHER;
-    }
+    if (2 * f->count >= f->cap)
+        grow(f);
+    struct series **slot = slot_of(f, labels);
+    if (!*slot && f->count >= MJ_METRIC_SERIES_MAX)
+        slot = slot_of(f, labels = OTHER);
+    if (*slot)
+        return *slot;
     struct series *s = mj_calloc(1, sizeof *s);
     s->labels = mj_strdup(labels);
-    *f->tail = s;
+    *slot = *f->tail = s;
     f->tail = &s->next;
     f->count++;
     return s;

@@ -18,9 +18,15 @@ static int stream_bit(const struct mj_node *n, const char *name, struct mj_strea
                       struct mj_buf *error)
 {
     int bit = streams ? mj_streams_add(streams, mj_str(name)) : MJ_EINVAL;
-    if (bit < 0)
-        mj_buf_printf(error, "%s:%u: stream '%s': %s", n->file, n->line, name,
-                      bit == MJ_ELIMIT ? "too many streams" : mj_strerror(bit));
+    if (bit == MJ_ELIMIT)
+        mj_buf_printf(
+            error,
+            "%s:%u: stream '%s': too many streams: %d names are in use. One that a script "
+            "has had counts until the restart, and with --data for as long as DATA/streams "
+            "has it; use an old name again",
+            n->file, n->line, name, MJ_STREAMS_MAX);
+    else if (bit < 0)
+        mj_buf_printf(error, "%s:%u: stream '%s': %s", n->file, n->line, name, mj_strerror(bit));
     return bit;
 }
 

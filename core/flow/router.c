@@ -246,8 +246,17 @@ static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collect
 {
     int dropped;
     int err = mj__exit_emit(&r->exit, ev, collection, streams, prints, &dropped);
-    if (MJ_UNLIKELY(dropped))
+    if (MJ_UNLIKELY(dropped)) {
         count_drop(r, dropped, "operation");
+        /* It was sound when it came, so somebody here has spoilt it. */
+        if (ev->record_checked)
+            mj_log_limited(&r->drop_gate, 5, MJ_LOG_ERROR, "router",
+                           "at://%.*s/%.*s/%.*s is dropped: a script has made a record of it that "
+                           "cannot be sent: %s",
+                           (int)ev->did.len, (const char *)ev->did.ptr, (int)ev->collection.len,
+                           (const char *)ev->collection.ptr, (int)ev->rkey.len,
+                           (const char *)ev->rkey.ptr, mj_strerror(dropped));
+    }
     return err;
 }
 

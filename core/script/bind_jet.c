@@ -72,13 +72,18 @@ static int null_tostring(lua_State *L)
     return 1;
 }
 
+/* host.deep(): an error when functions are nested too deeply in each other by way of C */
+static int host_deep(lua_State *L)
+{
+    mj_check_stack(L);
+    return 0;
+}
+
 void mj_bind_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"log", host_log},
-                                    {"closest", host_closest},
-                                    {"memory", host_memory},
-                                    {"require", mj_lua_require},
-                                    {NULL, NULL}};
+    static const luaL_Reg host[] = {{"log", host_log},           {"deep", host_deep},
+                                    {"closest", host_closest},   {"memory", host_memory},
+                                    {"require", mj_lua_require}, {NULL, NULL}};
     static const struct {
         const char *name;
         enum mj_slot slot;

@@ -11,7 +11,8 @@
 #include "script/task.h"
 
 #define QUEUE_MAX 1000000
-/* Each task that waits to put has one value in the ring beyond `max`. */
+/* Each task that waits to put has one value in the ring beyond `max`. Those of tasks that were
+ * given up meanwhile stay, too. */
 #define RING(q) ((q)->max + MJ_TASKS_MAX)
 
 /* Tickets in order; the memory is the queue's. */
@@ -87,6 +88,8 @@ static int queue_put(lua_State *L)
     }
     if (full)
         mj__task_can_wait(L, "queue:put");
+    if (q->count >= RING(q))
+        return luaL_error(L, "queue:put: the queue is full of values whose tasks have given up");
     lua_getfenv(L, 1);
     lua_pushvalue(L, 2);
     lua_rawseti(L, -2, (int)((q->head + q->count) % RING(q)) + 1);

@@ -8,6 +8,7 @@
 #include "script/bind.h"
 #include "script/repl_names.h"
 #include "script/scripts.h"
+#include "script/secrets.h"
 
 #define EVAL_NS INT64_C(5000000000) /* of what is typed into a session of its own */
 #define CALL_NS INT64_C(50000000)   /* of one call of a function given to try or find */
@@ -338,8 +339,21 @@ static int run_line(lua_State *L)
     return 0;
 }
 
+/* What a script was given in confidence is not shown here either. */
+static void hide_secrets(struct line *line, size_t from)
+{
+    MJ_AUTO_BUF hidden = {0};
+    struct mj_span said = mj_span(line->out->ptr + from, line->out->len - from);
+    struct mj_span shown = mj_secrets_hide(line->vm->secrets, said, &hidden);
+    if (shown.ptr == said.ptr)
+        return;
+    line->out->len = from;
+    mj_buf_put(line->out, shown.ptr, shown.len);
+}
+
 static int eval(struct line *line)
 {
+    size_t from = line->out->len;
     if (lua_cpcall(line->vm->L, run_line, line)) {
         const char *text = lua_tostring(line->vm->L, -1);
         mj_buf_printf(line->out, "%s\n", text ? text : "out of memory");
@@ -347,6 +361,7 @@ static int eval(struct line *line)
         line->vm->ev = NULL;
     }
     lua_settop(line->vm->L, 0);
+    hide_secrets(line, from);
     return line->result;
 }
 

@@ -326,6 +326,8 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
                 unsigned at_line, const struct mj_event *ev)
 {
     const char *text = error_text(L);
+    if (mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch).ptr != (const uint8_t *)text)
+        text = mj_buf_cstr(&vm->scratch);
     size_t file = 0;
     const char *colon = strchr(text, ':');
     if (colon && colon[1] >= '0' && colon[1] <= '9') {
@@ -342,23 +344,23 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
         snprintf(place, sizeof place, "%s", at_file);
     const char *message = file ? text + file + 1 : text;
     message += strspn(message, " ");
-    struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(message), &vm->scratch);
-    int len = (int)(shown.len < MESSAGE_MAX ? shown.len : MESSAGE_MAX);
+    size_t whole = strlen(message);
+    int len = (int)(whole < MESSAGE_MAX ? whole : MESSAGE_MAX);
     /* Strikes are few: each of them is told. */
     struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
     mj__strike_words(vm->script, strikes, sizeof strikes);
     if (!ev) {
         mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s%s", place, name, len,
-                       (const char *)shown.ptr, strikes);
+                       message, strikes);
         return;
     }
     bool commit = ev->kind == MJ_KIND_COMMIT;
     mj_log_limited(gate, ERROR_BURST, MJ_LOG_ERROR, "script", "%s %s: %.*s; %s%.*s%s%.*s%s%.*s%s",
-                   place, name, len, (const char *)shown.ptr, commit ? "at://" : "",
-                   (int)ev->did.len, (const char *)ev->did.ptr, commit ? "/" : "",
-                   (int)ev->collection.len, (const char *)ev->collection.ptr, commit ? "/" : "",
-                   (int)ev->rkey.len, (const char *)ev->rkey.ptr, strikes);
+                   place, name, len, message, commit ? "at://" : "", (int)ev->did.len,
+                   (const char *)ev->did.ptr, commit ? "/" : "", (int)ev->collection.len,
+                   (const char *)ev->collection.ptr, commit ? "/" : "", (int)ev->rkey.len,
+                   (const char *)ev->rkey.ptr, strikes);
 }
 
 /* Pushes the text with the top value's type in it. Nothing would catch an error here, so the

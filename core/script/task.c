@@ -53,6 +53,7 @@ struct mj_sched {
     struct mj_dues timers; /* keys: µs of mj__sched_now() */
     struct mj_vm **vms;    /* owned array of borrowed VMs that have begun */
     size_t vm_count, turn;
+    size_t collected; /* whose garbage was collected last */
     bool running, poked;
 };
 
@@ -535,11 +536,12 @@ static void fire_timers(struct mj_sched *s)
     }
 }
 
+/* Of the next script that has some worth it, whether it has tasks or not. */
 static void collect(struct mj_sched *s)
 {
-    if (!s->vm_count)
-        return;
-    mj__vm_collect(s->vms[s->turn % s->vm_count], COLLECT_NS);
+    for (size_t i = 0; i < s->vm_count; i++)
+        if (mj__vm_collect(s->vms[++s->collected % s->vm_count], COLLECT_NS))
+            return;
 }
 
 int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us)

@@ -220,16 +220,17 @@ void mj__vm_relieve(struct mj_vm *vm, int64_t now)
         relieve(vm, now);
 }
 
-void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns)
+bool mj__vm_collect(struct mj_vm *vm, int64_t budget_ns)
 {
     if (!vm->gc_running && vm->used < vm->gc_used + vm->gc_used / 8 + GC_WORTH)
-        return;
+        return false;
     int64_t end = mj_guard_now() + budget_ns;
     do {
         protected_gc(vm, collect_some);
     } while (vm->gc_running && mj_guard_now() < end);
     if (!vm->gc_running)
         vm->gc_used = vm->used;
+    return true;
 }
 
 int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results, int64_t budget_ns,

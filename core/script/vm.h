@@ -129,8 +129,8 @@ void mj__vm_collect_all(struct mj_vm *vm);
 /* Within a call: lua_gc(L, what, 0), which is not held to the cap it makes room under. */
 void mj__vm_gc(lua_State *L, int what);
 /* Between calls: goes on with a collection for about that long, so that less of it falls into
- * calls. Does nothing when little was allocated. */
-void mj__vm_collect(struct mj_vm *vm, int64_t budget_ns);
+ * calls. Does nothing, and returns false, when little was allocated. */
+bool mj__vm_collect(struct mj_vm *vm, int64_t budget_ns);
 
 /* The VM a state belongs to: any coroutine of it will do. */
 static inline struct mj_vm *mj_vm_of(lua_State *L)

@@ -61,7 +61,9 @@ function jet.from(match) end
 ---@return jet.Flow
 function jet.main() end
 
---- A stream of its own, served at /stream/NAME/subscribe. Flows and scripts may share one.
+--- A stream of its own, served at /stream/NAME/subscribe. Flows and scripts may share one. There are
+--- at most 64 names, main among them; one that was used counts until the restart, and with --data
+--- for as long as the directory is kept.
 ---@param name string 1 to 64 of a-z 0-9 . _ -
 ---@return jet.Sink
 function jet.stream(name) end

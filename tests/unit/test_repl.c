@@ -280,6 +280,20 @@ static void live(void **state)
     assert_int_equal(s.strikes, 0);
 }
 
+/* Neither by asking nor by an error. */
+static void secrets_are_hidden(void **state)
+{
+    struct desk *d = *state;
+    setenv("MOONJET_SECRET_ONE", "hunter22hunter", 1);
+    fixture_load(&d->f, "local key = jet.secret 'ONE' jet.from '*':tap(function() return key end)");
+    mj_scripts_eval(d->f.scripts, NULL, MJ_SPAN("key"), &d->out);
+    mj_scripts_eval(d->f.scripts, NULL, MJ_SPAN("error('no ' .. key, 0)"), &d->out);
+    mj_scripts_eval(d->f.scripts, NULL, MJ_SPAN("print(key)"), &d->out);
+    assert_null(strstr(mj_buf_cstr(&d->out), "hunter"));
+    if (!strstr(mj_buf_cstr(&d->out), "no ***\n"))
+        fail_msg("%s", mj_buf_cstr(&d->out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +306,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(interrupted, setup, teardown),
         cmocka_unit_test_setup_teardown(completion, setup, teardown),
         cmocka_unit_test_setup_teardown(live, setup, teardown),
+        cmocka_unit_test_setup_teardown(secrets_are_hidden, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

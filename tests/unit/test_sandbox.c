@@ -300,6 +300,20 @@ static void bombs(void **state)
     fixture_refuse(f, "", "not enough memory");
 }
 
+/* An error that leaves thousands of functions in C takes seconds, which no budget could cut. */
+static void no_deep_nesting_through_c(void **state)
+{
+    struct fixture *f = *state;
+    fixture_refuse(f,
+                   "local function f()\n"
+                   "  table.sort({ 3, 2, 1 }, function(a, b) f() return a < b end)\n"
+                   "end\n"
+                   "f()",
+                   "functions nested too deeply");
+    fixture_refuse(f, "local function f() return (('x'):gsub('x', f)) end f()",
+                   "functions nested too deeply");
+}
+
 static void scripts_do_not_see_each_other(void **state)
 {
     struct fixture *f = *state;
@@ -402,6 +416,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(no_deep_nesting_through_c),
         T(escapes),
         T(globals_are_strict),
         T(declarations_that_do_not_load),

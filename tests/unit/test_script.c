@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "script/scripts.h"
 #include "unit/script_fixture.h"
 
 static int setup(void **state)
@@ -219,6 +221,46 @@ static void graphs_are_shown(void **state)
     assert_holds(mj_buf_cstr(&out), "s1.lua:2: what passes map#1 ends nowhere");
 }
 
+/* Between calls, of scripts without tasks too, and of all of them. */
+static void garbage_is_collected_between_calls(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 3; i++)
+        fixture_load(f, "local live = {} for i = 1, 20000 do live[i] = {} end\n"
+                        "jet.from '*':tap(function(ev) live[1] = { live } end)");
+    for (int i = 0; i < 200; i++) {
+        fixture_post(f, "x");
+        mj_scripts_run(f->scripts, 1000);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(f->scripts->scripts[i]->vm->gc_used > 0);
+}
+
+static struct mj_buf logged;
+
+static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)tag;
+    mj_buf_puts(&logged, text);
+}
+
+/* Each edit is sound, what comes of them is not: nothing that goes out is lost without a word. */
+static void a_spoilt_record_is_told(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.main():map(function(d) d.record['$type'] = '' return d end)");
+    mj_log_capture(on_log, NULL);
+    fixture_post(f, "x");
+    mj_log_capture(NULL, NULL);
+    assert_int_equal(fixture_count(f, "main"), 0);
+    assert_holds(mj_buf_cstr(&logged), "at://" FIXTURE_DID "/app.bsky.feed.post/3kgmi5fzxhc2l is "
+                                       "dropped: a script has made a record of it that cannot be "
+                                       "sent: ");
+    mj_buf_deinit(&logged);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +274,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(node_metrics, setup, teardown),
         cmocka_unit_test_setup_teardown(print_writes_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(graphs_are_shown, setup, teardown),
+        cmocka_unit_test_setup_teardown(garbage_is_collected_between_calls, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_spoilt_record_is_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,7 +82,8 @@ static void no_log_line_shows_one(void **state)
     dup2(fds[1], 2);
     fixture_load(f, "local s = jet.secret 'ENV_ONE'\n"
                     "jet.log.info('a %s b %s', s, s)\n"
-                    "jet.from '*':where(function() error('bad ' .. s) end):to(jet.stream 'x')");
+                    "jet.from '*':where(function() error('bad ' .. s) end):to(jet.stream 'x')\n"
+                    "jet.from '*':tap(function() error(s .. ':1: worse', 0) end)");
     fixture_post(f, "x");
     dup2(saved, 2);
     close(saved);
@@ -94,6 +95,7 @@ static void no_log_line_shows_one(void **state)
     text[n] = 0;
     assert_non_null(strstr(text, "info s1.lua: a *** b ***\n"));
     assert_non_null(strstr(text, "where#1: bad ***; at://"));
+    assert_non_null(strstr(text, "***:1 tap#1: worse; at://"));
     assert_null(strstr(text, "environment"));
 }
 

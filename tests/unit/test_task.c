@@ -255,12 +255,31 @@ static void queues(void **state)
                     "assert(not pcall(q.get, q))");
 }
 
+/* Tasks that gave up while they waited to put have left their values; the queue stays bounded, and
+ * in order. */
+static void abandoned_puts(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "local q, n = jet.queue(1), 0\n"
+                         "jet.from '*':each(function(ev)\n"
+                         "  if ev.text == 'put' then n = n + 1 q:put(n) return end\n"
+                         "  for i = 1, q:count() do assert(q:get() == i) end\n"
+                         "  assert(q:count() == 0) seen:inc 'orderly'\n"
+                         "end, { workers = 1, queue = 20000, timeout = '1ms' })\n");
+    for (int i = 0; i < 10100; i++)
+        fixture_post(f, "put");
+    advance(f, 20000000);
+    fixture_post(f, "look");
+    advance(f, 1000);
+    assert_int_equal(seen_by(f->files, "orderly"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(every_and_sleep), T(wrong_places), T(coroutines_inside), T(slices), T(limits),
-        T(stopping),        T(queues),
+        T(abandoned_puts), T(every_and_sleep), T(wrong_places), T(coroutines_inside),
+        T(slices),         T(limits),          T(stopping),     T(queues),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
