@@ -142,11 +142,10 @@ void mj_bench_reload(struct mj_bench *b)
     int64_t median = took[(size_t)n / 2];
     snprintf(beside, sizeof beside, "of %d, one script of %d each; loading one by itself: %.3f ms",
              n, SCRIPTS, (double)alone / 1e6);
-    mj_bench_report(b, "reload_median_ms", (double)median / 1e6, "ms", beside, MJ_GOAL_AT_MOST,
-                    5);
+    mj_bench_report(b, "reload_median_ms", (double)median / 1e6, "ms", beside, MJ_GOAL_AT_MOST, 5);
     snprintf(beside, sizeof beside, "the slowest of them: %.3f ms", (double)took[n - 1] / 1e6);
-    mj_bench_report(b, "reload_vs_load", (double)median / (double)alone, "x", beside,
-                    MJ_GOAL_NONE, 0);
+    mj_bench_report(b, "reload_vs_load", (double)median / (double)alone, "x", beside, MJ_GOAL_NONE,
+                    0);
     mj_bench_report(b, "reload_memory_kib", (double)(resident() - before) / 1024, "KiB",
                     "more after the second half of them than before it", MJ_GOAL_AT_MOST, 2048);
     close_bed(&bed);
