@@ -188,6 +188,36 @@ static void take_back(struct mj_job *job)
     mj_metric_set(h->in_flight, (int64_t)h->active);
 }
 
+/* Ends by the clock while a name is looked up leave a thread behind, which cannot be stopped. So
+ * that a script whose name server is silent does not make thousands of them, they are counted. */
+static void note_lingering(struct mj_job *job)
+{
+    struct mj_http *h = job->http;
+    curl_off_t looked_up_us = 0;
+    struct mj_address numeric;
+    curl_easy_getinfo(job->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up_us);
+    if (looked_up_us || mj_address_parse(mj_str(job->host), &numeric) == 0)
+        return;
+    struct mj_lingering *l = mj_calloc(1, sizeof *l);
+    *l = (struct mj_lingering){.client = job->client,
+                               .until_us = mj_mono_us() + job->http->cfg.linger_us};
+    l->client->lingering++;
+    *h->lingering_last = l;
+    h->lingering_last = &l->next;
+}
+
+static void expire_lingering(struct mj_http *h, int64_t now)
+{
+    struct mj_lingering *l;
+    while ((l = h->lingering) && l->until_us <= now) {
+        h->lingering = l->next;
+        if (!h->lingering)
+            h->lingering_last = &h->lingering;
+        l->client->lingering--;
+        free(l);
+    }
+}
+
 static void on_result(struct mj_job *job, CURLcode code)
 {
     long status = 0;
@@ -200,6 +230,8 @@ static void on_result(struct mj_job *job, CURLcode code)
     enum mj_outcome outcome = (enum mj_outcome)(status / 100 - 2);
     if (error)
         outcome = job->refused ? MJ_OUTCOME_REFUSED : MJ_OUTCOME_ERROR;
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        note_lingering(job);
     take_back(job);
     finish(job, error, outcome, error ? 0 : (int)status);
 }
@@ -208,7 +240,8 @@ static bool has_turn(const struct mj_job *job)
 {
     const struct mj_http *h = job->http;
     return h->active < h->cfg.max_active && job->to->active < h->cfg.max_per_host &&
-           job->client->party.active < h->cfg.max_per_script;
+           job->client->party.active < h->cfg.max_per_script &&
+           job->client->lingering < 2 * h->cfg.max_per_script;
 }
 
 /* Those whose turn it is, in order; a host or script that is busy holds up nobody else. */
@@ -340,6 +373,8 @@ static void wait(struct mj_http *h)
     int64_t timeout_us = 60000000;
     if (h->next_expiry_us != INT64_MAX && h->next_expiry_us - mj_mono_us() < timeout_us)
         timeout_us = h->next_expiry_us - mj_mono_us();
+    if (h->waiting && h->lingering && h->lingering->until_us - mj_mono_us() < timeout_us)
+        timeout_us = h->lingering->until_us - mj_mono_us();
     size_t n = 0;
     if (h->poller.prepare)
         n = h->poller.prepare(h->poller.ctx, fds, EXTRA_FDS, &timeout_us);
@@ -365,6 +400,7 @@ static void *serve(void *arg)
         perform(h);
         start_waiting(h); /* turns that have become free */
         expire_waiting(h, mj_mono_us());
+        expire_lingering(h, mj_mono_us());
         wait(h);
     }
     return NULL;
@@ -388,12 +424,15 @@ static void set_defaults(struct mj_http_cfg *c)
         c->max_bytes = 256u << 20;
     if (!c->connect_us)
         c->connect_us = 5000000;
+    if (!c->linger_us)
+        c->linger_us = 20000000;
 }
 
 static void destroy(struct mj_http *h)
 {
     if (h->multi)
         curl_multi_cleanup(h->multi);
+    expire_lingering(h, INT64_MAX);
     for (struct mj_party *p = h->clients, *next; p; p = next) {
         next = p->next;
         mj_reach_free(((struct mj_client *)p)->reach);
@@ -420,6 +459,7 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
     h->incoming_last = &h->incoming;
     h->tasks_last = &h->tasks;
     h->waiting_last = &h->waiting;
+    h->lingering_last = &h->lingering;
     h->next_expiry_us = INT64_MAX;
     h->in_flight = mj_metric("moonjet_http_in_flight", MJ_GAUGE, "Requests being made now.", NULL);
     h->queued =

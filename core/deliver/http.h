@@ -23,6 +23,7 @@ struct mj_http_cfg {
     size_t max_waiting;           /* requests not answered yet; 0: 20,000 */
     size_t max_bytes;             /* of all requests and answers held; 0: 256 MiB */
     int64_t connect_us;           /* for a connection to stand; 0: 5 s */
+    int64_t linger_us;            /* the system asks silent name servers that long; 0: 20 s */
     const char *ca_file;          /* borrowed: certificates to trust; NULL: the system's */
     /* borrowed: "HOST:PORT:OTHER-HOST:OTHER-PORT" each, where requests for a host really go, as
      * libcurl's CONNECT_TO; ends with NULL; NULL for none */

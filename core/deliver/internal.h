@@ -31,6 +31,7 @@ enum mj_outcome {
 
 struct mj_client { /* a script */
     struct mj_party party;
+    size_t lingering;       /* look-ups of names that nobody waits for any more */
     size_t bytes;           /* of its requests and answers, of those in http->bytes */
     struct mj_reach *reach; /* owned: what it may reach besides; NULL for nothing */
     struct mj_metric *outcomes[MJ_OUTCOMES];
@@ -62,6 +63,13 @@ struct mj_job {
     struct mj_buf headers, body, error;
 };
 
+/* A look-up that was given up: its thread is the system's until that gives up, too. */
+struct mj_lingering {
+    struct mj_lingering *next;
+    struct mj_client *client; /* counted */
+    int64_t until_us;
+};
+
 struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
@@ -84,6 +92,7 @@ struct mj_http {
     int64_t next_expiry_us; /* no waiting job ends before; INT64_MAX for none */
     struct mj_party *hosts[256];
     struct mj_party *clients; /* struct mj_client; never freed before the end */
+    struct mj_lingering *lingering, **lingering_last; /* owned list, in order of time */
 
     struct mj_http_poller poller;
 };

@@ -12,7 +12,7 @@
 
 static void check_text(const struct mj_buf *out)
 {
-    const uint8_t *p = out->ptr, *end = p + out->len;
+    const uint8_t *p = out->ptr, *end = out->len ? p + out->len : p; /* p may be NULL */
     while (p < end) {
         unsigned n = mj_utf8_len(p, end);
         CHECK(n && (*p == '\n' || !is_control(p, n)));

@@ -2,6 +2,10 @@
  * limits do. */
 #include "cmocka_all.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
+#include <netdb.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <zstd.h>
 
@@ -457,6 +461,81 @@ static void turns(void **state)
     stop();
 }
 
+/* Stands in front of the C library's, for libcurl's threads: a name server that says nothing. */
+static sem_t silence;
+static _Atomic int looking;
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    if (host && strstr(host, "silent")) {
+        looking++;
+        sem_wait(&silence);
+        return EAI_AGAIN;
+    }
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    return real(host, service, hints, out);
+}
+
+static int threads(void)
+{
+    int n = 0;
+    DIR *dir = opendir("/proc/self/task");
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* A look-up that is given up goes on in a thread: there are not many of those. */
+static void silent_names(void **state)
+{
+    (void)state;
+    char where[64];
+    int before = threads();
+    sem_init(&silence, 0, 0);
+    start((struct mj_http_cfg){.max_per_script = 2, .linger_us = 600000000}, "127.0.0.1");
+    /* Four that were being looked up; on a busy machine some have no turn before that. */
+    for (int i = 0, lingering = 0; lingering < 4; i++) {
+        struct reply r;
+        snprintf(where, sizeof where, "http://silent%d.example/", i);
+        struct mj_fetch f = request(where);
+        f.timeout_us = 50000;
+        ask(&r, &f);
+        lingering += strstr(mj_buf_cstr(&r.error), "no answer within 50ms") != NULL;
+        reply_deinit(&r);
+    }
+    for (int i = 0; i < 4; i++) {
+        struct mj_fetch f = request("http://silent.example/");
+        f.timeout_us = 50000;
+        expect(&f, 0, "had no turn before its timeout");
+    }
+    assert_true(atomic_load(&looking) <= 4);
+    struct mj_fetch f = request("/echo");
+    f.script = "other.lua";
+    expect(&f, 200, "GET ");
+    for (int i = 0; i < 4; i++)
+        sem_post(&silence);
+    stop();
+    for (int i = 0; i < 10000 && threads() > before; i++)
+        usleep(1000); /* what they hold would be a leak */
+
+    /* What times out later leaves nothing behind. */
+    char to[64];
+    const char *connect_to[] = {to, NULL};
+    start((struct mj_http_cfg){0}, "a.example");
+    snprintf(to, sizeof to, "a.example:%d:127.0.0.1:%d", server.port, server.port);
+    mj_http_stop(http);
+    struct mj_http_cfg cfg = {.reach = reach, .max_per_script = 1, .connect_to = connect_to};
+    assert_int_equal(mj_http_start(&cfg, &http), 0);
+    f = request("http://a.example:PORT/hold");
+    f.timeout_us = 20000;
+    for (int i = 0; i < 4; i++)
+        expect(&f, 0, "");
+    expect_url("http://a.example:PORT/echo", 200, "GET ");
+    stop();
+}
+
 /* What one script may reach, another may not. */
 static void per_script(void **state)
 {
@@ -517,6 +596,7 @@ int main(void)
                                        cmocka_unit_test(private_addresses),
                                        cmocka_unit_test(answers),
                                        cmocka_unit_test(turns),
+                                       cmocka_unit_test(silent_names),
                                        cmocka_unit_test(per_script),
                                        cmocka_unit_test(metrics)};
     return cmocka_run_group_tests(tests, NULL, NULL);
