@@ -19,10 +19,9 @@ struct cfg {
 };
 
 static const struct mj_option options[] = {
-    {"socket", MJ_OPT_STR, offsetof(struct cfg, socket), "PATH",
+    {"control", MJ_OPT_STR, offsetof(struct cfg, socket), "PATH",
      "the control socket, as --control of moonjet run (default: that of --data, or of a moonjet "
-     "run by you without)",
-     .env = "MOONJET_CONTROL"},
+     "run by you without)"},
     {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
      .env = "JETSTREAM_DATA_DIR"},
     {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "the answer as it came"},
@@ -97,7 +96,7 @@ static bool find_socket(const struct cfg *cfg, struct mj_buf *path)
     } else if (runtime && *runtime) {
         mj_buf_printf(path, "%s/moonjet.sock", runtime);
     } else {
-        usage("which one? Give --socket PATH, or --data DIR as moonjet run has it");
+        usage("which one? Give --control PATH, or --data DIR as moonjet run has it");
         return false;
     }
     mj_buf_cstr(path);

@@ -142,12 +142,12 @@ export default async function suite() {
       assert.equal(r.code, code, r.err + r.out)
       assert.match(r.err, pattern)
     }
-    await fails(2, /which one\? Give --socket PATH/, 'status')
+    await fails(2, /which one\? Give --control PATH/, 'status')
     await fails(2, /did you mean 'status'\?/, 'statsu')
-    await fails(2, /status wants nothing behind it/, '--socket', 'x', 'status', 'now')
-    await fails(1, /No such file or directory; is moonjet running/, '--socket', path.join(dir, 'none'), 'status')
+    await fails(2, /status wants nothing behind it/, '--control', 'x', 'status', 'now')
+    await fails(1, /No such file or directory; is moonjet running/, '--control', path.join(dir, 'none'), 'status')
     fs.writeFileSync(path.join(dir, 'file'), '')
-    await fails(1, /file: /, '--socket', path.join(dir, 'file'), 'status')
-    await fails(1, /at most 107 bytes/, '--socket', 'x'.repeat(200), 'status')
+    await fails(1, /file: /, '--control', path.join(dir, 'file'), 'status')
+    await fails(1, /at most 107 bytes/, '--control', 'x'.repeat(200), 'status')
   })
 }
