@@ -88,9 +88,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the log ---- */
 
+static bool is_child; /* the log is for one process; a child only reads */
+
 static void put(enum record type, uint64_t file, uint64_t offset, const char *path,
                 const struct iovec *data, int count)
 {
+    if (is_child)
+        return;
     struct head h = {.type = type, .file = file, .offset = offset};
     struct iovec v[2 + 64];
     h.path = path ? (uint32_t)strlen(path) : 0;
@@ -159,7 +163,17 @@ static void init(void)
     put(START, 0, 0, NULL, NULL, 0);
 }
 
-__attribute__((constructor)) static void start(void) { init(); }
+static void in_child(void)
+{
+    is_child = true;
+    pthread_mutex_init(&lock, NULL); /* whoever held it is not here */
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    init();
+    pthread_atfork(NULL, NULL, in_child);
+}
 
 /* ---- which file ---- */
 
