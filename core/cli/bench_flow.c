@@ -2,61 +2,19 @@
  * splice beside decode, edit, encode; what dedupe and limit cost with a million keys. */
 #include <cbor.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/err.h"
 #include "cli/bench.h"
+#include "cli/bench_script.h"
 #include "event/decode.h"
 #include "event/patch.h"
 #include "flow/operator.h"
-#include "script/script.h"
 
 #define SCRIPTS     20
 #define FLUSH_EVERY 64
 #define KEYS        1000000
 
-struct bed {
-    struct mj_journal *journal;
-    struct mj_streams *streams;
-    struct mj_router *router;
-    struct mj_scripts *scripts;
-};
-
-static void bed_init(struct bed *bed)
-{
-    bed->journal = mj_journal_in_memory(0);
-    bed->streams = mj_streams_new(bed->journal);
-    bed->router = mj_router_new(bed->journal);
-    mj_router_set_streams(bed->router, bed->streams);
-    bed->scripts = mj_scripts_new(bed->router);
-}
-
-static void bed_deinit(struct bed *bed)
-{
-    mj_router_free(bed->router);
-    mj_scripts_free(bed->scripts);
-    mj_streams_free(bed->streams);
-    mj_journal_close(bed->journal);
-}
-
-static int load(struct bed *bed, struct mj_span source)
-{
-    char path[] = "/tmp/moonjet-bench-XXXXXX";
-    MJ_AUTO_BUF error = {0};
-    int fd = mkstemp(path);
-    if (fd < 0 || write(fd, source.ptr, source.len) != (ssize_t)source.len) {
-        perror("moonjet bench: temporary script");
-        return MJ_EIO;
-    }
-    close(fd);
-    int err = mj_scripts_load(bed->scripts, path, NULL, &error);
-    unlink(path);
-    if (err)
-        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
-    return err;
-}
-
-static double ns_per_event(struct bed *bed, const struct mj_bench_frames *in, int64_t budget)
+static double ns_per_event(struct mj_bench_route *bed, const struct mj_bench_frames *in,
+                           int64_t budget)
 {
     size_t events = 0;
     struct mj_frame frame;
@@ -104,7 +62,8 @@ static int count_author(void *ctx, struct mj_event *ev)
 }
 
 /* Each script wants other accounts, those that write about one event in a hundred. */
-static int load_one_percent(struct bed *bed, const struct mj_bench_frames *in, double *share)
+static int load_one_percent(struct mj_bench_route *bed, const struct mj_bench_frames *in,
+                            double *share)
 {
     struct authors a = {0};
     struct mj_frame frame;
@@ -131,14 +90,14 @@ static int load_one_percent(struct bed *bed, const struct mj_bench_frames *in, d
                       "} }:where(function(ev) return ev.text:find('moonjet', 1, true) end)"
                       ":to(jet.stream 's%d')\n",
                       s);
-        err = load(bed, mj_buf_span(&source));
+        err = mj_bench_script(bed->scripts, mj_buf_span(&source), NULL, NULL);
     }
     *share = 100.0 * (double)matched / SCRIPTS / (double)a.events;
     free(a.v);
     return err;
 }
 
-static int load_all(struct bed *bed, const char *text)
+static int load_all(struct mj_bench_route *bed, const char *text)
 {
     int err = 0;
     for (int s = 0; s < SCRIPTS && !err; s++) {
@@ -147,17 +106,17 @@ static int load_all(struct bed *bed, const char *text)
                       "jet.from '*':where(function(ev) return %s:find('moonjet', 1, true) end)"
                       ":to(jet.stream 's%d')\n",
                       text, s);
-        err = load(bed, mj_buf_span(&source));
+        err = mj_bench_script(bed->scripts, mj_buf_span(&source), NULL, NULL);
     }
     return err;
 }
 
 static void twenty_scripts(struct mj_bench *b)
 {
-    struct bed beds[4];
+    struct mj_bench_route beds[4];
     double best[MJ_COUNT(beds)] = {1e12, 1e12, 1e12, 1e12}, share = 0;
     for (size_t i = 0; i < MJ_COUNT(beds); i++)
-        bed_init(&beds[i]);
+        mj_bench_route_init(&beds[i], 0);
     if (load_one_percent(&beds[1], b->in, &share) || load_all(&beds[2], "ev.text") ||
         load_all(&beds[3], "((ev:table() or {}).text or '')"))
         goto out;
@@ -181,7 +140,7 @@ static void twenty_scripts(struct mj_bench *b)
                     beside, MJ_GOAL_AT_LEAST, 5);
 out:
     for (size_t i = 0; i < MJ_COUNT(beds); i++)
-        bed_deinit(&beds[i]);
+        mj_bench_route_deinit(&beds[i]);
 }
 
 /* ---- edits ---- */

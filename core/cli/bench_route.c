@@ -1,13 +1,11 @@
 /* The router from memory: with and without a script on hot frames, and the whole way on cold ones.
  */
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/err.h"
 #include "cli/bench.h"
+#include "cli/bench_script.h"
 #include "event/jetstream.h"
 #include "flow/router.h"
-#include "script/script.h"
 
 #define FLUSH_EVERY 64
 #define COLD_BYTES  (64u << 20)
@@ -19,46 +17,13 @@ static const char script_text[] =
     "  :where(function(ev) return ev.text:find(\"moonjet\", 1, true) ~= nil end)\n"
     "  :to(jet.stream \"bench\")\n";
 
-struct bed {
-    struct mj_journal *journal;
-    struct mj_streams *streams;
-    struct mj_router *router;
-    struct mj_scripts *scripts;
-};
-
-static int bed_init(struct bed *bed, bool with_script, size_t kept)
+static int bed_init(struct mj_bench_route *bed, bool with_script, size_t kept)
 {
-    bed->journal = mj_journal_in_memory(kept);
-    bed->streams = mj_streams_new(bed->journal);
-    bed->router = mj_router_new(bed->journal);
-    mj_router_set_streams(bed->router, bed->streams);
-    bed->scripts = mj_scripts_new(bed->router);
-    if (!with_script)
-        return 0;
-    char path[] = "/tmp/moonjet-bench-XXXXXX";
-    int fd = mkstemp(path);
-    if (fd < 0 || write(fd, script_text, sizeof script_text - 1) != sizeof script_text - 1) {
-        perror("moonjet bench: temporary script");
-        return MJ_EIO;
-    }
-    close(fd);
-    MJ_AUTO_BUF error = {0};
-    int err = mj_scripts_load(bed->scripts, path, NULL, &error);
-    unlink(path);
-    if (err)
-        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
-    return err;
+    mj_bench_route_init(bed, kept);
+    return with_script ? mj_bench_script(bed->scripts, mj_str(script_text), NULL, NULL) : 0;
 }
 
-static void bed_deinit(struct bed *bed)
-{
-    mj_router_free(bed->router);
-    mj_scripts_free(bed->scripts);
-    mj_streams_free(bed->streams);
-    mj_journal_close(bed->journal);
-}
-
-static size_t route_pass(struct bed *bed, const struct mj_bench_frames *in)
+static size_t route_pass(struct mj_bench_route *bed, const struct mj_bench_frames *in)
 {
     size_t events = 0;
     struct mj_frame frame;
@@ -73,7 +38,7 @@ static size_t route_pass(struct bed *bed, const struct mj_bench_frames *in)
 }
 
 /* Nanoseconds of CPU per event over at least `budget` nanoseconds. */
-static double route_ns(struct bed *bed, const struct mj_bench_frames *in, int64_t budget)
+static double route_ns(struct mj_bench_route *bed, const struct mj_bench_frames *in, int64_t budget)
 {
     size_t events = 0;
     int64_t start = mj_bench_cpu_ns(), spent;
@@ -128,7 +93,7 @@ static uint8_t *cold_copy(const struct mj_bench_frames *in, struct mj_span **whe
     return pool;
 }
 
-static void whole_way(struct mj_bench *b, struct bed *bed)
+static void whole_way(struct mj_bench *b, struct mj_bench_route *bed)
 {
     struct mj_span *frames;
     size_t n;
@@ -173,7 +138,7 @@ static void whole_way(struct mj_bench *b, struct bed *bed)
 
 void mj_bench_route(struct mj_bench *b)
 {
-    struct bed plain = {0}, scripted = {0}, whole = {0};
+    struct mj_bench_route plain = {0}, scripted = {0}, whole = {0};
     /* Small journals for the difference, so that both beds fit the cache and neither is lucky. */
     if (bed_init(&plain, false, 0) || bed_init(&scripted, true, 0) ||
         bed_init(&whole, true, KEPT_BYTES))
@@ -210,7 +175,7 @@ void mj_bench_route(struct mj_bench *b)
                     "segments of the journal are the rest", MJ_GOAL_AT_MOST, 0.001);
     whole_way(b, &whole);
 out:
-    bed_deinit(&plain);
-    bed_deinit(&scripted);
-    bed_deinit(&whole);
+    mj_bench_route_deinit(&plain);
+    mj_bench_route_deinit(&scripted);
+    mj_bench_route_deinit(&whole);
 }

@@ -3,13 +3,11 @@
  * DIDs in a filter. */
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#include "base/err.h"
 #include "base/metrics.h"
 #include "cli/bench_net.h"
+#include "cli/bench_script.h"
 #include "event/event.h"
-#include "script/script.h"
 #include "server/class.h"
 
 #define KEYS       100000
@@ -32,29 +30,18 @@ static double told(const char *script, const char *name)
 /* Runs a script's function once, on a made-up event; its file's name in `name`. */
 static int run_once(const char *source, char name[32])
 {
-    char path[] = "/tmp/moonjet-bench-XXXXXX";
-    MJ_AUTO_BUF error = {0};
     struct mj_script_cfg cfg = {
         .memory = (size_t)1 << 30, .call_us = INT64_C(600000000), .declare_us = INT64_C(60000000)};
     struct mj_router *router = mj_router_new(NULL);
     struct mj_scripts *scripts = mj_scripts_new(router);
-    int fd = mkstemp(path), err = MJ_EIO;
-    if (fd < 0 || write(fd, source, strlen(source)) != (ssize_t)strlen(source)) {
-        perror("moonjet bench: temporary script");
-    } else if ((err = mj_scripts_load(scripts, path, &cfg, &error))) {
-        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
-    } else {
+    int err = mj_bench_script(scripts, mj_str(source), &cfg, name);
+    if (!err) {
         struct mj_event ev = {.kind = MJ_KIND_ACCOUNT,
                               .did = MJ_SPAN("did:plc:ewvi7nxzyoun6zhxrhs64oiz"),
                               .time = MJ_SPAN("2026-07-04T14:38:08.123Z"),
                               .seq = 1};
         err = mj_router_event(router, &ev);
     }
-    if (fd >= 0) {
-        close(fd);
-        unlink(path);
-    }
-    snprintf(name, 32, "%s", strrchr(path, '/') + 1);
     mj_router_free(router);
     mj_scripts_free(scripts);
     return err;

@@ -4,9 +4,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/err.h"
 #include "cli/bench.h"
-#include "script/script.h"
+#include "cli/bench_script.h"
 
 #define RATE        5000 /* events a second */
 #define TURN_NS     INT64_C(1000000)
@@ -36,55 +35,14 @@ static const char tap[] = "jet.from '*':tap(function(ev) local x = ev.did end)\n
 static const char each[] =
     "jet.from '*':each(function(ev) local x = ev.did end, { queue = 100000 })\n";
 
-struct bed {
-    struct mj_journal *journal;
-    struct mj_streams *streams;
-    struct mj_router *router;
-    struct mj_scripts *scripts;
-};
-
-static void bed_init(struct bed *bed)
-{
-    bed->journal = mj_journal_in_memory(0);
-    bed->streams = mj_streams_new(bed->journal);
-    bed->router = mj_router_new(bed->journal);
-    mj_router_set_streams(bed->router, bed->streams);
-    bed->scripts = mj_scripts_new(bed->router);
-}
-
-static void bed_deinit(struct bed *bed)
-{
-    mj_router_free(bed->router);
-    mj_scripts_free(bed->scripts);
-    mj_streams_free(bed->streams);
-    mj_journal_close(bed->journal);
-}
-
-static int load(struct bed *bed, const char *source)
-{
-    char path[] = "/tmp/moonjet-bench-XXXXXX";
-    MJ_AUTO_BUF error = {0};
-    ssize_t len = (ssize_t)strlen(source);
-    int fd = mkstemp(path);
-    if (fd < 0 || write(fd, source, (size_t)len) != len) {
-        perror("moonjet bench: temporary script");
-        return MJ_EIO;
-    }
-    close(fd);
-    int err = mj_scripts_load(bed->scripts, path, NULL, &error);
-    unlink(path);
-    if (err)
-        fprintf(stderr, "moonjet bench: %s\n", mj_buf_cstr(&error));
-    return err;
-}
-
 /* The longest turn by the thread's own clock, which does not run while the machine does something
  * else; and by how much a turn was ever longer on the wall. */
 struct pauses {
     int64_t cpu, noise;
 };
 
-static void turns(struct bed *bed, const struct mj_bench *b, double seconds, struct pauses *out)
+static void turns(struct mj_bench_route *bed, const struct mj_bench *b, double seconds,
+                  struct pauses *out)
 {
     const struct mj_bench_frames *in = b->in;
     size_t next = 0, fed = 0;
@@ -114,12 +72,13 @@ static void turns(struct bed *bed, const struct mj_bench *b, double seconds, str
 
 static void pause_of(struct mj_bench *b)
 {
-    struct bed with = {0}, bare = {0};
+    struct mj_bench_route with = {0}, bare = {0};
     struct pauses p, beside;
     char text[128];
-    bed_init(&with);
-    bed_init(&bare);
-    if (load(&with, busy) || load(&with, hungry))
+    mj_bench_route_init(&with, 0);
+    mj_bench_route_init(&bare, 0);
+    if (mj_bench_script(with.scripts, mj_str(busy), NULL, NULL) ||
+        mj_bench_script(with.scripts, mj_str(hungry), NULL, NULL))
         goto out;
     turns(&bare, b, b->seconds, &beside);
     turns(&with, b, b->seconds * SECONDS, &p);
@@ -128,11 +87,12 @@ static void pause_of(struct mj_bench *b)
         (double)beside.cpu / 1e6, (double)(p.noise > beside.noise ? p.noise : beside.noise) / 1e6);
     mj_bench_report(b, "worst_pause_ms", (double)p.cpu / 1e6, "ms", text, MJ_GOAL_AT_MOST, 5);
 out:
-    bed_deinit(&with);
-    bed_deinit(&bare);
+    mj_bench_route_deinit(&with);
+    mj_bench_route_deinit(&bare);
 }
 
-static double ns_per_event(struct bed *bed, const struct mj_bench_frames *in, int64_t budget)
+static double ns_per_event(struct mj_bench_route *bed, const struct mj_bench_frames *in,
+                           int64_t budget)
 {
     size_t events = 0;
     int64_t start = mj_bench_cpu_ns(), spent;
@@ -154,12 +114,13 @@ static double ns_per_event(struct bed *bed, const struct mj_bench_frames *in, in
 
 static void cost_of(struct mj_bench *b)
 {
-    struct bed none = {0}, function = {0}, task = {0};
+    struct mj_bench_route none = {0}, function = {0}, task = {0};
     double ns[3] = {1e12, 1e12, 1e12};
-    struct bed *beds[3] = {&none, &function, &task};
+    struct mj_bench_route *beds[3] = {&none, &function, &task};
     for (int i = 0; i < 3; i++)
-        bed_init(beds[i]);
-    if (load(&function, tap) || load(&task, each))
+        mj_bench_route_init(beds[i], 0);
+    if (mj_bench_script(function.scripts, mj_str(tap), NULL, NULL) ||
+        mj_bench_script(task.scripts, mj_str(each), NULL, NULL))
         goto out;
     for (int round = 0; round < MJ_BENCH_ROUNDS; round++)
         for (int i = 0; i < 3; i++) {
@@ -171,7 +132,7 @@ static void cost_of(struct mj_bench *b)
     mj_bench_report(b, "each_ns_per_event", ns[2] - ns[0], "ns", text, MJ_GOAL_NONE, 0);
 out:
     for (int i = 0; i < 3; i++)
-        bed_deinit(beds[i]);
+        mj_bench_route_deinit(beds[i]);
 }
 
 void mj_bench_tasks(struct mj_bench *b)
