@@ -118,20 +118,28 @@ static void put_path(const struct mj_match *m, struct mj_facts *f, struct mj_buf
         mj_buf_puts(out, "no text, number or boolean");
 }
 
-/* What is derived from the value before it ("pt" of "pt-br", the DID of an AT URI) is left out. */
+/* What is part of another value ("pt" of "pt-br", the DID of an AT URI) was derived from it. */
+static bool is_derived(const struct mj_values *v, size_t i)
+{
+    for (size_t k = 0; k < v->count; k++)
+        if (v->items[k].len > v->items[i].len &&
+            (!v->items[i].len ||
+             memmem(v->items[k].ptr, v->items[k].len, v->items[i].ptr, v->items[i].len)))
+            return true;
+    return false;
+}
+
 static void put_values(const struct mj_match *m, struct mj_facts *f, struct mj_buf *out)
 {
     struct mj_values v = mj_facts_values(f, m->field);
-    struct mj_span last = {NULL, 0};
     size_t shown = 0;
     for (size_t i = 0; i < v.count && shown < SHOWN_MAX; i++) {
-        if (last.len && memmem(last.ptr, last.len, v.items[i].ptr, v.items[i].len))
+        if (is_derived(&v, i))
             continue;
-        last = v.items[i];
         if (!shown)
             put_name(m, out);
         mj_buf_puts(out, shown++ ? ", " : " is ");
-        put_value(last, out);
+        put_value(v.items[i], out);
     }
     if (!shown) {
         mj_buf_puts(out, "it has no ");
@@ -304,7 +312,7 @@ static void put_wanted(const struct mj_match *m, struct mj_buf *out)
 static bool has_word(void *ctx, const struct mj_match *atom)
 {
     struct mj_span text = atom->all ? mj_facts_words(ctx) : mj_facts_text(ctx);
-    for (size_t i = 0; i < mj_words_count(atom->words); i++) {
+    for (size_t i = 0; text.len && i < mj_words_count(atom->words); i++) {
         struct mj_span word = mj_words_stream(atom->words, i);
         if (memmem(text.ptr, text.len, word.ptr, word.len))
             return true;
