@@ -82,6 +82,7 @@ struct mj_vm {
     /* What the watchdog's thread says of a call that is stuck: */
     const char *path;  /* borrowed: the script's, as it was given */
     const char *doing; /* borrowed: the node or task */
+    char failure[256]; /* what mj__report() said last, for flow/why.h */
 
     /* Tasks: task.c. */
     struct mj_sched *sched; /* borrowed; set before the script is loaded */
