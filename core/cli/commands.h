@@ -19,3 +19,4 @@ extern const struct mj_command mj_cmd_dictionary;
 extern const struct mj_command mj_cmd_load;
 extern const struct mj_command mj_cmd_test;
 extern const struct mj_command mj_cmd_repl;
+extern const struct mj_command mj_cmd_webhook;
