@@ -133,23 +133,45 @@ static unsigned note_id(struct listener *l, struct mj_span id)
 
 /* ---- printing, under the lock ---- */
 
+/* The member of an object, or {NULL, 0}. */
+static struct mj_span member(struct mj_span object, const char *raw_key, int wanted)
+{
+    struct mj_span rest = mj_json_inside(object), key, value;
+    for (int type; (type = mj_json_member(&rest, &key, &value)) >= 0;)
+        if (type == wanted && mj_span_is(key, raw_key))
+            return value;
+    return (struct mj_span){NULL, 0};
+}
+
+static void put_event(struct listener *l, struct mj_span json, struct mj_buf *out)
+{
+    mj_buf_puts(out, "    ");
+    mj_pretty(json, l->colour, out);
+}
+
+/* An event, a batch of them, or what somebody has made of them. */
 static void put_events(struct listener *l, struct mj_span body, struct mj_buf *out)
 {
     struct mj_span rest = body, value, one;
     int type = mj_json_take(&rest, &value);
-    if (type == MJ_JSON_ARRAY && !rest.len) {
-        struct mj_span events = mj_json_inside(value);
-        while (mj_json_element(&events, &one) >= 0) {
-            mj_buf_puts(out, "    ");
-            mj_pretty(one, l->colour, out);
-        }
-    } else if (type >= 0 && !rest.len) {
-        mj_buf_puts(out, "    ");
-        mj_pretty(value, l->colour, out);
-    } else if (body.len) {
+    bool json = type >= 0 && !rest.len;
+    struct mj_span list = json && type == MJ_JSON_OBJECT  ? member(value, "\"data\"", MJ_JSON_ARRAY)
+                          : json && type == MJ_JSON_ARRAY ? value
+                                                          : (struct mj_span){NULL, 0};
+    if (!json && body.len) {
         mj_buf_puts(out, "    ");
         mj_text_harmless(body, 200, out);
         mj_buf_putc(out, '\n');
+    } else if (json && !list.ptr) {
+        put_event(l, value, out);
+    }
+    if (!list.ptr)
+        return;
+    rest = mj_json_inside(list);
+    while ((type = mj_json_element(&rest, &one)) >= 0) {
+        struct mj_span event = type == MJ_JSON_OBJECT ? member(one, "\"event\"", MJ_JSON_OBJECT)
+                                                      : (struct mj_span){NULL, 0};
+        put_event(l, event.ptr ? event : one, out);
     }
 }
 

@@ -43,6 +43,7 @@ struct tester {
     const char *url;
     struct mj__webhook_secrets secrets;
     struct mj_http *http;
+    int64_t event_us;
     size_t wrong;
 };
 
@@ -63,11 +64,14 @@ static void on_answer(void *ctx, const struct mj_fetched *a)
 
 static void put_headers(const struct tester *t, const struct attempt *a, struct mj_buf *out)
 {
+    const struct mj_span id = a->what->id;
     mj_buf_printf(out,
-                  "Content-Type: application/json\r\nUser-Agent: moonjet/" MOONJET_VERSION "\r\n"
-                  "webhook-id: %.*s\r\nwebhook-timestamp: %" PRId64 "\r\nidempotency-key: %.*s\r\n",
-                  (int)a->what->id.len, (const char *)a->what->id.ptr, a->what->timestamp_s,
-                  (int)a->what->id.len, (const char *)a->what->id.ptr);
+                  "user-agent: moonjet/" MOONJET_VERSION "\r\nmoonjet-reader: moonjet webhook test"
+                  "\r\ncontent-type: application/json\r\nwebhook-id: %.*s\r\n"
+                  "idempotency-key: %.*s\r\nwebhook-timestamp: %" PRId64
+                  "\r\nmoonjet-attempt: 1\r\nmoonjet-cursor: %" PRId64 "\r\n",
+                  (int)id.len, (const char *)id.ptr, (int)id.len, (const char *)id.ptr,
+                  a->what->timestamp_s, t->event_us);
     if (a->unsigned_)
         return;
     MJ_AUTO_BUF signatures = {0};
@@ -86,7 +90,7 @@ static void put_headers(const struct tester *t, const struct attempt *a, struct 
     char hub[MJ_SIGN_GITHUB_LEN + 1];
     if (t->cfg->github && t->secrets.texts_n &&
         mj_sign_github(mj_buf_span(&t->secrets.texts[0]), what.body, hub) == 0)
-        mj_buf_printf(out, "X-Hub-Signature-256: %s\r\n", hub);
+        mj_buf_printf(out, "x-hub-signature-256: %s\r\n", hub);
 }
 
 /* Sends it and waits for the answer. */
@@ -167,16 +171,27 @@ static void print_lines(struct mj_span lines)
     }
 }
 
+/* What the engine makes of such an answer: hook_answer.h. */
 static const char *meaning(int status)
 {
-    return status == 0                      ? "a delivery like this is tried again"
-           : status < 300                   ? "delivered"
-           : status == 410                  ? "the webhook is disabled until it is resumed"
-           : status == 408 || status == 425 ? "a delivery like this is tried again"
-           : status == 429                  ? "a delivery like this is tried again, later"
-           : status >= 500                  ? "a delivery like this is tried again"
-           : status < 400 ? "a delivery like this fails: redirects are not followed"
-                          : "a delivery like this is a dead letter at once";
+    switch (status) {
+    case 401:
+    case 403:
+    case 404:
+        return "a delivery is tried again; after an hour of nothing else the webhook is disabled";
+    case 410:
+        return "the webhook is disabled until it is resumed";
+    case 0:
+    case 408:
+    case 425:
+    case 429:
+        return "a delivery is tried again";
+    default:
+        return status < 300   ? "delivered"
+               : status < 400 ? "redirects are not followed; a delivery is tried again"
+               : status < 500 ? "a delivery is a dead letter at once"
+                              : "a delivery is tried again";
+    }
 }
 
 static void print_first(const struct tester *t, struct mj_span headers, struct mj_span body,
@@ -267,6 +282,7 @@ static int run(struct tester *t)
         fprintf(stderr, "moonjet webhook test: the system has no random numbers\n");
         return MJ_EXIT_FAILED;
     }
+    t->event_us = now;
     make_event(now, &body);
     const struct mj_signed what = {mj_str(id), now / 1000000, mj_buf_span(&body)};
     answer_init(&a);
