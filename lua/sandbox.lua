@@ -519,6 +519,14 @@ function host.library(name)
   return library
 end
 
+function jet.agent(options)
+  return host.library "agent".agent(options)
+end
+
+function jet.xrpc(service)
+  return host.library "agent".xrpc(service)
+end
+
 function jet.richtext(text, options)
   return host.library "richtext".new(text, options)
 end

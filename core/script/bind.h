@@ -73,8 +73,9 @@ int64_t mj_check_duration(lua_State *L, int index, const char *what);
 int64_t mj_vm_now_us(const struct mj_vm *vm);
 /* bind_require.c */
 int mj_lua_require(lua_State *L);
-/* bind_library.c */
+/* bind_library.c, bind_agent.c */
 void mj_bind_library_host(lua_State *L);
+void mj_bind_agent_host(lua_State *L);
 /* bind_text.c */
 void mj_bind_text(lua_State *L);
 void mj_bind_text_host(lua_State *L);

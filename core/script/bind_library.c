@@ -8,7 +8,13 @@
     extern const unsigned char mj_lua_moonjet_##name##_lua[];                                      \
     extern const size_t mj_lua_moonjet_##name##_lua_len;
 #define LIBRARIES(X)                                                                               \
-    X(richtext)
+    X(agent)                                                                                       \
+    X(bot)                                                                                         \
+    X(chat)                                                                                        \
+    X(post)                                                                                        \
+    X(repo)                                                                                        \
+    X(richtext)                                                                                    \
+    X(xrpc)
 LIBRARIES(LIBRARY)
 
 struct library {

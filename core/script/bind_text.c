@@ -1,11 +1,15 @@
 /* What lua/moonjet/richtext.lua and bot.lua leave to C: graphemes, facets and cuts of texts, and
  * what an image is. Offsets are bytes from 0, ends exclusive, as in facets. */
+#include "atproto/html.h"
 #include "atproto/richtext.h"
 #include "atproto/utf8.h"
 #include "base/image.h"
 #include "script/bind.h"
 
-#define TEXT_MAX ((size_t)1 << 20) /* one call may take that much, and is not interrupted */
+#define TEXT_MAX      ((size_t)1 << 20) /* one call may take that much, and is not interrupted */
+#define PAGE_MAX      ((size_t)1 << 20)
+#define METAS_MAX     200
+#define META_TEXT_MAX 2000 /* bytes */
 
 static struct mj_span check_text(lua_State *L)
 {
@@ -128,6 +132,31 @@ static int host_image(lua_State *L)
     return 3;
 }
 
+/* host.page_head(html): what its metas say by name, the first of each, at most so many: a table */
+static int host_page_head(lua_State *L)
+{
+    struct mj_buf *text = &mj_vm_of(L)->scratch;
+    size_t len;
+    const char *page = luaL_checklstring(L, 1, &len);
+    struct mj_html walk = {.page = mj_span(page, len < PAGE_MAX ? len : PAGE_MAX)};
+    struct mj_meta meta;
+    lua_newtable(L);
+    for (int n = 0; n < METAS_MAX && mj_html_next(&walk, &meta); n++) {
+        lua_pushlstring(L, (const char *)meta.name.ptr, meta.name.len < 64 ? meta.name.len : 64);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, 2);
+        if (lua_isnil(L, -1)) {
+            text->len = 0;
+            mj_html_text(meta.content, META_TEXT_MAX, text);
+            lua_pop(L, 1);
+            lua_pushlstring(L, (const char *)text->ptr, text->len);
+            lua_rawset(L, 2);
+        }
+        lua_settop(L, 2);
+    }
+    return 1;
+}
+
 void mj_bind_text_host(lua_State *L)
 {
     static const luaL_Reg host[] = {{"bad_utf8", host_bad_utf8},
@@ -136,6 +165,7 @@ void mj_bind_text_host(lua_State *L)
                                     {"word_end", host_word_end},
                                     {"trim", host_trim},
                                     {"image", host_image},
+                                    {"page_head", host_page_head},
                                     {NULL, NULL}};
     luaL_register(L, NULL, host);
 }
