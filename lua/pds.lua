@@ -69,14 +69,16 @@ local function token(self, kind, lasts)
   local now = floor(host.now() / 1e6)
   local claims = { iat = now, exp = now + lasts, scope = kind, jti = tostring(self.token_count),
     sub = self.did }
-  local text = base64url "{\"alg\":\"HS256\"}" .. "." .. base64url(json.encode(claims)) .. ".c2lnbmF0dXJl"
+  local text = table.concat({ base64url "{\"alg\":\"HS256\"}", base64url(json.encode(claims)),
+    base64url "signature" }, ".")
   self.tokens[text] = { kind = kind, exp = claims.exp }
   return text
 end
 
 local function session(self)
   return { status = 200, body = { did = self.did, handle = self.handle, active = true,
-    accessJwt = token(self, "access", self.lifetime), refreshJwt = token(self, "refresh", 90 * 86400) } }
+    accessJwt = token(self, "access", self.lifetime),
+    refreshJwt = token(self, "refresh", 90 * 86400) } }
 end
 
 --- The token of a request, when it is good; or what is answered.
@@ -175,8 +177,8 @@ methods["com.atproto.repo.applyWrites"] = function(self, body)
       results[i] = { ["$type"] = "com.atproto.repo.applyWrites#deleteResult" }
     else
       local entry = put(self, write.collection, write.rkey, write.value, op == "create")
-      results[i] = { ["$type"] = format("com.atproto.repo.applyWrites#%sResult", op), uri = entry.uri,
-        cid = entry.cid }
+      results[i] = { ["$type"] = format("com.atproto.repo.applyWrites#%sResult", op),
+        uri = entry.uri, cid = entry.cid }
     end
   end
   return { status = 200, body = { results = env.jet.array(results) } }
@@ -286,8 +288,8 @@ function Pds:serve(nsid, fn)
   end
 end
 
-local RULE = { method = true, times = true, status = true, body = true, headers = true, unanswered = true,
-  lost = true }
+local RULE = { method = true, times = true, status = true, body = true, headers = true,
+  unanswered = true, lost = true }
 
 --- The next requests fail: { times = 3, status = 503 }, { unanswered = "timed out" }.
 function Pds:fail(rule)
@@ -314,8 +316,8 @@ function Pds:expire(all)
   end
 end
 
-local OPTIONS = { did = true, handle = true, password = true, service = true, lifetime = true, people = true,
-  http = true }
+local OPTIONS = { did = true, handle = true, password = true, service = true, lifetime = true,
+  people = true, http = true }
 
 return function(t, options)
   options = options or {}

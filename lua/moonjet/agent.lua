@@ -46,8 +46,9 @@ end
 -- # Sessions
 
 local BASE64 = {}
-for i, c in ipairs { ("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"):byte(1, -1) } do
-  BASE64[c] = i - 1
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+for i = 1, #ALPHABET do
+  BASE64[ALPHABET:byte(i)] = i - 1
 end
 
 --- How long a token lasts, by what it says itself: seconds, or nil.
@@ -419,7 +420,8 @@ function meta.__index(me, key)
     return Agent[key]
   end
   local near = host.closest(tostring(key), Agent)
-  error(format("an agent has no '%s'%s", tostring(key), near and format("; did you mean '%s'?", near) or ""), 2)
+  error(format("an agent has no '%s'%s", tostring(key),
+    near and format("; did you mean '%s'?", near) or ""), 2)
 end
 
 function meta.__newindex(_, key)

@@ -5,14 +5,14 @@
 ---
 ---   TID = second of the event │ 30 bits of hash(event, account, collection, which action)
 ---
---- So the second attempt, whatever became of the first, finds the record under its key. Its text may
---- differ (dice roll anew), what it is about may not: a record about something else is another
+--- So the second attempt, whatever became of the first, finds the record under its key. Its text
+--- may differ (dice roll anew), what it is about may not: a record about something else is another
 --- action's, whose key happens to be the same, and the next key is taken.
 local host, jet = ...
 
 local xrpc = host.library "xrpc"
 
-local error, ipairs, next, pairs, tostring, type = error, ipairs, next, pairs, tostring, type
+local error, ipairs, pairs, tostring, type = error, ipairs, pairs, tostring, type
 local format = string.format
 local concat = table.concat
 
@@ -143,9 +143,18 @@ function M.add(Agent, self_of, authorize)
     end)
   end
 
-  --- The record under the key, as { uri, cid, value }; false when there is none; or nil, message, …
+  --- A method of com.atproto.repo; returns as xrpc.call.
+  local function ask(a, what, method, call)
+    return xrpc.call(a.client, what, "GET", "com.atproto.repo." .. method, call)
+  end
+
+  local function tell(a, what, method, call)
+    return xrpc.call(a.client, what, "POST", "com.atproto.repo." .. method, call)
+  end
+
+  --- The record under the key, as { uri, cid, value }; false when there is none; or nil, message
   local function look(a, what, collection, rkey, call)
-    local found, message, name, status = xrpc.call(a.client, what, "GET", "com.atproto.repo.getRecord", {
+    local found, message, name, status = ask(a, what, "getRecord", {
       params = { repo = a.did, collection = collection, rkey = rkey },
       priority = call.priority, retry = call.retry })
     if found then
@@ -162,9 +171,9 @@ function M.add(Agent, self_of, authorize)
       swap = jet.null
     end
     call = copy(call)
-    call.body = jet.json.encode { repo = a.did, collection = collection, rkey = rkey, record = record,
-      swapRecord = swap, validate = options.validate }
-    local done, message, name, status = xrpc.call(a.client, what, "POST", "com.atproto.repo.putRecord", call)
+    call.body = jet.json.encode { repo = a.did, collection = collection, rkey = rkey,
+      record = record, swapRecord = swap, validate = options.validate }
+    local done, message, name, status = tell(a, what, "putRecord", call)
     if done then
       return { uri = done.uri, cid = done.cid, rkey = rkey }
     end
@@ -187,8 +196,8 @@ function M.add(Agent, self_of, authorize)
     elseif found == false then
       return put(a, what, collection, rkey, record, options, call) -- it has just been deleted
     elseif found then
-      return nil, format("%s: there is another record at %s/%s", what, collection, rkey), "InvalidSwap",
-        400, true
+      message = format("%s: there is another record at %s/%s", what, collection, rkey)
+      return nil, message, "InvalidSwap", 400, true
     end
     return nil, message, name, status
   end
@@ -269,7 +278,7 @@ function M.add(Agent, self_of, authorize)
     call.body = jet.json.encode { repo = did, collection = collection, rkey = rkey,
       swapRecord = options.swap or nil }
     local done
-    done, message, name, status = xrpc.call(a.client, what, "POST", "com.atproto.repo.deleteRecord", call)
+    done, message, name, status = tell(a, what, "deleteRecord", call)
     if not done then
       return nil, message, name, status
     end
@@ -325,7 +334,8 @@ function M.add(Agent, self_of, authorize)
       first = first or given.op == "create" and list[i] or nil
     end
     call.points = points
-    call.body = jet.json.encode { repo = did, writes = jet.array(list), validate = options.validate }
+    call.body = jet.json.encode { repo = did, writes = jet.array(list),
+      validate = options.validate }
     -- The PDS has no word for "already there": it must be looked for before.
     local before = first and look(a, what, first.collection, first.rkey, call)
     local done
@@ -334,7 +344,7 @@ function M.add(Agent, self_of, authorize)
     elseif before and is_about_same(first.value, before.value or {}) then
       done = {}
     else
-      done, message, name, status = xrpc.call(a.client, what, "POST", "com.atproto.repo.applyWrites", call)
+      done, message, name, status = tell(a, what, "applyWrites", call)
     end
     if not done then
       return nil, message, name, status
@@ -356,13 +366,14 @@ function M.add(Agent, self_of, authorize)
     if type(bytes) ~= "string" or bytes == "" then
       error(format("%s wants the bytes as text, not %s", what,
         bytes == "" and "an empty one" or type(bytes)), 2)
-    elseif type(media_type) ~= "string" or not media_type:find "^[%w!#$&^_.+-]+/[%w!#$&^_.+-]+$" then
+    elseif type(media_type) ~= "string"
+      or not media_type:find "^[%w!#$&^_.+-]+/[%w!#$&^_.+-]+$" then
       error(format("%s wants the bytes' type, such as \"image/png\"", what), 2)
     end
     local call = xrpc.user_call(what, options, 3)
     call.body, call.type = bytes, media_type
     call.timeout = call.timeout or 60
-    local done, message, name, status = xrpc.call(a.client, what, "POST", "com.atproto.repo.uploadBlob", call)
+    local done, message, name, status = tell(a, what, "uploadBlob", call)
     if not done then
       return nil, message, name, status
     elseif type(done.blob) ~= "table" then
@@ -393,9 +404,9 @@ function M.add(Agent, self_of, authorize)
         local did, message = did_of(a)
         local answer
         if did then
-          answer, message = xrpc.call(a.client, what, "GET", "com.atproto.repo.listRecords", {
-            params = { repo = options.repo or did, collection = collection, limit = options.page or 100,
-              cursor = cursor, reverse = options.reverse }, priority = options.priority })
+          answer, message = ask(a, what, "listRecords", { priority = options.priority,
+            params = { repo = options.repo or did, collection = collection,
+              limit = options.page or 100, cursor = cursor, reverse = options.reverse } })
         end
         if not answer then
           error(message, 2)

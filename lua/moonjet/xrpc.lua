@@ -15,7 +15,8 @@
 --- given back with jet.retry, so that the event comes again. Elsewhere it is nil and a message.
 local host, jet = ...
 
-local error, ipairs, pairs, tonumber, tostring, type = error, ipairs, pairs, tonumber, tostring, type
+local error, ipairs, pairs = error, ipairs, pairs
+local tonumber, tostring, type = tonumber, tostring, type
 local format, floor, max, min = string.format, math.floor, math.max, math.min
 local concat, sort = table.concat, table.sort
 local random = math.random
@@ -72,8 +73,8 @@ end
 
 local function check_nsid(what, nsid)
   if type(nsid) ~= "string" or not nsid:find "^%a[%w-]*%.[%w-]+%.[%w.-]*%a[%w]*$" then
-    error(format("%s wants the name of a method, such as \"com.atproto.repo.getRecord\", not %s", what,
-      type(nsid) == "string" and "'" .. nsid .. "'" or type(nsid)), 3)
+    error(format("%s wants the name of a method, such as \"com.atproto.repo.getRecord\", not %s",
+      what, type(nsid) == "string" and "'" .. nsid .. "'" or type(nsid)), 3)
   end
 end
 M.check_nsid = check_nsid
@@ -280,10 +281,12 @@ local function attempt(client, what, method, nsid, call, left)
   if token then
     headers.Authorization = "Bearer " .. token
   end
-  local seconds, why = must_wait(client, nsid, points, call.priority or client.priority or "normal")
+  local priority = call.priority or client.priority or "normal"
+  local seconds, why = must_wait(client, nsid, points, priority)
   if seconds then
-    host.count("waits", call.priority or client.priority or "normal")
-    return "limited", format("%s: %s for another %d s", nsid, why, math.ceil(seconds)), nil, 429, seconds
+    host.count("waits", priority)
+    why = format("%s: %s for another %d s", nsid, why, math.ceil(seconds))
+    return "limited", why, nil, 429, seconds
   end
   local timeout = call.timeout or TIMEOUT
   if left then
@@ -292,8 +295,9 @@ local function attempt(client, what, method, nsid, call, left)
   if call.type then
     headers["Content-Type"] = call.type
   end
-  local response, message = host.fetch(what, method, client.service .. "/xrpc/" .. nsid .. query(call.params),
-    call.body, { headers = headers, timeout = duration(timeout), max_bytes = call.max_bytes or MAX_BYTES })
+  local url = client.service .. "/xrpc/" .. nsid .. query(call.params)
+  local response, message = host.fetch(what, method, url, call.body, { headers = headers,
+    timeout = duration(timeout), max_bytes = call.max_bytes or MAX_BYTES })
   if not response then
     host.count("requests", "unanswered")
     return "later", format("%s: %s", nsid, message)
@@ -357,7 +361,7 @@ local function persist(client, fn, patient)
   local pause, renewed = PAUSE, false
   local waited = 0
   while true do
-    local in_each, left = host.task()
+    local _, left = host.task()
     local verdict, value, name, status, extra
     if left and left < LEAST then
       verdict, value = "later", "there was no time left"
@@ -385,6 +389,7 @@ local function persist(client, fn, patient)
       end
     end
     if verdict ~= "again" then
+      local in_each
       in_each, left = host.task() -- time has passed
       local wait = max(pause * (0.5 + random() / 2), extra or 0)
       pause = min(2 * pause, PAUSE_MAX)
@@ -393,7 +398,8 @@ local function persist(client, fn, patient)
           local down = verdict == "limited" and 0 or down_for(client, false)
           jet.retry(value, duration(min(max(extra or 0, down, PAUSE), AGAIN_MAX)))
         end
-      elseif verdict ~= "limited" or waited + wait > PATIENCE or (left and wait + LEAST >= left) then
+      elseif verdict ~= "limited" or waited + wait > PATIENCE
+        or (left and wait + LEAST >= left) then
         return nil, value, name, status
       end
       waited = waited + wait
@@ -427,8 +433,8 @@ end
 
 -- # jet.xrpc
 
-local CALL_OPTIONS = { headers = true, timeout = true, max_bytes = true, priority = true, retry = true,
-  proxy = true, type = true }
+local CALL_OPTIONS = { headers = true, timeout = true, max_bytes = true, priority = true,
+  retry = true, proxy = true, type = true }
 
 --- What a user gives as options of get and post, as a `call`.
 function M.user_call(what, options, level)
@@ -442,7 +448,8 @@ function M.user_call(what, options, level)
     headers["atproto-proxy"] = options.proxy
   end
   return { headers = headers, timeout = M.seconds(what, options.timeout, level + 1),
-    max_bytes = options.max_bytes, priority = options.priority, retry = options.retry, type = options.type }
+    max_bytes = options.max_bytes, priority = options.priority, retry = options.retry,
+    type = options.type }
 end
 
 --- get and post for whoever has a client.

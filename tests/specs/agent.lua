@@ -5,13 +5,6 @@ local config = jet.config
 local me = jet.agent { identifier = config.identifier or "bot.test", password = jet.secret "BOT",
   did = config.did, service = config.service }
 
--- What a call has returned, for the spec to look at.
-local results = {}
-local function note(...)
-  results[#results + 1] = jet.json.encode { n = select("#", ...), jet.json.encode { (select(1, ...)) or false },
-    tostring((select(2, ...))), tostring((select(3, ...))), tostring((select(4, ...))) }
-end
-
 jet.from { collection = "app.bsky.feed.post", op = "create", mentions = me.account }
   :each(function(ev)
     local parent = { uri = ev.uri, cid = ev.cid }
@@ -24,8 +17,9 @@ jet.from { collection = "app.bsky.feed.post", op = "create", mentions = me.accou
   end):as "answer"
 
 jet.from "app.example.twice:create":each(function(ev)
-  me:create("app.bsky.feed.like", { subject = { uri = ev.uri, cid = ev.cid } }, { priority = "low" })
-  me:create("app.bsky.feed.repost", { subject = { uri = ev.uri, cid = ev.cid } })
+  local subject = { uri = ev.uri, cid = ev.cid }
+  me:create("app.bsky.feed.like", { subject = subject }, { priority = "low" })
+  me:create("app.bsky.feed.repost", { subject = subject })
 end)
 
 -- Runs a text of the spec's as a task.
@@ -43,5 +37,6 @@ jet.serve("POST /run", function(request)
 end)
 
 jet.serve("GET /who", function()
-  return { did = me.did or jet.null, handle = me.handle or jet.null, account = me.account:count(), text = tostring(me) }
+  return { did = me.did or jet.null, handle = me.handle or jet.null,
+    account = me.account:count(), text = tostring(me) }
 end)
