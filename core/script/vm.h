@@ -104,6 +104,7 @@ struct mj_vm {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
         size_t len;
     } names[MJ_NAMES];
+    int64_t last_key_us;      /* of the last record key that was made of the time */
     unsigned tables;          /* made from records so far */
     struct mj_buf value;      /* CBOR being made from a Lua value */
     struct mj_buf keys;       /* spans of map keys being sorted */
