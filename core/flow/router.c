@@ -112,6 +112,14 @@ static void add_reader(struct mj_router *r, struct mj_reader *reader, const stru
     r->noted[r->noted_count++] = (struct mj__noted){reader, output};
 }
 
+/* What main's nodes pass on as it came is not worth a note: every event would have one. */
+static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
+{
+    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
+    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
+        mj__why_note(&r->why, n, did);
+}
+
 /* Behind a batch: durable ends form their lists of what is noted for them. True when there is
  * another end, which gets them from the node's function. */
 static bool add_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
@@ -125,6 +133,7 @@ static bool add_batch(struct mj_router *r, const struct mj_node *batch, const st
         add_reader(r, n->reader, ev);
         bump(n->in, 1);
         bump(n->passed, 1);
+        note(r, n, MJ_WHY_PASSED);
     }
     return others;
 }
@@ -158,14 +167,6 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     enum mj_verdict verdict = decide(r, n, ev);
     bump(n->ns, (now_ns() - start) * TIMED_ONE_IN);
     return verdict;
-}
-
-/* What main's nodes pass on as it came is not worth a note: every event would have one. */
-static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
-{
-    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
-        mj__why_note(&r->why, n, did);
 }
 
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
