@@ -139,6 +139,47 @@ static int jet_sleep(lua_State *L)
     return lua_yield(L, 0);
 }
 
+/* jet.retry(reason, after): an error with a mark, { reason, µs }. Numbered, so that it can be read
+ * where nothing catches a lack of memory. */
+static int jet_retry(lua_State *L)
+{
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return luaL_error(L, "jet.retry wants a reason as text: jet.retry(\"the server is down\")");
+    int64_t after = lua_isnoneornil(L, 2) ? 0 : mj_check_duration(L, 2, "jet.retry");
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 1);
+    lua_pushnumber(L, (lua_Number)after);
+    lua_rawseti(L, -2, 2);
+    mj_vm_push_slot(L, MJ_SLOT_RETRY);
+    lua_setmetatable(L, -2);
+    return lua_error(L);
+}
+
+static int retry_tostring(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_rawgeti(L, 1, 1);
+    return 1;
+}
+
+const char *mj__retry_reason(lua_State *L, int64_t *after_us)
+{
+    const char *reason = NULL;
+    *after_us = 0;
+    if (!lua_gettop(L) || !lua_checkstack(L, 2) || !mj_made_by(L, -1, MJ_SLOT_RETRY))
+        return NULL;
+    lua_rawgeti(L, -1, 1);
+    lua_rawgeti(L, -2, 2);
+    /* The script may have changed both. */
+    if (lua_type(L, -2) == LUA_TSTRING)
+        reason = lua_tostring(L, -2);
+    lua_Number us = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    *after_us = us > 0 && us < 1e15 ? (int64_t)us : 0;
+    lua_pop(L, 2);
+    return reason ? reason : "the script asks for it";
+}
+
 /* jet.on_stop(fn) */
 static int jet_on_stop(lua_State *L)
 {
@@ -255,9 +296,15 @@ void mj__task_binding_free(struct mj_vm *vm)
 
 void mj_bind_task(lua_State *L)
 {
-    static const luaL_Reg jet[] = {{"every", jet_every}, {"spawn", jet_spawn},
-                                   {"sleep", jet_sleep}, {"on_stop", jet_on_stop},
-                                   {"time", jet_time},   {NULL, NULL}};
+    static const luaL_Reg jet[] = {
+        {"every", jet_every}, {"spawn", jet_spawn}, {"sleep", jet_sleep}, {"on_stop", jet_on_stop},
+        {"time", jet_time},   {"retry", jet_retry}, {NULL, NULL}};
+    mj_vm_push_slot(L, MJ_SLOT_RETRY);
+    lua_pushcfunction(L, retry_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "retry");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
     mj_vm_of(L)->binding = mj_calloc(1, sizeof(struct mj_task_binding));
     luaL_register(L, NULL, jet);
 }

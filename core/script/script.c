@@ -80,7 +80,10 @@ static const char *error_text(lua_State *L)
     struct mj_vm *vm = mj_vm_of(L);
     size_t cap = vm->cap;
     vm->cap = SIZE_MAX;
-    const char *text = lua_tostring(L, -1);
+    int64_t after_us;
+    const char *text = mj__retry_reason(L, &after_us);
+    if (!text)
+        text = lua_tostring(L, -1);
     vm->cap = cap;
     return text ? text : "an error that is no text";
 }

@@ -66,6 +66,10 @@ struct mj_task *mj_task_start(lua_State *L, int args, const char *name, int64_t 
 /* The node the task works for: names its place in messages and gets its time; and the event it is
  * about (may be NULL). Both borrowed until it is done. */
 void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_event *ev);
+/* bind_task.c: the reason of the error that jet.retry has raised, at L's top, and after how many µs
+ * at the earliest (0: nothing was said); NULL for any other value. Needs no memory. Borrowed from
+ * that value. */
+const char *mj__retry_reason(lua_State *L, int64_t *after_us);
 /* In `done` only: a state with the task's *n results on its top, or one error. Read only what needs
  * no memory, or use lua_cpcall on another state. */
 lua_State *mj_task_results(struct mj_task *t, int *n);
