@@ -92,6 +92,8 @@ struct mj_owner_cfg {
     void *ctx; /* borrowed; also tells owners apart */
 };
 
+/* What its view is of. Borrowed. */
+struct mj_journal *mj_reader_journal(const struct mj_reader *r);
 /* Takes over the reader. What another owner has in the air stays with it. */
 void mj_reader_own(struct mj_reader *r, const struct mj_owner_cfg *cfg);
 /* Lets go, if it is still ctx's. Its parcels must be settled first, or later. */

@@ -151,6 +151,8 @@ enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *
 /* What dedupe and limit nodes whose `by` is a function call: a mj_key_fn. */
 enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *ev, uint64_t *hash);
 
+/* The error at L's top as text, borrowed from it. */
+const char *mj__error_text(lua_State *L);
 /* Logs the error on L's top (limited): "quickstart.lua:12 where#1: attempt to …; at://…". `file`
  * and `line` serve when the message names no place; `ev` may be NULL. */
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *file, unsigned line,
