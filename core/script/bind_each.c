@@ -44,18 +44,24 @@ static unsigned word_option(lua_State *L, const char *name, const char *const *w
     return i;
 }
 
-/* The table at key "retry" of the options; *tries: whether it says how often [raises]. */
-static struct mj_retry retry_option(lua_State *L, bool *tries)
+/* The table at key "retry" of the options; *errors: whether errors are tried again, too [raises].
+ */
+static struct mj_retry retry_option(lua_State *L, bool *errors)
 {
-    static const char *const names[] = {"tries", "min", "max", "for", NULL};
+    static const char *const names[] = {"tries", "min", "max", "for", "errors", NULL};
     struct mj_retry r = {8, 1000000, INT64_C(300000000), 0};
     lua_getfield(L, 3, "retry");
     int at = lua_gettop(L);
-    *tries = false;
+    *errors = false;
     if (!lua_isnil(L, at)) {
         mj_check_options(L, at, "each: retry", names);
         lua_getfield(L, at, "tries");
-        *tries = !lua_isnil(L, -1);
+        *errors = !lua_isnil(L, -1);
+        lua_getfield(L, at, "errors");
+        if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TBOOLEAN)
+            luaL_error(L, "each: retry: 'errors' is true or false");
+        if (!lua_isnil(L, -1))
+            *errors = lua_toboolean(L, -1);
         r.tries = (unsigned)mj_integer_option(L, at, "each: retry", "tries", 0, TRIES_MAX, r.tries);
         r.min_us = mj_duration_option(L, at, "each: retry", "min", r.min_us);
         r.max_us = mj_duration_option(L, at, "each: retry", "max",
@@ -101,11 +107,10 @@ static int flow_each(lua_State *L)
     e.durable = full == 0;
     e.cfg = (struct mj_owner_cfg){.order = (enum mj_order)order,
                                   .workers = e.workers,
-                                  .max = least,
-                                  .max_bytes = batch ? batch->max_bytes : 0,
-                                  .every_us = batch ? batch->every : 0,
+                                  .max = 1,
                                   .window = queue,
                                   .retry = retry_option(L, &e.retry_errors)};
+    mj__batch_cfg(behind, &e.cfg);
     lua_pushvalue(L, 2);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     mj_flow_begin(L, "each", true);
@@ -201,6 +206,16 @@ static int flow_batch(lua_State *L)
     b->node->ctx = b;
     b->node->fn = batch_event;
     return 1;
+}
+
+void mj__batch_cfg(const struct mj_node *node, struct mj_owner_cfg *cfg)
+{
+    const struct mj_batch *b = node && node->type == MJ_NODE_BATCH ? node->ctx : NULL;
+    if (!b)
+        return;
+    cfg->max = b->max;
+    cfg->max_bytes = b->max_bytes;
+    cfg->every_us = b->every;
 }
 
 /* ---- the script's life ---- */

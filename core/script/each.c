@@ -21,7 +21,7 @@ struct mj_work {
     struct mj_parcel *parcel;
     struct mj_letter *letter;
     struct mj_kept **events; /* the letter's, or owned with a reference each */
-    size_t n;
+    size_t n, done;          /* how many there are; the first of them that are done already */
     unsigned attempt;
     int64_t first_us, wait_us; /* in memory: of the first attempt; before the next */
     struct mj_work *prev, *next;
@@ -197,6 +197,28 @@ static void settle_letter(struct mj_work *w, bool again, int64_t after_us)
     work_free(w);
 }
 
+/* What jet.retry was told is said once, here: it is no error of the script's. */
+static void tell(struct mj_each *e, const char *reason, bool again)
+{
+    char text[REASON_MAX];
+    copy_hidden(e->vm, reason, text, sizeof text);
+    mj_log_limited(&e->vm->error_gate, 10, again ? MJ_LOG_WARN : MJ_LOG_ERROR, "script",
+                   "%s:%u %s: %s; %s", e->node->file, e->node->line, e->node->name, text,
+                   again ? "it comes again" : "it is given up");
+}
+
+/* Also frees the work. */
+static void fail_parcel(struct mj_work *w, struct mj_failure *f)
+{
+    bool *failed = w->done ? mj_calloc(w->n, sizeof *failed) : NULL;
+    for (size_t i = w->done; failed && i < w->n; i++)
+        failed[i] = true;
+    f->failed = failed;
+    mj_parcel_fail(w->parcel, unix_now(w->each), f);
+    free(failed);
+    work_free(w);
+}
+
 static void settle_failed(struct mj_work *w)
 {
     struct mj_each *e = w->each;
@@ -206,11 +228,10 @@ static void settle_failed(struct mj_work *w)
     lua_State *co = mj_task_results(w->task, &n);
     const char *asked = mj__retry_reason(co, &after_us);
     bool late = mj__task_timed_out(w->task);
-    bool again = e->durable && (asked || late || e->retry_errors);
+    bool again = e->durable && after_us >= 0 && (asked || late || e->retry_errors);
     if (asked)
-        mj_log_limited(&vm->error_gate, 10, MJ_LOG_WARN, "script", "%s %s: %s: %s",
-                       vm->graph->script, e->node->name, again ? "comes again" : "is given up",
-                       asked);
+        tell(e, asked, again);
+    after_us = after_us > 0 ? after_us : 0;
     if (!w->parcel) {
         settle_letter(w, again, after_us);
         return;
@@ -223,8 +244,14 @@ static void settle_failed(struct mj_work *w)
                            .excerpt = mj_str(why.excerpt)};
     if (late && vm->paused) /* it had no chance to go on */
         f.what = MJ_FAIL_BACK;
-    mj_parcel_fail(w->parcel, unix_now(e), &f);
-    work_free(w);
+    fail_parcel(w, &f);
+}
+
+void mj__each_taken(struct mj_task *t, size_t n)
+{
+    struct mj_work *w = mj__task_ctx(t);
+    if (w)
+        w->done += n < w->n - w->done ? n : w->n - w->done;
 }
 
 static void pump(struct mj_each *e);
@@ -255,10 +282,10 @@ static int start_protected(lua_State *L)
     struct mj_each *e = w->each;
     lua_rawgeti(L, LUA_REGISTRYINDEX, e->node->ref);
     if (e->lists) {
-        lua_createtable(L, (int)w->n, 0);
-        for (size_t i = 0; i < w->n; i++) {
+        lua_createtable(L, (int)(w->n - w->done), 0);
+        for (size_t i = w->done; i < w->n; i++) {
             mj_push_kept(L, w->events[i]);
-            lua_rawseti(L, -2, (int)i + 1);
+            lua_rawseti(L, -2, (int)(i - w->done) + 1);
         }
     } else {
         mj_push_kept(L, w->events[0]);
@@ -294,8 +321,7 @@ static void start(struct mj_work *w)
     if (w->parcel) {
         struct mj_failure f = {.what = MJ_FAIL_RETRY,
                                .reason = "the script's memory had no room for a task"};
-        mj_parcel_fail(w->parcel, unix_now(e), &f);
-        work_free(w);
+        fail_parcel(w, &f);
     } else {
         settle_letter(w, e->durable, 0);
     }
@@ -408,10 +434,8 @@ void mj__eaches_pump(struct mj_vm *vm)
 
 static void give_back(struct mj_work *w)
 {
-    static const struct mj_failure back = {.what = MJ_FAIL_BACK,
-                                           .reason = "the script ended meanwhile"};
-    mj_parcel_fail(w->parcel, unix_now(w->each), &back);
-    work_free(w);
+    struct mj_failure back = {.what = MJ_FAIL_BACK, .reason = "the script ended meanwhile"};
+    fail_parcel(w, &back);
 }
 
 void mj__eaches_stop(struct mj_vm *vm)

@@ -482,6 +482,11 @@ void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_eve
 
 const struct mj_event *mj__task_event(const struct mj_task *t) { return t->ev; }
 
+void *mj__task_ctx(const struct mj_task *t)
+{
+    return t->node && t->node->type == MJ_NODE_EACH ? t->ctx : NULL;
+}
+
 unsigned mj__task_next_write(struct mj_task *t) { return t->writes++; }
 
 bool mj__task_timed_out(const struct mj_task *t) { return t->timed_out; }
@@ -611,8 +616,10 @@ static void look_for_news(struct mj_sched *s)
     if (s->view.journal)
         mj_view_refresh(&s->view);
     if (atomic_load_explicit(&s->news, memory_order_relaxed) && atomic_exchange(&s->news, false))
-        for (size_t i = 0; i < s->vm_count; i++)
+        for (size_t i = 0; i < s->vm_count; i++) {
+            mj__outlets_read(s->vms[i]);
             mj__eaches_pump(s->vms[i]);
+        }
 }
 
 int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us)

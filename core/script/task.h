@@ -67,8 +67,8 @@ struct mj_task *mj_task_start(lua_State *L, int args, const char *name, int64_t 
  * about (may be NULL). Both borrowed until it is done. */
 void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_event *ev);
 /* bind_task.c: the reason of the error that jet.retry has raised, at L's top, and after how many µs
- * at the earliest (0: nothing was said); NULL for any other value. Needs no memory. Borrowed from
- * that value. */
+ * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
+ * Borrowed from that value. */
 const char *mj__retry_reason(lua_State *L, int64_t *after_us);
 /* The event it is about, or NULL. Borrowed. */
 const struct mj_event *mj__task_event(const struct mj_task *t);
@@ -77,6 +77,11 @@ const struct mj_event *mj__task_event(const struct mj_task *t);
 unsigned mj__task_next_write(struct mj_task *t);
 /* In `done` only: whether the task ran out of its own time. */
 bool mj__task_timed_out(const struct mj_task *t);
+/* What `done` gets, of a task that is an :each's; else NULL. */
+void *mj__task_ctx(const struct mj_task *t);
+/* each.c: the first n events that are left of what the task works on are done. Nothing for tasks
+ * that are not of an :each. */
+void mj__each_taken(struct mj_task *t, size_t n);
 /* Ends a task that has not begun to run, without `done`. False when it has begun. */
 bool mj__task_drop(struct mj_task *t);
 /* In `done` only: a state with the task's *n results on its top, or one error. Read only what needs
@@ -105,6 +110,10 @@ bool mj__tasks_room(const struct mj_vm *vm);
  * the script may run again or has room for tasks again. */
 void mj__eaches_pump(struct mj_vm *vm);
 void mj__batches_flush(struct mj_vm *vm);
+/* The lists that the node gives, if it is a batch: max, max_bytes, every_us; else nothing changes.
+ */
+struct mj_owner_cfg;
+void mj__batch_cfg(const struct mj_node *node, struct mj_owner_cfg *cfg);
 bool mj__eaches_idle(const struct mj_vm *vm);
 /* The script ends: what waits in the journal stays there, and what has not begun goes back. */
 void mj__eaches_stop(struct mj_vm *vm);

@@ -160,6 +160,8 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *fi
 
 /* The script's plug-ins start, before its graph does. 0, or an error with a sentence. */
 int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
+/* They own their nodes' readers, where there are some; once the graph is live. */
+void mj__outlets_read(struct mj_vm *vm);
 /* They end, each when it has delivered what waits. */
 void mj__outlets_free(struct mj_vm *vm);
 

@@ -187,6 +187,7 @@ function Flow:batch(options) end
 
 ---@class jet.RetryOptions
 ---@field tries? integer attempts in all, at most 1000; 0: no limit; default 8
+---@field errors? boolean whether calls that end with an error are tried again, too; default: when `tries` is given
 ---@field min? jet.Duration the wait before the second attempt, at most; it doubles with each; default "1s"
 ---@field max? jet.Duration no wait is longer; default "5m"
 ---@field for? jet.Duration written ["for"], since Lua has the word to itself: no attempt later than that after the first; default: no limit
@@ -195,7 +196,7 @@ function Flow:batch(options) end
 ---@field workers? integer calls at once, at most 1000; default 1
 ---@field order? "did" | "total" | "none" what is worked on one after the other: the events of each account, all, or nothing; default "did". With "total" there is one worker
 ---@field timeout? jet.Duration of one call; default "60s"
----@field retry? jet.RetryOptions what happens to calls that run out of their time or ask for it with jet.retry; with `tries`, also to those that end with an error
+---@field retry? jet.RetryOptions what happens to calls that run out of their time or ask for it with jet.retry
 ---@field queue? integer events read ahead, or waiting in memory, at most 1e6; default 1000
 ---@field full? "wait" | "drop_new" | "drop_old" "wait", the default: events wait in the journal until they are done. Otherwise they wait in memory, 64 MiB of them at most, and that goes when the queue is full; no event comes twice, and those that wait when the script ends are lost
 
