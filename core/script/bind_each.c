@@ -230,7 +230,8 @@ void mj__eaches_free(struct mj_vm *vm)
 {
     for (struct mj_batch *b = vm->batches, *next; b; b = next) {
         next = b->next;
-        mj_metric_add(b->node->dropped, (int64_t)b->n);
+        if (b->n)
+            mj_metric_add(b->node->dropped, (int64_t)b->n);
         b->node->child_count = 0;
         flush(b);
         free(b->events);

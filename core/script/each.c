@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "event/from_json.h"
+#include "event/id.h"
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
@@ -403,10 +404,23 @@ static size_t take_in(struct mj_each *e, struct mj_kept *const *events, size_t n
     return dropped;
 }
 
+/* Under the name that it would have out of a reader. */
+static struct mj_kept *keep(const struct mj_each *e, const struct mj_event *came)
+{
+    struct mj_event ev = *came;
+    uint8_t id[MJ_EVENT_ID];
+    char text[MJ_DELIVERY_LEN + 1], reader[MJ_READER_NAME_MAX + 1];
+    snprintf(reader, sizeof reader, "%s %s", e->vm->graph->script, e->node->name);
+    mj_event_id(&ev, id);
+    mj_delivery_id(mj_str(reader), id, text);
+    ev.id = mj_str(text);
+    return mj_kept_new(&ev);
+}
+
 enum mj_verdict mj__each_event(struct mj_node *node, const struct mj_event *ev)
 {
     struct mj_each *e = node->ctx;
-    struct mj_kept *kept = mj_kept_new(ev);
+    struct mj_kept *kept = keep(e, ev);
     size_t dropped = take_in(e, &kept, 1);
     mj_kept_unref(kept);
     return dropped ? MJ_VERDICT_DROP : MJ_VERDICT_PASS;
