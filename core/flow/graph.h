@@ -14,6 +14,7 @@
 #include "base/metrics.h"
 #include "event/kept.h"
 #include "event/patch.h"
+#include "journal/reader.h"
 #include "match/match.h"
 
 #define MJ_NODES_MAX 1000 /* per script: enough for any hand-written one, and bounds recursion */
@@ -51,7 +52,6 @@ typedef enum mj_verdict (*mj_key_fn)(struct mj_node *node, const struct mj_event
                                      uint64_t *hash);
 
 struct mj_operator; /* flow/operator.h */
-struct mj_reader;   /* journal/reader.h */
 
 /* Behind a batch: the node's function for lists of events, which are borrowed (take references).
  * The node counts what reaches it itself. */
@@ -60,21 +60,24 @@ typedef void (*mj_list_fn)(struct mj_node *node, struct mj_kept *const *events, 
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
-    char *file;               /* owned: as the script's messages name it */
-    char *name;               /* owned: "where#1", or what :as() said */
-    struct mj_match *match;   /* owned; from and where, else NULL */
-    char *match_text;         /* owned: the match as people wrote it, else NULL */
-    mj_node_fn fn;            /* where, map, tap, batch, each, sink; NULL for a where by match */
-    mj_list_fn list;          /* each, sink; NULL for all others */
-    mj_key_fn key;            /* dedupe, limit by a function, else NULL */
-    void *ctx;                /* borrowed: fn's or key's own */
-    int ref;                  /* fn's or key's own */
-    bool durable;             /* each, sink: its events wait in the journal, where there is one */
-    struct mj_reader *reader; /* borrowed: where they do; set when the graph goes live, else NULL */
-    struct mj_operator *op;   /* owned; strip … limit, else NULL */
-    char *stream;             /* owned: name of the stream it feeds, else NULL */
-    int bit;                  /* of that stream, once added to a router */
-    char *plugin;             /* owned: name of the plug-in it sends to, else NULL */
+    char *file;             /* owned: as the script's messages name it */
+    char *name;             /* owned: "where#1", or what :as() said */
+    struct mj_match *match; /* owned; from and where, else NULL */
+    char *match_text;       /* owned: the match as people wrote it, else NULL */
+    mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
+    mj_list_fn list;        /* each, sink; NULL for all others */
+    mj_key_fn key;          /* dedupe, limit by a function, else NULL */
+    void *ctx;              /* borrowed: fn's or key's own */
+    int ref;                /* fn's or key's own */
+    struct mj_operator *op; /* owned; strip … limit, else NULL */
+    char *stream;           /* owned: name of the stream it feeds, else NULL */
+    int bit;                /* of that stream, once added to a router */
+    char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
+    bool durable;           /* an end that may have a durable reader … */
+    enum mj_reader_kind reader_kind;
+    struct mj_reader *reader; /* … and has one, borrowed, once it is live in a router that has a
+                                 registry. Events for it are then noted in the journal, and neither
+                                 fn nor list is called */
     char **sources;           /* owned: names of the streams a from node reads; it then has no
                                  match */
     size_t source_count;

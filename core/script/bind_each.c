@@ -132,6 +132,7 @@ static int flow_each(lua_State *L)
     made->node->fn = mj__each_event;
     made->node->list = mj__each_list;
     made->node->durable = e.durable;
+    made->node->reader_kind = MJ_READER_EACH;
     mj__each_init(made);
     return 1;
 }

@@ -58,6 +58,7 @@ void mj_outlet_node(struct mj_outlet *o, struct mj_node *node)
     node->list = sink_list;
     node->plugin = mj_strdup(o->name);
     node->durable = true;
+    node->reader_kind = MJ_READER_SINK;
 }
 
 /* One option at the top of the stack as the text people write; {NULL, 0} for what is none [raises
