@@ -507,6 +507,31 @@ function jet.sink(name, options)
   return sink
 end
 
+-- What is written in Lua (lua/moonjet) is loaded when a script first asks for it. Each file gets
+-- host and jet, and returns a table.
+local libraries = {}
+
+function host.library(name)
+  local library = libraries[name]
+  if library == nil then
+    library = host.load_library(name)(host, jet)
+    libraries[name] = library
+  end
+  return library
+end
+
+function jet.agent(options)
+  return host.library "agent".agent(options)
+end
+
+function jet.xrpc(service)
+  return host.library "agent".xrpc(service)
+end
+
+function jet.richtext(text, options)
+  return host.library "richtext".new(text, options)
+end
+
 env.jet = sealed("jet", jet)
 host.loaded.moonjet = env.jet
 env._G = env

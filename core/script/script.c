@@ -349,6 +349,7 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
     message += strspn(message, " ");
     size_t whole = strlen(message);
     int len = (int)(whole < MESSAGE_MAX ? whole : MESSAGE_MAX);
+    snprintf(vm->failure, sizeof vm->failure, "%.80s: %.160s", place, message);
     /* Strikes are few: each of them is told. */
     struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
@@ -448,6 +449,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         mj__report(vm, L, n->name, n->file, n->line, ev);
+        n->reason = vm->failure;
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
@@ -494,6 +496,7 @@ enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev,
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         mj__report(vm, vm->L, n->name, n->file, n->line, ev);
+        n->reason = vm->failure;
         if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
             verdict = MJ_VERDICT_DROP;
     }

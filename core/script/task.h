@@ -66,6 +66,15 @@ struct mj_task *mj_task_start(lua_State *L, int args, const char *name, int64_t 
 /* The node the task works for: names its place in messages and gets its time; and the event it is
  * about (may be NULL). Both borrowed until it is done. */
 void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_event *ev);
+/* What a call from the running task can know of it. */
+struct mj_task_view {
+    const struct mj_node *node; /* borrowed; NULL unless it works for a node of :each */
+    const struct mj_event *ev;  /* borrowed; NULL unless it is about one event */
+    int64_t left_us;            /* of its time; -1: it has no limit */
+    unsigned *writes;           /* borrowed: how many writes it has numbered, from 0 */
+};
+/* False outside of tasks. */
+bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
 /* bind_task.c: the reason of the error that jet.retry has raised, at L's top, and after how many µs
  * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
  * Borrowed from that value. */

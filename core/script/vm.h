@@ -83,6 +83,7 @@ struct mj_vm {
     /* What the watchdog's thread says of a call that is stuck: */
     const char *path;  /* borrowed: the script's, as it was given */
     const char *doing; /* borrowed: the node or task */
+    char failure[256]; /* what mj__report() said last, for flow/why.h */
 
     /* Tasks: task.c. */
     struct mj_sched *sched; /* borrowed; set before the script is loaded */
@@ -104,6 +105,7 @@ struct mj_vm {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
         size_t len;
     } names[MJ_NAMES];
+    int64_t last_key_us;      /* of the last record key that was made of the time */
     unsigned tables;          /* made from records so far */
     struct mj_buf value;      /* CBOR being made from a Lua value */
     struct mj_buf keys;       /* spans of map keys being sorted */
