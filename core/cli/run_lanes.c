@@ -132,8 +132,12 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
     mj_router_set_streams(mj_lane_router(l->lane), run->streams);
     mj_router_set_why(mj_lane_router(l->lane), run_lanes_why(run));
     l->scripts = mj_scripts_new(mj_lane_router(l->lane));
-    l->services = (struct mj_services){
-        .ctx = l, .fetch = fetch, .resolve = resolve, .routes = routes, .wake = wake_lane};
+    l->services = (struct mj_services){.ctx = l,
+                                       .fetch = fetch,
+                                       .resolve = resolve,
+                                       .routes = routes,
+                                       .wake = wake_lane,
+                                       .notify = wake_lane};
     mj_scripts_set_services(l->scripts, &l->services);
     mj_scripts_set_store(l->scripts, run->store);
     mj_scripts_on_stuck(l->scripts, run_restart, NULL);

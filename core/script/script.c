@@ -75,12 +75,15 @@ const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
 
 /* An error may be a number, and becoming a text then takes memory that the script may have used up;
  * nothing would catch that error. */
-static const char *error_text(lua_State *L)
+const char *mj__error_text(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     size_t cap = vm->cap;
     vm->cap = SIZE_MAX;
-    const char *text = lua_tostring(L, -1);
+    int64_t after_us;
+    const char *text = mj__retry_reason(L, &after_us);
+    if (!text)
+        text = lua_tostring(L, -1);
     vm->cap = cap;
     return text ? text : "an error that is no text";
 }
@@ -137,13 +140,13 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
-        mj_buf_puts(error, error_text(L));
+        mj_buf_puts(error, mj__error_text(L));
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
     vm->cfg = NULL;
     if (status) {
-        const char *text = error_text(L);
+        const char *text = mj__error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
@@ -325,7 +328,7 @@ bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
                 unsigned at_line, const struct mj_event *ev)
 {
-    const char *text = error_text(L);
+    const char *text = mj__error_text(L);
     if (mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch).ptr != (const uint8_t *)text)
         text = mj_buf_cstr(&vm->scratch);
     size_t file = 0;
