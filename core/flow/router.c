@@ -169,14 +169,6 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
-/* What main's nodes pass on as it came is not worth telling: every event would have one. */
-static void tell(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
-{
-    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
-        mj__why_note(&r->why, n, did);
-}
-
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -219,13 +211,13 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
-        tell(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
+        note(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
     bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
-    tell(r, n,
+    note(r, n,
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
                                      : MJ_WHY_DROPPED);
@@ -235,8 +227,12 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     ev = run(r, n, ev);
-    if (n->type == MJ_NODE_BATCH) /* what is behind it gets lists */
+    if (n->type == MJ_NODE_BATCH) { /* what is behind it gets lists */
+        for (size_t i = 0; i < n->child_count; i++)
+            if (n->children[i]->reader)
+                note(r, n->children[i], MJ_WHY_PASSED);
         return;
+    }
     for (size_t i = 0; ev && i < n->child_count; i++)
         run_flow(r, n->children[i], ev);
 }
@@ -246,7 +242,7 @@ static void miss(struct mj_router *r, struct mj_node *root)
 {
     bump(root->in, 1);
     bump(root->dropped, 1);
-    tell(r, root, MJ_WHY_PAUSED);
+    note(r, root, MJ_WHY_PAUSED);
 }
 
 /* The main stream: one line through all scripts. False when one of them drops the event. */
@@ -493,9 +489,9 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const stru
     r->output_count = r->noted_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
+    mj__why_begin(&r->why);
     for (size_t i = 0; i < way->reader_count; i++)
         add_reader(r, way->readers[i], &now);
-    mj__why_begin(&r->why);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);
