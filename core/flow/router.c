@@ -102,7 +102,7 @@ static struct mj__output *output_of(struct mj_router *r, const struct mj_event *
 }
 
 /* The event is for a durable end: its reader gets a note behind it. */
-static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
+static void add_reader(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
 {
     if (r->noted_count == r->noted_cap) {
         r->noted_cap = r->noted_cap ? r->noted_cap * 2 : 8;
@@ -114,7 +114,7 @@ static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_
 
 /* Behind a batch: durable ends form their lists of what is noted for them. True when there is
  * another end, which gets them from the node's function. */
-static bool note_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
+static bool add_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
 {
     bool others = !batch->child_count;
     for (size_t i = 0; i < batch->child_count; i++) {
@@ -122,7 +122,7 @@ static bool note_batch(struct mj_router *r, const struct mj_node *batch, const s
         others |= !n->reader;
         if (!n->reader)
             continue;
-        note(r, n->reader, ev);
+        add_reader(r, n->reader, ev);
         bump(n->in, 1);
         bump(n->passed, 1);
     }
@@ -186,12 +186,12 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     case MJ_NODE_EACH:
     case MJ_NODE_SINK:
         if (n->reader)
-            note(r, n->reader, ev);
+            add_reader(r, n->reader, ev);
         else
             verdict = n->fn(n, ev);
         break;
     case MJ_NODE_BATCH:
-        if (note_batch(r, n, ev))
+        if (add_batch(r, n, ev))
             verdict = n->fn(n, ev);
         break;
     default:
@@ -485,7 +485,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const stru
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
     for (size_t i = 0; i < way->reader_count; i++)
-        note(r, way->readers[i], &now);
+        add_reader(r, way->readers[i], &now);
     mj__why_begin(&r->why);
     if (r->plan.reader_count)
         run_readers(r, &now);
