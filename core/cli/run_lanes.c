@@ -136,7 +136,7 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
     mj_scripts_set_services(l->scripts, &l->services);
     mj_scripts_set_store(l->scripts, run->store);
     mj_scripts_on_stuck(l->scripts, run_restart, NULL);
-    int err = run_start_net(&run->settings->cfg, on_answers, l, &l->net) ? MJ_EIO : 0;
+    int err = run_start_net(&run->settings->cfg, run->journal, on_answers, l, &l->net) ? MJ_EIO : 0;
     if (!err)
         err = mj_net_allow(l->net, name, s->http_allow.v, s->http_allow.n, error);
     if (!err)

@@ -10,6 +10,7 @@
 #include "deliver/internal.h"
 
 #define EXTRA_FDS 32
+#define WAIT_US   INT64_C(60000000) /* a round begins so often at least */
 
 struct mj_http_task {
     struct mj_http_task *next;
@@ -80,12 +81,10 @@ struct allow {
     char *script;
 };
 
-static struct mj_client *find_client(struct mj_http *h, const char *script);
-
 static void set_allow(void *ctx)
 {
     struct allow *a = ctx;
-    struct mj_client *c = find_client(a->h, a->script);
+    struct mj_client *c = mj__http_client(a->h, a->script);
     mj_reach_free(c->reach);
     c->reach = a->reach;
     free(a->script);
@@ -101,7 +100,7 @@ void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach
 
 /* ---- the net thread ---- */
 
-static struct mj_client *find_client(struct mj_http *h, const char *script)
+struct mj_client *mj__http_client(struct mj_http *h, const char *script)
 {
     static const char *const names[MJ_OUTCOMES] = {"2xx", "3xx", "4xx", "5xx", "error", "refused"};
     for (struct mj_party *p = h->clients; p; p = p->next)
@@ -162,7 +161,7 @@ static void finish(struct mj_job *job, const char *error, enum mj_outcome outcom
                            .headers = mj_buf_span(&job->headers),
                            .body = mj_buf_span(&job->body),
                            .unsent = error && !job->easy};
-    struct mj_client *client = job->client ? job->client : find_client(h, job->script);
+    struct mj_client *client = job->client ? job->client : mj__http_client(h, job->script);
     mj_metric_add(client->outcomes[outcome], 1);
     if (outcome != MJ_OUTCOME_REFUSED)
         mj_histogram_observe(h->seconds, mj_mono_us() - job->start_us);
@@ -311,7 +310,7 @@ static void admit(struct mj_http *h, struct mj_job *job)
     for (size_t i = 0; i < name.len; i++)
         if (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z')
             name.ptr[i] |= 0x20;
-    job->client = find_client(h, job->script);
+    job->client = mj__http_client(h, job->script);
     job->client->party.jobs++;
     job->client->bytes += job->counted;
     if (job->client->party.jobs > h->cfg.max_waiting / 2 ||
@@ -362,15 +361,17 @@ static void perform(struct mj_http *h)
         if (m->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&job);
-        on_result(job, code);
+        if (job->line)
+            mj__line_result(job, code);
+        else
+            on_result(job, code);
     }
 }
 
-static void wait(struct mj_http *h)
+static void wait(struct mj_http *h, int64_t timeout_us)
 {
     struct pollfd fds[EXTRA_FDS];
     struct curl_waitfd wait_for[EXTRA_FDS];
-    int64_t timeout_us = 60000000;
     if (h->next_expiry_us != INT64_MAX && h->next_expiry_us - mj_mono_us() < timeout_us)
         timeout_us = h->next_expiry_us - mj_mono_us();
     if (h->waiting && h->lingering && h->lingering->until_us - mj_mono_us() < timeout_us)
@@ -401,12 +402,20 @@ static void *serve(void *arg)
         start_waiting(h); /* turns that have become free */
         expire_waiting(h, mj_mono_us());
         expire_lingering(h, mj_mono_us());
-        wait(h);
+        wait(h, h->tick ? h->tick(h->tick_ctx) : WAIT_US);
     }
     return NULL;
 }
 
 void mj_http_set_poller(struct mj_http *h, const struct mj_http_poller *p) { h->poller = *p; }
+
+void mj_http_set_tick(struct mj_http *h, int64_t (*fn)(void *ctx), void *ctx)
+{
+    h->tick = fn;
+    h->tick_ctx = ctx;
+}
+
+void mj_http_wake(struct mj_http *h) { curl_multi_wakeup(h->multi); }
 
 /* ---- start and stop ---- */
 
@@ -504,6 +513,7 @@ void mj_http_stop(struct mj_http *h)
                 h->waiting_last = &h->waiting;
             finish(job, "Moonjet is stopping", MJ_OUTCOME_ERROR, 0);
         }
+        mj__lines_stop(h);
         take_over(h);
         pthread_mutex_lock(&h->lock);
         more = h->waiting || h->incoming || h->tasks; /* answers may lead to further requests */

@@ -34,7 +34,8 @@ enum mj_node_type {
     MJ_NODE_LIMIT,  /* drops what is too much */
     MJ_NODE_BATCH,  /* end for the router: fn collects; its children get lists from there */
     MJ_NODE_EACH,   /* end for the router: fn hands a kept event to a task */
-    MJ_NODE_SINK    /* end for the router: fn hands it to a plug-in */
+    MJ_NODE_SINK,   /* end for the router: fn hands it to a plug-in */
+    MJ_NODE_HOOK    /* end for the router: its reader's owner posts it */
 };
 
 enum mj_verdict { MJ_VERDICT_DROP, MJ_VERDICT_PASS, MJ_VERDICT_ERROR };
@@ -59,21 +60,23 @@ typedef void (*mj_list_fn)(struct mj_node *node, struct mj_kept *const *events, 
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
-    char *file;             /* owned: as the script's messages name it */
-    char *name;             /* owned: "where#1", or what :as() said */
-    struct mj_match *match; /* owned; from and where, else NULL */
-    char *match_text;       /* owned: the match as people wrote it, else NULL */
-    mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
-    mj_list_fn list;        /* each, sink; NULL for all others */
-    mj_key_fn key;          /* dedupe, limit by a function, else NULL */
-    void *ctx;              /* borrowed: fn's or key's own */
-    int ref;                /* fn's or key's own */
-    struct mj_operator *op; /* owned; strip … limit, else NULL */
-    char *stream;           /* owned: name of the stream it feeds, else NULL */
-    int bit;                /* of that stream, once added to a router */
-    char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
-    char **sources;         /* owned: names of the streams a from node reads; it then has no
-                               match */
+    char *file;               /* owned: as the script's messages name it */
+    char *name;               /* owned: "where#1", or what :as() said */
+    struct mj_match *match;   /* owned; from and where, else NULL */
+    char *match_text;         /* owned: the match as people wrote it, else NULL */
+    mj_node_fn fn;            /* where, map, tap, batch, each, sink; NULL for a where by match */
+    mj_list_fn list;          /* each, sink; NULL for all others */
+    mj_key_fn key;            /* dedupe, limit by a function, else NULL */
+    void *ctx;                /* borrowed: fn's or key's own */
+    int ref;                  /* fn's or key's own */
+    struct mj_operator *op;   /* owned; strip … limit, else NULL */
+    char *stream;             /* owned: name of the stream it feeds, else NULL */
+    int bit;                  /* of that stream, once added to a router */
+    char *plugin;             /* owned: name of the plug-in it sends to, else NULL */
+    char *target;             /* owned: the origin of a webhook's URL, else NULL */
+    struct mj_reader *reader; /* borrowed: of a node that has one, once its graph is live */
+    char **sources;           /* owned: names of the streams a from node reads; it then has no
+                                 match */
     size_t source_count;
     uint64_t source_bits;      /* of these streams, once added to a router */
     struct mj_node *parent;    /* borrowed; NULL for roots */

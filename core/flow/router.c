@@ -155,7 +155,8 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
-    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK ||
+                  n->type == MJ_NODE_HOOK;
     return copies ? ev : NULL;
 }
 

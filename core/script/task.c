@@ -607,6 +607,7 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
+    mj__webhooks_begin(vm);
     mj__tasks_poke(vm);
 }
 
@@ -616,6 +617,7 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     if (of->stopping || !of->begun)
         return;
     mj__batches_flush(vm);
+    mj__webhooks_stop(vm);
     of->stopping = true;
     of->stop_by = mj__sched_now(vm->sched) + budget_us;
     mj__task_binding_stop(vm);
