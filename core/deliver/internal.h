@@ -88,6 +88,8 @@ struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
     CURLM *multi;                  /* owned */
+    int epoll, bell;               /* owned: libcurl's sockets; what other threads ring */
+    int64_t curl_due_us;           /* libcurl wants to be called, in real time; 0: at once */
     struct curl_slist *connect_to; /* owned */
     struct mj_metric *in_flight, *queued;
     struct mj_histogram *seconds;

@@ -14,6 +14,7 @@
 #include "base/metrics.h"
 #include "event/kept.h"
 #include "event/patch.h"
+#include "journal/reader.h"
 #include "match/match.h"
 
 #define MJ_NODES_MAX 1000 /* per script: enough for any hand-written one, and bounds recursion */
@@ -74,7 +75,11 @@ struct mj_node {
     int bit;                  /* of that stream, once added to a router */
     char *plugin;             /* owned: name of the plug-in it sends to, else NULL */
     char *target;             /* owned: the origin of a webhook's URL, else NULL */
-    struct mj_reader *reader; /* borrowed: of a node that has one, once its graph is live */
+    bool durable;           /* an end that may have a durable reader … */
+    enum mj_reader_kind reader_kind;
+    struct mj_reader *reader; /* … and has one, borrowed, once it is live in a router that has a
+                                 registry. Events for it are then noted in the journal, and neither
+                                 fn nor list is called */
     char **sources;           /* owned: names of the streams a from node reads; it then has no
                                  match */
     size_t source_count;

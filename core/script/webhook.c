@@ -276,6 +276,8 @@ void mj_webhook_node(struct mj_webhook *w, struct mj_node *node)
     w->vm->hooked = h;
     node->ctx = h;
     node->fn = on_event;
+    node->durable = true;
+    node->reader_kind = MJ_READER_WEBHOOK;
     node->target = mj_strdup(w->origin);
     if (!w->name)
         return;
