@@ -197,6 +197,7 @@ static int route(const struct run_settings *settings, char **argv)
         status = run_open_store(&run);
     if (status)
         goto out;
+    run_open_readers(&run, journal);
 
     status = MJ_EXIT_FAILED;
     if (run_allow(run.net, &settings->file, &error) ||
@@ -242,6 +243,7 @@ static int route(const struct run_settings *settings, char **argv)
     if (cfg->watch && run_watch(&run))
         goto out;
     mj_loop_every(run.loop, 1000, run_copy_sources, &run);
+    mj_loop_every(run.loop, 1000, run_save_readers, &run);
     run_start_scripts(&run);
     run_restart_armed();
     mj_loop_run(run.loop);
@@ -262,6 +264,7 @@ out:
     mj_scripts_free(run.scripts);
     mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
+    mj_readers_free(run.readers);
     mj_store_close(run.store);
     mj_streams_free(run.streams);
     mj_journal_close(journal);

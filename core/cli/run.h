@@ -75,6 +75,7 @@ struct run {
     struct mj_net *net;                  /* owned; NULL when no script can need it */
     struct mj_services services;
     struct mj_store *store;      /* owned: what scripts remember */
+    struct mj_readers *readers;  /* owned: durable readers of the journal */
     struct run_watcher *watcher; /* owned; NULL without --watch */
     bool watch_asked;            /* the reload in progress is nobody's wish */
     bool ending;                 /* the tasks timer looks whether the scripts have ended */
@@ -167,6 +168,13 @@ void run_list_lanes(struct run *run, bool first, struct mj_buf *json);
 /* Calls fn with each lane's set of scripts, for what may be read on any thread: the graph, files.
  */
 void run_each_lane(struct run *run, void (*fn)(void *ctx, struct mj_scripts *scripts), void *ctx);
+
+/* Durable readers, with their positions in the store when the journal is on disk, too; the store is
+ * open. run_save_readers() is for once a second. */
+void run_open_readers(struct run *run, struct mj_journal *journal);
+void run_save_readers(void *ctx);
+/* Says once that what waits would be lost at a restart, when a script has durable ends. */
+void run_warn_of_memory(struct run *run);
 
 /* Lets their timers and tasks run from now on, on the router's thread. */
 void run_start_scripts(struct run *run);

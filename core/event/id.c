@@ -66,8 +66,8 @@ static int take(struct mj_span object, struct fields *f, struct mj_buf rooms[8],
 {
     struct mj_span rest = mj_json_inside(object), key, raw;
     for (int type; (type = mj_json_member(&rest, &key, &raw)) >= 0;) {
-        static const char *const names[] = {"\"kind\"", "\"did\"",       "\"collection\"",
-                                            "\"rkey\"", "\"rev\"",       "\"operation\"",
+        static const char *const names[] = {"\"kind\"", "\"did\"", "\"collection\"",
+                                            "\"rkey\"", "\"rev\"", "\"operation\"",
                                             "\"seq\"",  "\"time\""};
         struct mj_span *const places[] = {&f->kind, &f->did,       &f->collection, &f->rkey,
                                           &f->rev,  &f->operation, &f->seq,        &f->time};

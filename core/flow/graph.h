@@ -61,20 +61,20 @@ typedef void (*mj_list_fn)(struct mj_node *node, struct mj_kept *const *events, 
 struct mj_node {
     enum mj_node_type type;
     unsigned line;
-    char *file;               /* owned: as the script's messages name it */
-    char *name;               /* owned: "where#1", or what :as() said */
-    struct mj_match *match;   /* owned; from and where, else NULL */
-    char *match_text;         /* owned: the match as people wrote it, else NULL */
-    mj_node_fn fn;            /* where, map, tap, batch, each, sink; NULL for a where by match */
-    mj_list_fn list;          /* each, sink; NULL for all others */
-    mj_key_fn key;            /* dedupe, limit by a function, else NULL */
-    void *ctx;                /* borrowed: fn's or key's own */
-    int ref;                  /* fn's or key's own */
-    struct mj_operator *op;   /* owned; strip … limit, else NULL */
-    char *stream;             /* owned: name of the stream it feeds, else NULL */
-    int bit;                  /* of that stream, once added to a router */
-    char *plugin;             /* owned: name of the plug-in it sends to, else NULL */
-    char *target;             /* owned: the origin of a webhook's URL, else NULL */
+    char *file;             /* owned: as the script's messages name it */
+    char *name;             /* owned: "where#1", or what :as() said */
+    struct mj_match *match; /* owned; from and where, else NULL */
+    char *match_text;       /* owned: the match as people wrote it, else NULL */
+    mj_node_fn fn;          /* where, map, tap, batch, each, sink; NULL for a where by match */
+    mj_list_fn list;        /* each, sink; NULL for all others */
+    mj_key_fn key;          /* dedupe, limit by a function, else NULL */
+    void *ctx;              /* borrowed: fn's or key's own */
+    int ref;                /* fn's or key's own */
+    struct mj_operator *op; /* owned; strip … limit, else NULL */
+    char *stream;           /* owned: name of the stream it feeds, else NULL */
+    int bit;                /* of that stream, once added to a router */
+    char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
+    char *target;           /* owned: the origin of a webhook's URL, else NULL */
     bool durable;           /* an end that may have a durable reader … */
     enum mj_reader_kind reader_kind;
     struct mj_reader *reader; /* … and has one, borrowed, once it is live in a router that has a

@@ -16,6 +16,12 @@ struct mj__output {
     unsigned prints; /* how many print nodes want it */
 };
 
+/* A durable reader that gets one of the outputs. */
+struct mj__noted {
+    struct mj_reader *reader; /* borrowed */
+    size_t output;            /* its place */
+};
+
 struct mj_router {
     struct mj__exit exit;
     struct mj_streams *streams; /* borrowed, may be NULL */
@@ -30,6 +36,10 @@ struct mj_router {
 
     struct mj__output *outputs; /* owned, reused per event */
     size_t output_count, output_cap;
+    struct mj__noted *noted; /* owned, reused per event */
+    size_t noted_count, noted_cap;
+    struct mj_reader **readers; /* owned, reused: of one output */
+    size_t readers_cap;
     struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
     size_t copy_count, copy_cap;
 

@@ -51,6 +51,8 @@ void mj_router_free(struct mj_router *r)
     mj__plan_deinit(&r->plan);
     mj__exit_deinit(&r->exit);
     free(r->outputs);
+    free(r->noted);
+    free(r->readers);
     free(r->copies);
     free(r->lanes);
     free(r);
@@ -59,6 +61,11 @@ void mj_router_free(struct mj_router *r)
 void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
 {
     r->streams = streams;
+}
+
+void mj_router_set_readers(struct mj_router *r, struct mj_readers *readers)
+{
+    r->exit.readers = readers;
 }
 
 void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
@@ -87,6 +94,34 @@ static struct mj__output *output_of(struct mj_router *r, const struct mj_event *
     }
     r->outputs[r->output_count] = (struct mj__output){.ev = ev};
     return &r->outputs[r->output_count++];
+}
+
+/* The event is for a durable end: its reader gets a note behind it. */
+static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
+{
+    if (r->noted_count == r->noted_cap) {
+        r->noted_cap = r->noted_cap ? r->noted_cap * 2 : 8;
+        r->noted = mj_realloc(r->noted, r->noted_cap * sizeof *r->noted);
+    }
+    size_t output = (size_t)(output_of(r, ev) - r->outputs);
+    r->noted[r->noted_count++] = (struct mj__noted){reader, output};
+}
+
+/* Behind a batch: durable ends form their lists of what is noted for them. True when there is
+ * another end, which gets them from the node's function. */
+static bool note_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
+{
+    bool others = !batch->child_count;
+    for (size_t i = 0; i < batch->child_count; i++) {
+        struct mj_node *n = batch->children[i];
+        others |= !n->reader;
+        if (!n->reader)
+            continue;
+        note(r, n->reader, ev);
+        bump(n->in, 1);
+        bump(n->passed, 1);
+    }
+    return others;
 }
 
 static int64_t now_ns(void)
@@ -134,6 +169,18 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         break;
     case MJ_NODE_PRINT:
         output_of(r, ev)->prints++;
+        break;
+    case MJ_NODE_EACH:
+    case MJ_NODE_SINK:
+    case MJ_NODE_HOOK:
+        if (n->reader)
+            note(r, n->reader, ev);
+        else
+            verdict = n->fn(n, ev);
+        break;
+    case MJ_NODE_BATCH:
+        if (note_batch(r, n, ev))
+            verdict = n->fn(n, ev);
         break;
     default:
         verdict = n->fn ? n->fn(n, ev) : decide_timed(r, n, ev);
@@ -243,10 +290,10 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
 }
 
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
-                uint64_t streams, unsigned prints)
+                const struct mj__way *way)
 {
     int dropped;
-    int err = mj__exit_emit(&r->exit, ev, collection, streams, prints, &dropped);
+    int err = mj__exit_emit(&r->exit, ev, collection, way, &dropped);
     if (MJ_UNLIKELY(dropped)) {
         count_drop(r, dropped, "operation");
         /* It was sound when it came, so somebody here has spoilt it. */
@@ -318,12 +365,31 @@ static void drop_copies(struct mj_router *r)
         mj_kept_unref(r->copies[--r->copy_count]);
 }
 
+/* Where an output goes. */
+static struct mj__way way_of(struct mj_router *r, size_t output)
+{
+    const struct mj__output *o = &r->outputs[output];
+    struct mj__way way = {.streams = o->streams, .prints = o->prints};
+    if (MJ_LIKELY(!r->noted_count))
+        return way;
+    if (r->readers_cap < r->noted_count) {
+        r->readers_cap = r->noted_cap;
+        r->readers = mj_realloc(r->readers, r->readers_cap * sizeof(struct mj_reader *));
+    }
+    for (size_t i = 0; i < r->noted_count; i++)
+        if (r->noted[i].output == output)
+            r->readers[way.reader_count++] = r->noted[i].reader;
+    way.readers = r->readers;
+    return way;
+}
+
 /* Hands on what the flows have left. */
 static int emit_outputs(struct mj_router *r, uint32_t collection)
 {
     bool appended = false;
     for (size_t i = 0; i < r->output_count; i++) {
         const struct mj__output *o = &r->outputs[i];
+        const struct mj__way way = way_of(r, i);
         /* time_us is a cursor: each entry needs its own. */
         struct mj_event later;
         const struct mj_event *out = o->ev;
@@ -332,10 +398,10 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
             later.time_us = mj__exit_time(&r->exit);
             out = &later;
         }
-        int err = emit(r, out, collection, o->streams, o->prints);
+        int err = emit(r, out, collection, &way);
         if (err)
             return err;
-        appended |= o->streams != 0;
+        appended |= way.streams || way.reader_count;
     }
     return 0;
 }
@@ -355,7 +421,7 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
         sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
     if (sound && !check_record(r, ev))
         return 0;
-    r->output_count = 0;
+    r->output_count = r->noted_count = 0;
     if (plan->main_drawn)
         run_main(r, ev);
     else
@@ -377,14 +443,15 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     return err;
 }
 
-int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t streams,
-                      unsigned prints)
+int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const struct mj__way *way)
 {
     struct mj_event now = *ev;
     now.time_us = mj__exit_time(&r->exit);
-    r->output_count = 0;
+    r->output_count = r->noted_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
-    *output_of(r, &now) = (struct mj__output){&now, streams, prints};
+    *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
+    for (size_t i = 0; i < way->reader_count; i++)
+        note(r, way->readers[i], &now);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);
@@ -405,7 +472,7 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
         mj__plan_apply_pauses(&r->plan);
         r->pauses_changed = false;
     }
-    r->output_count = 0;
+    r->output_count = r->noted_count = 0;
     /* Another event may have lain at this address. */
     mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
     for (size_t i = 0; i < g->count; i++) {
@@ -419,8 +486,10 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
             run_flow(r, g->nodes[i], ev);
     }
     run_readers(r, ev);
-    for (size_t i = 0; i < r->output_count; i++)
-        fn(ctx, r->outputs[i].ev, r->outputs[i].streams, r->outputs[i].prints);
+    for (size_t i = 0; i < r->output_count; i++) {
+        const struct mj__way way = way_of(r, i);
+        fn(ctx, r->outputs[i].ev, &way);
+    }
     drop_copies(r);
 }
 
@@ -447,7 +516,7 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
     ev->time_us = mj__exit_time(&r->exit);
     bump(r->events, 1);
     if (MJ_LIKELY(!r->plan.member_count))
-        return emit(r, ev, collection, UINT64_C(1) << MJ_STREAM_MAIN, 0);
+        return emit(r, ev, collection, &(struct mj__way){.streams = UINT64_C(1) << MJ_STREAM_MAIN});
     return route(r, ev, collection);
 }
 

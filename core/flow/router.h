@@ -30,6 +30,9 @@ void mj_router_free(struct mj_router *r);
 
 /* Where stream names are registered; before the first graph with a stream is added. Borrowed. */
 void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams);
+/* Where durable readers are found and made; before the first graph with a durable end is added.
+ * Borrowed, as long as the router; of its journal. Without, durable ends run as other ends do. */
+void mj_router_set_readers(struct mj_router *r, struct mj_readers *readers);
 /* Adds a script's graph (borrowed until it is swapped out or the router is freed) behind those
  * already there. 0, or with a sentence appended to `error` MJ_ELIMIT, MJ_ESYNTAX, MJ_EIO when its
  * streams cannot be had, MJ_EINVAL when streams would feed each other in a circle; then nothing was
