@@ -162,7 +162,7 @@ int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
 /* They end, each when it has delivered what waits. */
 void mj__outlets_free(struct mj_vm *vm);
 
-/* webhook.c: those of the script open, when its graph is live; are closed, which ends by itself;
+/* webhook.c: those of the script that have a reader open, once; are closed, which ends by itself;
  * go. */
 void mj__webhooks_begin(struct mj_vm *vm);
 void mj__webhooks_stop(struct mj_vm *vm);

@@ -293,8 +293,9 @@ void mj__webhooks_begin(struct mj_vm *vm)
 {
     const struct mj_services *v = services_of(vm);
     for (struct mj_hooked *h = vm->hooked; h; h = h->next) {
-        if (!h->node->reader || !v || !v->hook_open)
+        if (h->begun || !h->node->reader || !v || !v->hook_open || mj__tasks_ending(vm))
             continue;
+        h->begun = true;
         struct mj_hook_spec spec = h->of->spec;
         spec.node = h->node->name;
         h->open = v->hook_open(v->ctx, h->node->reader, &spec);
