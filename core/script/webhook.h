@@ -25,8 +25,9 @@ struct mj_webhook {
 struct mj_hooked {
     struct mj_due timer; /* first member: when what was collected goes out, where nothing is posted
                           */
-    struct mj_webhook *of;   /* borrowed */
-    struct mj_node *node;    /* borrowed */
+    struct mj_webhook *of; /* borrowed */
+    struct mj_node *node;  /* borrowed */
+    bool begun;
     void *open;              /* hook_open()'s; NULL when it is not */
     struct mj_kept **events; /* owned: collected */
     size_t n, bytes;
