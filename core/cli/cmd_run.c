@@ -45,6 +45,7 @@ static void on_wake(void *ctx)
         run_reload(run, false, NULL, &report);
     }
     run_take_calls(run);
+    run_why_answers(run);
     if (run->net)
         mj_net_deliver(run->net, run->scripts);
     if (run->lanes) /* they may have results */
@@ -185,6 +186,8 @@ static int route(const struct run_settings *settings, char **argv)
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);
+    run.journal = journal;
+    run_open_why(&run, (size_t)cfg->why);
     run.scripts = mj_scripts_new(run.router);
 
     static struct run_notes notes;
@@ -253,6 +256,7 @@ static int route(const struct run_settings *settings, char **argv)
                                         : MJ_EXIT_OK;
 out:
     run_stop_sources(&run);
+    run_stop_why(&run);
     run_stop_lanes(&run);
     run_end_scripts(&run);
     run_unwatch(&run);
@@ -266,6 +270,7 @@ out:
     mj_routes_free(run.routes);
     mj_readers_free(run.readers);
     mj_store_close(run.store);
+    run_free_why(&run);
     mj_streams_free(run.streams);
     mj_journal_close(journal);
     mj_dictionary_deinit(&dictionary);

@@ -92,6 +92,8 @@ struct mj_node {
     struct mj_event out; /* the event with the patch, during one event */
     /* process-wide series; only the router's thread adds to them */
     struct mj_metric *in, *passed, *dropped, *errors, *ns;
+    uint32_t place;     /* flow/why.h: the node's number there, shifted */
+    const char *reason; /* borrowed until the next event: why fn failed, for flow/why.h; or NULL */
 };
 
 struct mj_graph {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "flow/cursors.h"
 #include "flow/plan.h"
+#include "flow/why.h"
 
 /* The first so many collections have series of their own, the rest shares one. */
 #define MJ__OPS_COLLECTIONS 500
@@ -42,6 +43,9 @@ struct mj_router {
     size_t readers_cap;
     struct mj_kept **copies; /* owned: outputs whose nodes have run again since */
     size_t copy_count, copy_cap;
+
+    struct mj__why_notes why;
+    const struct mj_frame *frame; /* borrowed: being decoded; else NULL */
 
     struct mj_metric *frames[MJ_FRAME_TYPE_COUNT];
     struct mj_metric *events;

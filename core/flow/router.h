@@ -65,6 +65,13 @@ void mj_router_set_stdout(struct mj_router *r, bool on);
  * limit go by the stamps, so a clock that stands still stands still for them. */
 void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void *ctx);
 
+/* Where decisions are remembered (flow/why.h). Before the first graph is added; borrowed; NULL (the
+ * default): nowhere. */
+struct mj_why;
+void mj_router_set_why(struct mj_router *r, struct mj_why *why);
+/* What follows comes from that source, of mj_journal_source(); -1 (the default): nobody knows. */
+void mj_router_set_source(struct mj_router *r, int source);
+
 /* Routes one frame. 0 with *out filled (its `name`/`message` matter for info and error frames,
  * which the source must act on), or the reason the whole frame was dropped; drops are already
  * counted. Nothing is visible to readers before mj_router_flush(). */

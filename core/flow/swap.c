@@ -110,6 +110,8 @@ int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *
     }
     mj__plan_deinit(&r->plan);
     r->plan = plan;
+    if (graph && !lane) /* one in a lane is its lane's router's */
+        mj__why_graph(r->why.why, graph);
     if (graph)
         take_over(r, old, old_lane, graph, lane);
     else if (old_lane)

@@ -70,4 +70,6 @@ struct mj_services {
     void (*posted)(void *ctx, const struct mj_posted *posted);
     /* Something became due earlier than the last mj_scripts_run() said: call it soon. */
     void (*wake)(void *ctx);
+    /* The same, on any thread. */
+    void (*notify)(void *ctx);
 };

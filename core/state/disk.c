@@ -587,6 +587,9 @@ static int open_env(struct mj_disk *d)
         err = mdb_env_set_mapsize(d->env, MAP_MIN);
     if (!err) /* reads are not bound to a thread */
         err = mdb_env_open(d->env, d->dir, MDB_NOTLS, 0600);
+    /* LMDB syncs what is in its file, not the file's name. */
+    if (!err && mj_sync_dir(d->dir))
+        err = errno;
     if (!err)
         err = mdb_txn_begin(d->env, NULL, 0, &txn);
     if (err)

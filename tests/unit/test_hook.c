@@ -522,6 +522,7 @@ static void test_client_errors(void **state)
     spec.retry_bad = true;
     struct mj_hook *h2 = mj_hook_open(hooks, r, &spec);
     mj_hook_close(h);
+    round_trip(); /* it is the other's now */
     send_event(r, 1, 2);
     UNTIL(state_of(r).failed == 2);
     atomic_store(&status, 200);
