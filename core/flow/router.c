@@ -186,6 +186,7 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         break;
     case MJ_NODE_EACH:
     case MJ_NODE_SINK:
+    case MJ_NODE_HOOK:
         if (n->reader)
             add_reader(r, n->reader, ev);
         else
@@ -216,7 +217,8 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
-    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK ||
+                  n->type == MJ_NODE_HOOK;
     note(r, n,
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
