@@ -76,6 +76,9 @@ int mj_lua_require(lua_State *L);
 /* bind_library.c, bind_agent.c */
 void mj_bind_library_host(lua_State *L);
 void mj_bind_agent_host(lua_State *L);
+/* bind_text.c */
+void mj_bind_text(lua_State *L);
+void mj_bind_text_host(lua_State *L);
 
 /* bind_match.c: compiles the match at a stack index; the text it stands for is appended to
  * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */

@@ -96,6 +96,7 @@ void mj_bind_host(lua_State *L)
     mj_bind_serve_host(L);
     mj_bind_library_host(L);
     mj_bind_agent_host(L);
+    mj_bind_text_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {
         mj_vm_push_slot(L, tables[i].slot);
         if (tables[i].slot != MJ_SLOT_LOADED) {

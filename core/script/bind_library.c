@@ -9,7 +9,11 @@
     extern const size_t mj_lua_moonjet_##name##_lua_len;
 #define LIBRARIES(X)                                                                               \
     X(agent)                                                                                       \
+    X(bot)                                                                                         \
+    X(chat)                                                                                        \
+    X(post)                                                                                        \
     X(repo)                                                                                        \
+    X(richtext)                                                                                    \
     X(xrpc)
 LIBRARIES(LIBRARY)
 

@@ -465,6 +465,7 @@ local function agent(options)
   end
   xrpc.check_priority("jet.agent", options.priority, 3)
   memory = memory or host.map "moonjet.agents"
+  host.library "bot".declare()
   host.hide(nil, options.password)
   local a = { identifier = identifier, given = did, did = did, service = service,
     password = options.password, number = 0 }
@@ -504,10 +505,11 @@ function Agent:get(nsid, params, options)
   return xrpc.get(self_of(self, "get").client, "me:get", nsid, params, options)
 end
 
-function Agent:post(nsid, body, options)
-  return xrpc.post(self_of(self, "post").client, "me:post", nsid, body, options)
+function Agent:call(nsid, body, options)
+  return xrpc.post(self_of(self, "call").client, "me:call", nsid, body, options)
 end
 
 host.library "repo".add(Agent, self_of, authorize)
+host.library "bot".add(Agent, self_of)
 
 return { agent = agent, xrpc = xrpc.service, methods = Agent, self_of = self_of }
