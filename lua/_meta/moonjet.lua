@@ -746,7 +746,7 @@ function Agent:get(nsid, params, options) end
 ---@param body? table | string a table is sent as JSON
 ---@param options? jet.CallOptions
 ---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
-function Agent:post(nsid, body, options) end
+function Agent:call(nsid, body, options) end
 
 --- Creates a record, with `$type`, and in collections of app.bsky with a `createdAt`, if it has
 --- none. In an each: once per event, however often the event comes, since the record's key comes
