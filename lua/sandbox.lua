@@ -432,27 +432,23 @@ local function plugin_cfg(plugin, given)
   return cfg
 end
 
--- The task's function: hands the list on until all of it is taken. "Again" waits longer each time.
+-- The task's function: hands the list on until all of it is taken. What was taken does not come
+-- again with the rest.
 local function deliverer(plugin, state)
   return function(events)
-    local pause = 1
     while #events > 0 do
       local taken, message = plugin.deliver(state, events)
       if taken == false then
-        error(format("%s: %s", plugin.name, tostring(message)), 0)
+        host.never(format("%s: %s", plugin.name, tostring(message)))
       elseif taken == nil or taken < 1 then
-        host.log("warn", format("%s: %s; trying again in %d s", plugin.name, tostring(message),
-          pause))
-        jet.sleep(pause .. "s")
-        pause = math.min(pause * 2, 60)
-      else
-        pause = 1
-        local rest = {}
-        for i = taken + 1, #events do
-          rest[#rest + 1] = events[i]
-        end
-        events = rest
+        jet.retry(format("%s: %s", plugin.name, tostring(message)))
       end
+      host.taken(taken)
+      local rest = {}
+      for i = taken + 1, #events do
+        rest[#rest + 1] = events[i]
+      end
+      events = rest
     end
   end
 end
@@ -480,7 +476,12 @@ local function lua_sink(plugin, given)
       if not batched then
         flow = flow:batch { max = 100, every = "1s" }
       end
-      return flow:each(deliverer(plugin, state), { queue = 10000, timeout = "1h" })
+      return flow:each(deliverer(plugin, state), {
+        queue = 10000,
+        order = "total",
+        timeout = "1h",
+        retry = { tries = 0, max = "1m", errors = false },
+      })
     end,
   }, host.sink_class)
 end

@@ -185,14 +185,26 @@ function Flow:limit(options) end
 ---@return jet.Flow
 function Flow:batch(options) end
 
+---@class jet.RetryOptions
+---@field tries? integer attempts in all, at most 1000; 0: no limit; default 8
+---@field errors? boolean whether calls that end with an error are tried again, too; default: when `tries` is given
+---@field min? jet.Duration the wait before the second attempt, at most; it doubles with each; default "1s"
+---@field max? jet.Duration no wait is longer; default "5m"
+---@field for? jet.Duration written ["for"], since Lua has the word to itself: no attempt later than that after the first; default: no limit
+
 ---@class jet.EachOptions
----@field workers? integer events in work at once, at most 1000; default 1. Those of one account stay in order. Behind a batch: 1
----@field queue? integer events waiting, at most 1e6 and 64 MiB of them; default 1000
----@field full? "drop_new" | "drop_old" what goes when the queue is full; default "drop_new"
+---@field workers? integer calls at once, at most 1000; default 1
+---@field order? "did" | "total" | "none" what is worked on one after the other: the events of each account, all, or nothing; default "did". With "total" there is one worker
 ---@field timeout? jet.Duration of one call; default "60s"
+---@field retry? jet.RetryOptions what happens to calls that run out of their time or ask for it with jet.retry
+---@field queue? integer events read ahead, or waiting in memory, at most 1e6; default 1000
+---@field full? "wait" | "drop_new" | "drop_old" "wait", the default: events wait in the journal until they are done. Otherwise they wait in memory, 64 MiB of them at most, and that goes when the queue is full; no event comes twice, and those that wait when the script ends are lost
 
 --- Runs the function as a task, which may wait: for time, for HTTP, for a queue. The flow goes on
---- beside it.
+--- beside it. Each event comes at least once, also after a restart: it is done when the function has
+--- returned. One whose function ends with an error becomes a dead letter (`moonjet ctl deliveries`);
+--- one whose function is cut short, by its timeout, a reload or a crash, comes again under the same
+--- `ev.id`. How far the function is, is kept under the script's and the node's name.
 ---@param work fun(ev: jet.Event | jet.Event[])
 ---@param options? jet.EachOptions
 ---@return jet.Flow
@@ -225,6 +237,7 @@ function Flow:to(...) end
 ---@field active boolean? account only
 ---@field status string? account only
 ---@field handle string? identity only
+---@field id string? in an each: what this event is called there, the same each time it comes
 local Event = {}
 
 --- The value at a path of the record ("reply.root.uri", "embed.images[1].alt"), or the default.
@@ -554,6 +567,13 @@ function Queue:get(timeout) end
 --- How many values wait.
 ---@return integer
 function Queue:count() end
+
+--- In an each: gives the event (behind a batch, the events) up for now; it comes again as its `retry`
+--- says, and not before that time. Never returns: it raises an error, which a pcall around it must
+--- raise again. Anywhere else it is an error like any other.
+---@param reason string for the log and for `moonjet ctl deliveries`
+---@param after? jet.Duration
+function jet.retry(reason, after) end
 
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
 --- version in its place. Meanwhile batches are flushed and queues worked off; all that has five
