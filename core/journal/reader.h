@@ -68,6 +68,9 @@ int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
  * Its own time_us comes from mj_journal_next_time(). As mj_journal_append(). */
 int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned back,
                    int64_t upstream_seq);
+/* Before a publish: where a reader that got notes was made a moment ago, waits until the disk knows
+ * of it, or a crash would leave notes that nobody looks for. Nearly always it has long been so. */
+void mj_readers_publish(struct mj_readers *rs);
 /* After a publish: wakes the owners of readers that got notes. */
 void mj_readers_published(struct mj_readers *rs);
 

@@ -41,6 +41,8 @@ struct mj_disk {
     pthread_rwlock_t resizing;
     pthread_mutex_t lock; /* over what follows */
     pthread_cond_t wake;
+    pthread_cond_t progress;     /* `written` has moved */
+    bool hurry;                  /* somebody waits for that */
     struct batch *first, **last; /* waiting */
     size_t waiting;              /* bytes of these, and of those being written */
     uint64_t handed, written;    /* batches, ever */
@@ -274,16 +276,22 @@ static int write_all(struct mj_disk *d)
     return 0;
 }
 
+static struct timespec deadline_in(int64_t us)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_nsec += (long)(us % 1000000) * 1000;
+    t.tv_sec += us / 1000000 + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
 /* Waits for batches, but not for longer than `us`, and takes them behind those being written. */
 static void take(struct mj_disk *d, int64_t us)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(us % 1000000) * 1000;
-    until.tv_sec += us / 1000000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = deadline_in(us);
     pthread_mutex_lock(&d->lock);
-    while (!d->closing && !(us == 0 && d->first))
+    while (!d->closing && !(d->first && (us == 0 || d->hurry)))
         if (us ? pthread_cond_timedwait(&d->wake, &d->lock, &until)
                : pthread_cond_wait(&d->wake, &d->lock))
             break;
@@ -293,6 +301,7 @@ static void take(struct mj_disk *d, int64_t us)
     *end = d->first;
     d->first = NULL;
     d->last = &d->first;
+    d->hurry = false;
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -320,6 +329,7 @@ static void *run(void *arg)
             d->waiting -= batch_bytes(d->writing);
             for (const struct batch *b = d->writing; b; b = b->next)
                 d->written++;
+            pthread_cond_broadcast(&d->progress);
             mj_metric_set(d->m.waiting, (int64_t)d->waiting);
             pthread_mutex_unlock(&d->lock);
             free_batches(d->writing);
@@ -378,6 +388,21 @@ uint64_t mj_disk_written(struct mj_disk *d)
     uint64_t n = d->written;
     pthread_mutex_unlock(&d->lock);
     return n;
+}
+
+bool mj_disk_await(struct mj_disk *d, uint64_t handed, int64_t us)
+{
+    struct timespec until = deadline_in(us);
+    pthread_mutex_lock(&d->lock);
+    int err = 0;
+    while (d->written < handed && err != ETIMEDOUT) {
+        d->hurry = true;
+        pthread_cond_signal(&d->wake);
+        err = pthread_cond_timedwait(&d->progress, &d->lock, &until);
+    }
+    bool there = d->written >= handed;
+    pthread_mutex_unlock(&d->lock);
+    return there;
 }
 
 uint64_t mj_disk_new_number(struct mj_disk *d) { return atomic_fetch_add(&d->next_number, 1); }
@@ -617,6 +642,7 @@ static void free_disk(struct mj_disk *d)
     pthread_rwlock_destroy(&d->resizing);
     pthread_mutex_destroy(&d->lock);
     pthread_cond_destroy(&d->wake);
+    pthread_cond_destroy(&d->progress);
     free(d);
 }
 
@@ -631,6 +657,7 @@ static struct mj_disk *disk_new(const char *dir)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &monotonic);
+    pthread_cond_init(&d->progress, &monotonic);
     pthread_condattr_destroy(&monotonic);
     return d;
 }

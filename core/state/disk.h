@@ -49,6 +49,9 @@ bool mj_disk_has_room(struct mj_disk *d);
 /* How many batches were handed over, and how many of these, in that order, are on the disk. */
 uint64_t mj_disk_handed(struct mj_disk *d);
 uint64_t mj_disk_written(struct mj_disk *d);
+/* Waits, for so long at most, until that many batches are on the disk, and lets the thread begin at
+ * once. False when they are not. Any thread. */
+bool mj_disk_await(struct mj_disk *d, uint64_t handed, int64_t us);
 uint64_t mj_disk_new_number(struct mj_disk *d);
 
 /* Calls `fn` for each state of a script that is kept. Any thread, but not from `fn`. 0 or MJ_EIO.
