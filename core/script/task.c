@@ -33,7 +33,7 @@ struct mj_task {
     const char *name;          /* borrowed */
     struct mj_node *node;      /* borrowed; may be NULL */
     const struct mj_event *ev; /* borrowed: what it is about; may be NULL */
-    unsigned writes;           /* mj_task_view.writes */
+    unsigned writes;           /* numbered so far */
     void (*done)(void *ctx, bool ok);
     void *ctx;
 };
@@ -693,6 +693,7 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
+    mj__webhooks_begin(vm);
     mj__sched_news(s); /* its readers may hold some */
     mj__tasks_poke(vm);
 }
@@ -703,6 +704,7 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     if (of->stopping || !of->begun)
         return;
     mj__batches_flush(vm);
+    mj__webhooks_stop(vm);
     of->stopping = true;
     mj__eaches_stop(vm);
     of->stop_by = mj__sched_now(vm->sched) + budget_us;
