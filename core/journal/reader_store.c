@@ -121,7 +121,7 @@ static int take_slot(struct mj_span *in, uint64_t *note, struct mj__slot *out)
 int mj__position_take(struct mj_span value, struct mj_reader *r)
 {
     struct mj__window *w = &r->window;
-    uint64_t scanned, n, note = 0;
+    uint64_t scanned, n = 0, note = 0;
     if (value.len < 3)
         return MJ_ETRUNC;
     uint8_t version = value.ptr[0], flags = value.ptr[1], kind = value.ptr[2];
