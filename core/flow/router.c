@@ -102,7 +102,7 @@ static struct mj__output *output_of(struct mj_router *r, const struct mj_event *
 }
 
 /* The event is for a durable end: its reader gets a note behind it. */
-static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
+static void add_reader(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
 {
     if (r->noted_count == r->noted_cap) {
         r->noted_cap = r->noted_cap ? r->noted_cap * 2 : 8;
@@ -112,9 +112,17 @@ static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_
     r->noted[r->noted_count++] = (struct mj__noted){reader, output};
 }
 
+/* What main's nodes pass on as it came is not worth a note: every event would have one. */
+static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
+{
+    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
+    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
+        mj__why_note(&r->why, n, did);
+}
+
 /* Behind a batch: durable ends form their lists of what is noted for them. True when there is
  * another end, which gets them from the node's function. */
-static bool note_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
+static bool add_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
 {
     bool others = !batch->child_count;
     for (size_t i = 0; i < batch->child_count; i++) {
@@ -122,9 +130,10 @@ static bool note_batch(struct mj_router *r, const struct mj_node *batch, const s
         others |= !n->reader;
         if (!n->reader)
             continue;
-        note(r, n->reader, ev);
+        add_reader(r, n->reader, ev);
         bump(n->in, 1);
         bump(n->passed, 1);
+        note(r, n, MJ_WHY_PASSED);
     }
     return others;
 }
@@ -160,14 +169,6 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
-/* What main's nodes pass on as it came is not worth telling: every event would have one. */
-static void tell(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
-{
-    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
-        mj__why_note(&r->why, n, did);
-}
-
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -185,13 +186,14 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         break;
     case MJ_NODE_EACH:
     case MJ_NODE_SINK:
+    case MJ_NODE_HOOK:
         if (n->reader)
-            note(r, n->reader, ev);
+            add_reader(r, n->reader, ev);
         else
             verdict = n->fn(n, ev);
         break;
     case MJ_NODE_BATCH:
-        if (note_batch(r, n, ev))
+        if (add_batch(r, n, ev))
             verdict = n->fn(n, ev);
         break;
     default:
@@ -210,13 +212,14 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
-        tell(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
+        note(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
-    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
-    tell(r, n,
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK ||
+                  n->type == MJ_NODE_HOOK;
+    note(r, n,
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
                                      : MJ_WHY_DROPPED);
@@ -229,7 +232,7 @@ static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_eve
     if (n->type == MJ_NODE_BATCH) { /* what is behind it gets lists */
         for (size_t i = 0; i < n->child_count; i++)
             if (n->children[i]->reader)
-                tell(r, n->children[i], MJ_WHY_PASSED);
+                note(r, n->children[i], MJ_WHY_PASSED);
         return;
     }
     for (size_t i = 0; ev && i < n->child_count; i++)
@@ -241,7 +244,7 @@ static void miss(struct mj_router *r, struct mj_node *root)
 {
     bump(root->in, 1);
     bump(root->dropped, 1);
-    tell(r, root, MJ_WHY_PAUSED);
+    note(r, root, MJ_WHY_PAUSED);
 }
 
 /* The main stream: one line through all scripts. False when one of them drops the event. */
@@ -490,7 +493,7 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const stru
     *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
     mj__why_begin(&r->why);
     for (size_t i = 0; i < way->reader_count; i++)
-        note(r, way->readers[i], &now);
+        add_reader(r, way->readers[i], &now);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);

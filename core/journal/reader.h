@@ -160,6 +160,9 @@ struct mj_reader_state {
  * own. */
 void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
                      void *ctx);
+/* The same at once, without looking at the index: `waiting` is what is known so far. */
+void mj_readers_glance(struct mj_readers *rs,
+                       bool (*fn)(void *ctx, const struct mj_reader_state *s), void *ctx);
 /* "SCRIPT NODE"; the journal it reads, for the owner's view. Borrowed for the life of the registry.
  */
 const char *mj_reader_name(const struct mj_reader *r);
