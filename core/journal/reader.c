@@ -328,6 +328,14 @@ void mj_reader_pause(struct mj_reader *r) { set_state(r, true, false, NULL); }
 
 void mj_reader_resume(struct mj_reader *r) { set_state(r, false, false, NULL); }
 
+bool mj_reader_done(struct mj_reader *r, uint64_t note)
+{
+    pthread_mutex_lock(&r->lock);
+    bool done = note < r->scanned && !mj__window_find(&r->window, note);
+    pthread_mutex_unlock(&r->lock);
+    return done;
+}
+
 void mj_reader_rewind(struct mj_reader *r, int64_t time_us)
 {
     struct mj_readers *rs = r->rs;
