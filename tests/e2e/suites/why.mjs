@@ -77,7 +77,7 @@ export default async function suite() {
       await commit(3, 'pt', { text: 'muito longo', langs: ['pt'] }),
       await commit(4, 'boom', { text: 'explode', langs: ['en'] }),
       await commit(5, 'edited', { text: 'change me', langs: ['en'] }),
-      await commit(6, 'secret', { text: 'secret' }),
+      await commit(6, 'secret', { text: 'secret', langs: ['en'] }),
       await commit(7, 'moon', { text: 'the moon' }),
       await commit(8, 'once1', { text: 'again', tags: ['once'] }),
       await commit(9, 'once2', { text: 'again', tags: ['once'] }),
