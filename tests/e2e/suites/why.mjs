@@ -7,6 +7,7 @@ import * as CBOR from '@atcute/cbor'
 import { commitFrame, frame } from '../lib/frames.mjs'
 import { eventually, test } from '../lib/harness.mjs'
 import { Moonjet, command } from '../lib/moonjet.mjs'
+import { receiver } from '../lib/receiver.mjs'
 import { relay } from '../lib/relay.mjs'
 
 const DID = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
@@ -267,6 +268,30 @@ end):as("bot")`)
     assert.deepEqual(step.entries.flatMap((e) => e.deliveries).map((x) => [x.reader, x.state, x.attempts]), [['moon.lua bot', 'delivered', []]])
     ;({ json: { steps: [step] } } = await ended(uri('bad')))
     assert.deepEqual(step.entries.flatMap((e) => e.deliveries).map((x) => [x.state, /no thanks/.test(x.letter?.reason)]), [['dead', true]])
+  })
+
+  await test('why: a webhook that was tried again, and one that was given up', async (t) => {
+    const r = await receiver(t)
+    let failures = 0
+    r.answer = (d) => (d.body.includes('refuse me') ? { status: 400, body: 'not like this' } : failures++ ? 200 : 503)
+    const { m, source, ask } = await start(t, `
+jet.from { text = jet.words { "hook", "refuse" } }
+  :to(jet.webhook { url = "${r.url}", allow = { "127.0.0.1" }, retry = { tries = 3, min = "50ms", max = "100ms" } }):as("hook")`)
+    source.push(await commit(1, 'hook', { text: 'hook' }), await commit(2, 'refuse', { text: 'refuse me' }, { did: OTHER }))
+    const delivery = (what, state) => eventually(async () => {
+      const { json, text } = await ask(what)
+      const d = json.steps[0].entries.flatMap((e) => e.deliveries)
+      return d.length === 1 && d[0].state === state && { d: d[0], text }
+    }, `${what} is ${state}`)
+    await m.metricAtLeast('moonjet_events_total', 2)
+    let { d, text } = await delivery(uri('hook'), 'delivered')
+    assert.equal(d.kind, 'webhook')
+    assert.deepEqual(d.attempts.map((a) => [a.attempt, a.result, a.status]), [[1, 'failed', 503], [2, 'delivered', 200]])
+    assert.match(text, /moon\.lua hook \(webhook\): delivered\n +\S+Z {2}attempt 1 failed, status 503.*\n +\S+Z {2}attempt 2 delivered, status 200\n/)
+    ;({ d, text } = await delivery(uri('refuse', OTHER), 'dead'))
+    assert.deepEqual([d.letter.status, d.letter.excerpt], [400, 'not like this'])
+    assert.match(text, /dead letter \d+ since \S+Z, after 1 attempt, status 400.*\n +it answered: not like this\n/)
+    await m.finish()
   })
 
   await test('why: a script in a lane, a replaced script, and --why 0', async (t) => {
