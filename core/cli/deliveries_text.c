@@ -24,9 +24,12 @@ static double number_at(const cJSON *o, const char *key)
     return cJSON_IsNumber(n) ? n->valuedouble : 0;
 }
 
+/* "-" for what is not told. */
 static const char *count_at(const cJSON *o, const char *key, char out[32])
 {
     double n = number_at(o, key);
+    if (!cJSON_HasObjectItem(o, key))
+        return "-";
     return mj_text_number(n > 0 && n < 1e18 ? (uint64_t)n : 0, out);
 }
 
@@ -57,7 +60,7 @@ static void put_ago(struct mj_buf *out, const char *datetime, int64_t now_us)
 {
     int64_t us;
     if (!*datetime || mj_datetime_us(mj_str(datetime), &us)) {
-        mj_buf_puts(out, "never");
+        mj_buf_puts(out, "-");
         return;
     }
     char when[32];
@@ -166,8 +169,11 @@ static void put_delivery(const cJSON *d, int64_t now_us, struct mj_buf *out)
     put_line(out, "kind", text_at(d, "kind"));
     put_line(out, "state", text_at(d, "state"));
     for (size_t i = 0; i < MJ_COUNT(counts); i++)
-        put_line(out, counts[i].title, count_at(d, counts[i].key, number));
+        if (cJSON_HasObjectItem(d, counts[i].key))
+            put_line(out, counts[i].title, count_at(d, counts[i].key, number));
     for (size_t i = 0; i < MJ_COUNT(times); i++) {
+        if (!cJSON_HasObjectItem(d, times[i].key))
+            continue;
         text.len = 0;
         put_ago(&text, text_at(d, times[i].key), now_us);
         put_line(out, times[i].title, mj_buf_cstr(&text));
