@@ -30,11 +30,10 @@ struct mj_task {
     int (*expire_push)(lua_State *L, void *ctx);
     void *expire_ctx;
     bool begun, timed_out;
-    unsigned writes;
     const char *name;          /* borrowed */
     struct mj_node *node;      /* borrowed; may be NULL */
     const struct mj_event *ev; /* borrowed: what it is about; may be NULL */
-    unsigned writes;           /* mj_task_view.writes */
+    unsigned writes;           /* numbered so far */
     void (*done)(void *ctx, bool ok);
     void *ctx;
 };
