@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "cli/commands.h"
 #include "cli/control_path.h"
+#include "cli/deliveries.h"
 #include "cli/run.h"
 #include "flow/plugin.h"
 
@@ -34,6 +35,8 @@ static void health(void *ctx, struct mj_buf *json)
     if (last)
         mj_buf_printf(json, ",\"last_frame_age_seconds\":%.3f", (double)(mj_now_us() - last) / 1e6);
     run_put_sources(run, json);
+    mj_buf_puts(json, ",\"deliveries\":");
+    mj__deliveries_summary(run->readers, json);
 }
 
 /* Something came from another thread, or SIGHUP. */
@@ -267,6 +270,7 @@ out:
     mj_scripts_free(run.scripts);
     mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
+    run_stop_deliveries();
     mj_readers_free(run.readers);
     mj_store_close(run.store);
     run_free_why(&run);

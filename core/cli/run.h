@@ -242,5 +242,9 @@ bool run_next_arg(struct run_args *a, struct mj_buf *out);
 void run_set_command(struct run *run, struct run_args *args,
                      struct mj_call *call); /* run_state.c */
 void run_why_command(struct run *run, struct run_args *args, struct mj_call *call); /* run_why.c */
+/* run_deliveries.c: answers on a thread of its own. */
+void run_deliveries_command(struct run *run, struct run_args *args, struct mj_call *call);
+/* Waits for those threads; before the readers are freed. */
+void run_stop_deliveries(void);
 /* Answers what the server's thread has handed over. */
 void run_take_calls(struct run *run);

@@ -229,8 +229,12 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     ev = run(r, n, ev);
-    if (n->type == MJ_NODE_BATCH) /* what is behind it gets lists */
+    if (n->type == MJ_NODE_BATCH) { /* what is behind it gets lists */
+        for (size_t i = 0; i < n->child_count; i++)
+            if (n->children[i]->reader)
+                note(r, n->children[i], MJ_WHY_PASSED);
         return;
+    }
     for (size_t i = 0; ev && i < n->child_count; i++)
         run_flow(r, n->children[i], ev);
 }
@@ -487,9 +491,9 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const stru
     r->output_count = r->noted_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
+    mj__why_begin(&r->why);
     for (size_t i = 0; i < way->reader_count; i++)
         add_reader(r, way->readers[i], &now);
-    mj__why_begin(&r->why);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);

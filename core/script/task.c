@@ -490,14 +490,10 @@ bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out)
     return true;
 }
 
-const struct mj_event *mj__task_event(const struct mj_task *t) { return t->ev; }
-
 void *mj__task_ctx(const struct mj_task *t)
 {
     return t->node && t->node->type == MJ_NODE_EACH ? t->ctx : NULL;
 }
-
-unsigned mj__task_next_write(struct mj_task *t) { return t->writes++; }
 
 bool mj__task_timed_out(const struct mj_task *t) { return t->timed_out; }
 
