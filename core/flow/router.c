@@ -160,8 +160,8 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
-/* What main's nodes pass on as it came is not worth a note: every event would have one. */
-static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
+/* What main's nodes pass on as it came is not worth telling: every event would have one. */
+static void tell(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
 {
     bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
     if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
@@ -210,13 +210,13 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
-        note(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
+        tell(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
     bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
-    note(r, n,
+    tell(r, n,
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
                                      : MJ_WHY_DROPPED);
@@ -237,7 +237,7 @@ static void miss(struct mj_router *r, struct mj_node *root)
 {
     bump(root->in, 1);
     bump(root->dropped, 1);
-    note(r, root, MJ_WHY_PAUSED);
+    tell(r, root, MJ_WHY_PAUSED);
 }
 
 /* The main stream: one line through all scripts. False when one of them drops the event. */

@@ -30,11 +30,10 @@ struct mj_task {
     int (*expire_push)(lua_State *L, void *ctx);
     void *expire_ctx;
     bool begun, timed_out;
-    unsigned writes;
     const char *name;          /* borrowed */
     struct mj_node *node;      /* borrowed; may be NULL */
     const struct mj_event *ev; /* borrowed: what it is about; may be NULL */
-    unsigned writes;           /* mj_task_view.writes */
+    unsigned writes;           /* numbered so far */
     void (*done)(void *ctx, bool ok);
     void *ctx;
 };
@@ -483,15 +482,13 @@ void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_eve
 
 bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out)
 {
-    struct mj_task *t = vm->task;
+    const struct mj_task *t = vm->task;
     if (!t || vm->context != MJ_CONTEXT_TASK)
         return false;
     int64_t left = t->deadline ? t->deadline - mj__sched_now(vm->sched) : -1;
-    *out = (struct mj_task_view){t->node, t->ev, t->deadline && left < 0 ? 0 : left, &t->writes};
+    *out = (struct mj_task_view){t->node, t->ev, t->deadline && left < 0 ? 0 : left};
     return true;
 }
-
-const struct mj_event *mj__task_event(const struct mj_task *t) { return t->ev; }
 
 void *mj__task_ctx(const struct mj_task *t)
 {

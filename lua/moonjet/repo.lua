@@ -88,9 +88,9 @@ end
 local function action(options)
   local id, said, came = host.event_id(options.event)
   if options.key ~= nil then
-    return (id or "") .. "key\0" .. tostring(options.key), said, came
+    return (id or "") .. "\0key\0" .. tostring(options.key), said, came
   elseif id then
-    return id .. "write\0" .. host.write_number(), said, came
+    return id .. "\0write\0" .. host.next_write(), said, came
   end
 end
 
