@@ -98,6 +98,16 @@ static int host_task(lua_State *L)
     return 2;
 }
 
+/* host.write_number(): how many writes the running task has numbered before, from 0; nil outside */
+static int host_write_number(lua_State *L)
+{
+    struct mj_task_view view;
+    if (!mj__task_look(mj_vm_of(L), &view))
+        return 0;
+    lua_pushinteger(L, (lua_Integer)(*view.writes)++);
+    return 1;
+}
+
 /* host.event_id(event): what tells the event, or without one the running task's, from all others,
  * as bytes; when the network says it happened, and when it came here, in µs. nil when there is
  * none. The task's is told apart by its node, too: two that work on one event are two actions. */
@@ -232,6 +242,7 @@ void mj_bind_agent_host(lua_State *L)
                                     {"can_wait", host_can_wait},
                                     {"hide", host_hide},
                                     {"task", host_task},
+                                    {"write_number", host_write_number},
                                     {"event_id", host_event_id},
                                     {"action_key", host_action_key},
                                     {"named_key", host_named_key},

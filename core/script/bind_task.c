@@ -1,6 +1,5 @@
 /* jet.every, jet.spawn, jet.sleep, jet.on_stop, jet.time: what scripts do by the clock. What the
  * top level declares starts when the script does. */
-
 #include "base/clock.h"
 #include "script/bind.h"
 #include "script/services.h"
@@ -172,17 +171,6 @@ static int host_taken(lua_State *L)
     return 0;
 }
 
-/* host.next_write(): 0, then 1, … for each write that the task makes, the same in every attempt;
- * nothing outside of tasks */
-static int host_next_write(lua_State *L)
-{
-    struct mj_task *t = mj_vm_of(L)->task;
-    if (!t)
-        return 0;
-    lua_pushnumber(L, mj__task_next_write(t));
-    return 1;
-}
-
 /* jet.retry(reason, after) */
 static int jet_retry(lua_State *L)
 {
@@ -347,12 +335,8 @@ void mj_bind_task(lua_State *L)
 
 void mj_bind_task_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"enter", host_enter},
-                                    {"left", host_left},
-                                    {"running", host_running},
-                                    {"next_write", host_next_write},
-                                    {"taken", host_taken},
-                                    {"never", host_never},
-                                    {NULL, NULL}};
+    static const luaL_Reg host[] = {{"enter", host_enter},     {"left", host_left},
+                                    {"running", host_running}, {"taken", host_taken},
+                                    {"never", host_never},     {NULL, NULL}};
     luaL_register(L, NULL, host);
 }

@@ -482,11 +482,11 @@ void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_eve
 
 bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out)
 {
-    const struct mj_task *t = vm->task;
+    struct mj_task *t = vm->task;
     if (!t || vm->context != MJ_CONTEXT_TASK)
         return false;
     int64_t left = t->deadline ? t->deadline - mj__sched_now(vm->sched) : -1;
-    *out = (struct mj_task_view){t->node, t->ev, t->deadline && left < 0 ? 0 : left};
+    *out = (struct mj_task_view){t->node, t->ev, t->deadline && left < 0 ? 0 : left, &t->writes};
     return true;
 }
 
@@ -494,8 +494,6 @@ void *mj__task_ctx(const struct mj_task *t)
 {
     return t->node && t->node->type == MJ_NODE_EACH ? t->ctx : NULL;
 }
-
-unsigned mj__task_next_write(struct mj_task *t) { return t->writes++; }
 
 bool mj__task_timed_out(const struct mj_task *t) { return t->timed_out; }
 
@@ -695,6 +693,7 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
+    mj__webhooks_begin(vm);
     mj__sched_news(s); /* its readers may hold some */
     mj__tasks_poke(vm);
 }
@@ -705,6 +704,7 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     if (of->stopping || !of->begun)
         return;
     mj__batches_flush(vm);
+    mj__webhooks_stop(vm);
     of->stopping = true;
     mj__eaches_stop(vm);
     of->stop_by = mj__sched_now(vm->sched) + budget_us;

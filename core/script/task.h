@@ -71,6 +71,7 @@ struct mj_task_view {
     const struct mj_node *node; /* borrowed; NULL unless it works for a node of :each */
     const struct mj_event *ev;  /* borrowed; NULL unless it is about one event */
     int64_t left_us;            /* of its time; -1: it has no limit */
+    unsigned *writes;           /* borrowed: how many writes it has numbered, from 0 */
 };
 /* False outside of tasks. */
 bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
@@ -78,9 +79,6 @@ bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
  * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
  * Borrowed from that value. */
 const char *mj__retry_reason(lua_State *L, int64_t *after_us);
-/* Counts up from 0: each write of the task to the outside is told apart by it, and the same in each
- * attempt. */
-unsigned mj__task_next_write(struct mj_task *t);
 /* In `done` only: whether the task ran out of its own time. */
 bool mj__task_timed_out(const struct mj_task *t);
 /* What `done` gets, of a task that is an :each's; else NULL. */

@@ -90,7 +90,7 @@ local function action(options)
   if options.key ~= nil then
     return (id or "") .. "\0key\0" .. tostring(options.key), said, came
   elseif id then
-    return id .. "\0write\0" .. host.next_write(), said, came
+    return id .. "\0write\0" .. host.write_number(), said, came
   end
 end
 
