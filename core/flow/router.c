@@ -169,17 +169,6 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
-<<<<<<< HEAD
-/* What main's nodes pass on as it came is not worth telling: every event would have one. */
-static void tell(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
-{
-    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
-        mj__why_note(&r->why, n, did);
-}
-
-=======
->>>>>>> main
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -223,19 +212,14 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
-        tell(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
+        note(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
-<<<<<<< HEAD
-    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
-    tell(r, n,
-=======
     bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK ||
                   n->type == MJ_NODE_HOOK;
     note(r, n,
->>>>>>> main
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
                                      : MJ_WHY_DROPPED);
@@ -260,7 +244,7 @@ static void miss(struct mj_router *r, struct mj_node *root)
 {
     bump(root->in, 1);
     bump(root->dropped, 1);
-    tell(r, root, MJ_WHY_PAUSED);
+    note(r, root, MJ_WHY_PAUSED);
 }
 
 /* The main stream: one line through all scripts. False when one of them drops the event. */
