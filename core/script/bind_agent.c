@@ -109,8 +109,9 @@ static int host_write_number(lua_State *L)
 }
 
 /* host.event_id(event): what tells the event, or without one the running task's, from all others,
- * as bytes; when the network says it happened, and when it came here, in µs. nil when there is
- * none. The task's is told apart by its node, too: two that work on one event are two actions. */
+ * as bytes; when the network says it happened, and when it came here, in µs; and whether it is the
+ * task's. nil when there is none. The task's is told apart by its node, too: two that work on one
+ * event are two actions. */
 static int host_event_id(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
@@ -122,14 +123,16 @@ static int host_event_id(lua_State *L)
         return 0;
     mj_event_id(ev, id);
     lua_pushlstring(L, (const char *)id, sizeof id);
-    if (ev == view.ev && view.node) {
+    bool own = ev == view.ev && view.node;
+    if (own) {
         lua_pushstring(L, view.node->name);
         lua_concat(L, 2);
     }
     int64_t said = ev->kind == MJ_KIND_COMMIT ? mj_tid_time_us(ev->rev) : 0;
     lua_pushnumber(L, (lua_Number)(said > 0 ? said : ev->time_us));
     lua_pushnumber(L, (lua_Number)ev->time_us);
-    return 3;
+    lua_pushboolean(L, own);
+    return 4;
 }
 
 static int push_tid(lua_State *L, int64_t time_us, unsigned clock)
