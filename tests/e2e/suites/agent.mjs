@@ -8,6 +8,7 @@ import { door } from '../lib/door.mjs'
 import { eventually, here, test } from '../lib/harness.mjs'
 import { Moonjet } from '../lib/moonjet.mjs'
 import { account, server, xrpc } from '../lib/pds.mjs'
+import { reference } from '../lib/reference.mjs'
 
 const POST = 'app.bsky.feed.post'
 const LOGIN = 'com.atproto.server.createSession'
@@ -183,4 +184,103 @@ export default async function suite() {
     assertOnce(await records(s.pds, s.bot.did), [one.uri, two.uri])
     await m.finish()
   }, { seconds: 120 })
+
+  // The whole proof, 1,000 mentions and 20 kills, takes minutes: MOONJET_PROOF=full.
+  const full = process.env.MOONJET_PROOF === 'full'
+  const [mentions, kills] = full ? [1000, 20] : [60, 3]
+  await test(`agent: ${mentions} mentions are answered exactly once each, through ${kills} kill -9, a PDS that restarts, expired tokens, lost answers and 429s`, async (t) => {
+    const s = await setup(t, { limits: 'bypass', access: full ? '20s' : '3s' })
+    const people = []
+    for (let i = 0; i < 5; i++) people.push(await account(s.pds, `p${i}`))
+    const uris = []
+    const ask = async (who, n) => {
+      const writes = Array.from({ length: n }, (_, i) => ({ $type: 'create', collection: POST, value: mention(s.bot, uris.length + i) }))
+      const { results } = await who.apply(writes)
+      uris.push(...results.map((r) => r.uri))
+    }
+
+    // Troubles, by the number of writes that the door has seen.
+    const seen = { puts: 0, answered: 0, limited: 0, lost: 0, expired: 0 }
+    const refuse = (status, error, headers) => ({ status, headers, body: { error, message: error } })
+    s.door.turn = (call) => {
+      if (call.nsid !== PUT) return null
+      seen.puts++
+      if (seen.puts % 17 === 0) {
+        seen.limited++
+        return refuse(429, 'RateLimitExceeded', { 'ratelimit-limit': '5000', 'ratelimit-remaining': '0',
+          'ratelimit-policy': '5000;w=3600', 'ratelimit-reset': String(Math.ceil(Date.now() / 1000) + 1) })
+      }
+      if (seen.puts % 23 === 0) {
+        seen.expired++
+        return refuse(400, 'ExpiredToken')
+      }
+      if (seen.puts % 13 === 0) {
+        seen.lost++
+        return 'lose'
+      }
+      return null
+    }
+    let next = null // what happens when so many answers are there
+    s.door.seen = (call, status) => {
+      if (call.nsid !== PUT || status !== 200) return
+      seen.answered++
+      if (next && seen.answered >= next.at) next.go()
+    }
+    const answered = (at) => new Promise((go) => {
+      if (seen.answered >= at) go()
+      else next = { at, go }
+    })
+
+    const ask_all = async () => {
+      while (uris.length < mentions) await ask(people[uris.length % people.length], Math.min(10 + uris.length % 7, mentions - uris.length))
+    }
+    let m = await run(t, s)
+    let errors = ''
+    const asking = ask_all()
+    for (let i = 1; i <= kills; i++) {
+      await answered(Math.floor(i * mentions / (kills + 2)))
+      next = null
+      await m.stop('SIGKILL')
+      errors += m.err
+      if (i === Math.ceil(kills / 2)) {
+        await asking
+        await s.pds.stop('SIGKILL')
+        m = await run(t, s)
+        await s.pds.start()
+      } else {
+        m = await run(t, s)
+      }
+    }
+    await asking
+    if (full) {
+      // The real thing: what is left of 3,000 requests in 5 minutes from this address goes at once.
+      let left = true
+      while (left) {
+        const rs = await Promise.all(Array.from({ length: 100 }, () => fetch(`${s.pds.url}/xrpc/com.atproto.server.describeServer`)))
+        await Promise.all(rs.map((r) => r.arrayBuffer()))
+        left = rs.every((r) => r.status !== 429)
+      }
+    }
+    await eventually(async () => (await records(s.pds, s.bot.did)).length >= mentions, 'all answers', full ? 1_200_000 : 120_000)
+    errors += m.err
+        await m.finish()
+    assertOnce(await records(s.pds, s.bot.did), uris)
+
+    // What the network has seen of the bot: as many creates, and nothing else.
+    const r = reference(t, s.pds.ws, s.pds.plc)
+    const last = await account(s.pds, 'last')
+    const end = await last.create(POST, { text: 'the end', createdAt: new Date().toISOString() })
+    await r.until(() => r.keys.some((k) => k.includes(end.cid)), 'end of the firehose', 120_000)
+    await r.stop()
+    const commits = r.keys.filter((k) => k.startsWith(`${s.bot.did} `)).map((k) => k.split(' ')[1]).filter((op) => ['create', 'update', 'delete'].includes(op))
+    assert.deepEqual([commits.length, new Set(commits)], [mentions, new Set(['create'])])
+    assert.deepEqual(r.errors, [])
+
+    for (const [what, n] of Object.entries(seen)) assert.ok(n > 0, `${what}: ${JSON.stringify(seen)}`)
+    assert.ok(s.door.count(LOGIN) <= 5, `${s.door.count(LOGIN)} logins`)
+    assert.ok(s.door.count(REFRESH) > 0)
+    assert.doesNotMatch(errors, tokens)
+    assert.doesNotMatch(errors, / error script/)
+    console.log(`# ${mentions} mentions, ${kills} kills: ${seen.puts} writes sent, ${seen.limited} of them 429, ${seen.expired} expired, ${seen.lost} answers lost; ${s.door.count(LOGIN)} logins, ${s.door.count(REFRESH)} refreshes`)
+  }, { seconds: full ? 2400 : 300 })
 }
