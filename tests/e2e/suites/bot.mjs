@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import http from 'node:http'
 import path from 'node:path'
-import { AppBskyActorProfile, AppBskyFeedPost, AppBskyFeedThreadgate, RichText } from '@atproto/api'
+import { AppBskyActorProfile, AppBskyFeedPost, AppBskyFeedThreadgate, RichText, jsonToLex } from '@atproto/api'
 import { dns } from '../lib/dns.mjs'
 import { eventually, here, test } from '../lib/harness.mjs'
 import { Moonjet } from '../lib/moonjet.mjs'
@@ -51,7 +51,7 @@ async function records(net, did, collection = POST) {
 
 // The record, as the official package takes it.
 function valid(lexicon, value) {
-  const v = lexicon.validateRecord(value)
+  const v = lexicon.validateRecord(jsonToLex(value))
   assert.ok(v.success, JSON.stringify(v.error?.message))
   return v.value
 }
@@ -113,7 +113,8 @@ export default async function suite() {
     const net = await network()
     const a = await bot(net, 'kit')
     const alice = await account(net, 'alice')
-    const name = await dns(t, (n) => (n === `_atproto.${alice.handle}` ? [`did=${alice.did}`] : null))
+    const nobody = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa' // the directory knows no such account
+    const name = await dns(t, (n) => (n === `_atproto.${alice.handle}` ? [`did=${alice.did}`] : n === '_atproto.nobody.test' ? [`did=${nobody}`] : null))
     const m = await run(t, net, a, { label: 1 }, ['--dns', name.at])
     const text = `é 👨‍👩‍👧 @${alice.handle} https://x.y #tag`
     const done = await m.lua(`return me:post("${text} @nobody.test", { langs = { "en", "pt-BR" } })`)
