@@ -189,7 +189,6 @@ static int route(const struct run_settings *settings, char **argv)
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);
-    run.journal = journal;
     run_open_why(&run, (size_t)cfg->why);
     run.scripts = mj_scripts_new(run.router);
 
