@@ -379,6 +379,13 @@ function jet.serve(route, fn)
   end)
 end
 
+-- The same for requests whose parameter `key` has that value.
+function host.serve_for(route, key, value, fn)
+  return serve(route, function(request)
+    return answer(fn(request))
+  end, key, value)
+end
+
 -- Plug-ins. One in Lua returns a table with the anatomy of one in C (plugins/README.md); what it
 -- delivers is a task behind a batch, so that it may wait.
 
@@ -504,6 +511,24 @@ function jet.sink(name, options)
   end
   host.made_sink(sink, name)
   return sink
+end
+
+-- Parts of jet that are modules of their own, in lua/moonjet: read when a script first needs them,
+-- as most scripts do not.
+host.sealed = sealed
+local parts = {}
+
+local function part(name)
+  local module = parts[name]
+  if not module then
+    module = host.part(name)(host, env.jet)
+    parts[name] = module
+  end
+  return module
+end
+
+function jet.feed(...)
+  return part "feed".feed(...)
 end
 
 env.jet = sealed("jet", jet)

@@ -91,6 +91,7 @@ struct mj_vm {
     struct mj_batch *batches;
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
     struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
+    struct mj_published *published;  /* owned list: bind_publish.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */
     lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
     bool gc_running;    /* a collection has begun between calls */
