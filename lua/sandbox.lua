@@ -518,6 +518,23 @@ end
 host.sealed = sealed
 local parts = {}
 
+-- Their errors are the script's: at its line, not at one of ours.
+function host.complain(text, ...)
+  error(host.where() .. (select("#", ...) > 0 and format(text, ...) or text), 0)
+end
+
+local function tried(ok, ...)
+  if ok then
+    return ...
+  end
+  host.complain((...))
+end
+
+-- Calls the function, in C or given by the script: what it raises is at the script's line, too.
+function host.try(fn, ...)
+  return tried(pcall(fn, ...))
+end
+
 local function part(name)
   local module = parts[name]
   if not module then
@@ -529,6 +546,10 @@ end
 
 function jet.feed(...)
   return part "feed".feed(...)
+end
+
+function jet.labeler(...)
+  return part "labeler".labeler(...)
 end
 
 env.jet = sealed("jet", jet)

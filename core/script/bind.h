@@ -62,10 +62,11 @@ void mj_push_outlet(lua_State *L, struct mj_outlet *o);
 void mj_bind_http(lua_State *L);
 void mj_bind_http_host(lua_State *L);
 void mj_bind_serve_host(lua_State *L);
-/* bind_part.c, bind_keys.c, bind_publish.c: what the modules in lua/moonjet are made of. */
+/* bind_part.c, bind_keys.c, bind_label.c, bind_publish.c: what the modules in lua/moonjet are made of. */
 void mj_bind_part_host(lua_State *L);
 void mj_bind_keys_host(lua_State *L);
 void mj_bind_publish_host(lua_State *L);
+void mj_bind_label_host(lua_State *L);
 void mj_bind_state_host(lua_State *L);
 /* Pushes "name: value\r\n"… as a table [raises]. */
 void mj_push_headers(lua_State *L, struct mj_span lines);

@@ -96,6 +96,7 @@ void mj_bind_host(lua_State *L)
     mj_bind_serve_host(L);
     mj_bind_part_host(L);
     mj_bind_keys_host(L);
+    mj_bind_label_host(L);
     mj_bind_publish_host(L);
     mj_bind_state_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {

@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "script/bind.h"
 
-#define PARTS(X) X(feed)
+#define PARTS(X) X(feed) X(labeler)
 
 #define X(name)                                                                                    \
     extern const unsigned char mj_lua_moonjet_##name##_lua[];                                      \

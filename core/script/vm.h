@@ -50,6 +50,7 @@ enum mj_slot {
     MJ_SLOT_LOADED, /* modules by name */
     MJ_SLOT_CONFIG, /* jet.config */
     MJ_SLOT_MADE,   /* made.h */
+    MJ_SLOT_LABELER,
     MJ_SLOT_COUNT
 };
 

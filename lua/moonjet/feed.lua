@@ -3,7 +3,7 @@
 ---   add, bump, remove ─▶ zset: post ─ time ─▶ getFeedSkeleton, newest first, page by page
 ---
 --- A page ends with a cursor that names its last post and that post's time. The next page begins
---- behind that place in the order, whatever was added in front of it meanwhile: nothing comes twice,
+--- behind that place in the order, whatever was added in front meanwhile: nothing comes twice,
 --- and only what moved up is missed, which is on the first page then.
 local host, jet = ...
 
@@ -16,23 +16,7 @@ local KEEP = 20000
 local URI_MAX = 1000
 
 local format = string.format
-
--- An error of the script's: at its line, not at one in here.
-local function complain(text, ...)
-  error(host.where() .. (select("#", ...) > 0 and format(text, ...) or text), 0)
-end
-
-local function tried(ok, ...)
-  if ok then
-    return ...
-  end
-  complain((...))
-end
-
--- What fails in C is the script's doing, too.
-local function try(fn, ...)
-  return tried(pcall(fn, ...))
-end
+local complain, try = host.complain, host.try
 
 local function fail(name, message, status)
   return status or 400, { error = name, message = message }
