@@ -68,7 +68,7 @@ local M = {}
 
 function M.labeler(options)
   if type(options) ~= "table" then
-    complain "jet.labeler wants a table: jet.labeler { did = \"did:plc:…\", key = jet.secret \"…\" }"
+    complain "jet.labeler wants a table: jet.labeler { did = \"did:…\", key = jet.secret \"…\" }"
   end
   for name in pairs(options) do
     if not OPTIONS[name] then
