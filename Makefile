@@ -21,7 +21,7 @@ JOBS ?= $(shell nproc)
 # LuaJIT's source cannot be had (cmake/LuaJIT.cmake).
 PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificates \
   libwebsockets-dev libwebsockets-evlib-ev libev-dev libcbor-dev libcjson-dev libzstd-dev libssl-dev libsecp256k1-dev libxxhash-dev \
-  liblmdb-dev libcurl4-openssl-dev libc-ares-dev libedit-dev \
+  liblmdb-dev libcurl4-openssl-dev libc-ares-dev libutf8proc-dev libpsl-dev libedit-dev \
   libluajit-5.1-dev
 PACKAGES_TEST := libcmocka-dev luajit
 PACKAGES_BENCH := valgrind

@@ -9,10 +9,14 @@
  *       .init = on_init, .deliver = on_deliver, .deinit = on_deinit};
  *
  * A script makes an instance of it with jet.sink("file", { path = "posts.jsonl" }). Each instance
- * has a ring of events and a thread of its own, on which all its functions are called: a plug-in
- * may wait, and delays nobody. It never sees a script or an event's memory, only finished JSON.
+ * has a thread of its own, on which all its functions are called: a plug-in may wait, and delays
+ * nobody. It never sees a script or an event's memory, only finished JSON.
  *
- *   script's flow ─▶ ring (bounded; full: dropped and counted) ─▶ thread ─▶ deliver()
+ *   script's flow ─▶ journal ─▶ thread ─▶ deliver() ─▶ position
+ *
+ * Events come at least once and in order, also over restarts: those that were taken when the
+ * process died may come again. Where nothing is kept, a bounded ring stands for the journal, and
+ * what it has no room for is dropped and counted.
  *
  * Structs grow at their ends only. `abi` changes when something else does; `size` tells how much of
  * a struct the other side knows. */
@@ -65,10 +69,8 @@ struct mj_plugin_host {
 };
 
 /* Results of deliver() below 0. */
-#define MJ_PLUGIN_AGAIN (-1) /* nothing was taken; the same events come again, a little later */
-#define MJ_PLUGIN_FAILED                                                                           \
-    (-2) /* these events cannot be taken, ever: they are dropped and counted                       \
-          */
+#define MJ_PLUGIN_AGAIN  (-1) /* nothing was taken; the same events come again, a little later */
+#define MJ_PLUGIN_FAILED (-2) /* these events cannot be taken, ever: they become dead letters */
 
 struct mj_plugin {
     uint32_t abi, size;

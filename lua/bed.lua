@@ -191,6 +191,10 @@ function Test:resolve(fn)
   end)
 end
 
+function Test:pds(options)
+  return host.pds(self, options)
+end
+
 -- A named set of the script's, with the methods that jet.set has.
 local Set = {}
 Set.__index = Set

@@ -439,27 +439,23 @@ local function plugin_cfg(plugin, given)
   return cfg
 end
 
--- The task's function: hands the list on until all of it is taken. "Again" waits longer each time.
+-- The task's function: hands the list on until all of it is taken. What was taken does not come
+-- again with the rest.
 local function deliverer(plugin, state)
   return function(events)
-    local pause = 1
     while #events > 0 do
       local taken, message = plugin.deliver(state, events)
       if taken == false then
-        error(format("%s: %s", plugin.name, tostring(message)), 0)
+        host.never(format("%s: %s", plugin.name, tostring(message)))
       elseif taken == nil or taken < 1 then
-        host.log("warn", format("%s: %s; trying again in %d s", plugin.name, tostring(message),
-          pause))
-        jet.sleep(pause .. "s")
-        pause = math.min(pause * 2, 60)
-      else
-        pause = 1
-        local rest = {}
-        for i = taken + 1, #events do
-          rest[#rest + 1] = events[i]
-        end
-        events = rest
+        jet.retry(format("%s: %s", plugin.name, tostring(message)))
       end
+      host.taken(taken)
+      local rest = {}
+      for i = taken + 1, #events do
+        rest[#rest + 1] = events[i]
+      end
+      events = rest
     end
   end
 end
@@ -487,7 +483,12 @@ local function lua_sink(plugin, given)
       if not batched then
         flow = flow:batch { max = 100, every = "1s" }
       end
-      return flow:each(deliverer(plugin, state), { queue = 10000, timeout = "1h" })
+      return flow:each(deliverer(plugin, state), {
+        queue = 10000,
+        order = "total",
+        timeout = "1h",
+        retry = { tries = 0, max = "1m", errors = false },
+      })
     end,
   }, host.sink_class)
 end
@@ -513,10 +514,32 @@ function jet.sink(name, options)
   return sink
 end
 
--- Parts of jet that are modules of their own, in lua/moonjet: read when a script first needs them,
--- as most scripts do not.
+-- What is written in Lua (lua/moonjet) is loaded when a script first asks for it. Each file gets
+-- host and jet, and returns a table.
+local libraries = {}
+
+function host.library(name)
+  local library = libraries[name]
+  if library == nil then
+    library = host.load_library(name)(host, jet)
+    libraries[name] = library
+  end
+  return library
+end
+
+function jet.agent(options)
+  return host.library "agent".agent(options)
+end
+
+function jet.xrpc(service)
+  return host.library "agent".xrpc(service)
+end
+
+function jet.richtext(text, options)
+  return host.library "richtext".new(text, options)
+end
+
 host.sealed = sealed
-local parts = {}
 
 -- Their errors are the script's: at its line, not at one of ours.
 function host.complain(text, ...)
@@ -530,26 +553,17 @@ local function tried(ok, ...)
   host.complain((...))
 end
 
--- Calls the function, in C or given by the script: what it raises is at the script's line, too.
+-- Calls a function in C: what it raises is at the script's line, too.
 function host.try(fn, ...)
   return tried(pcall(fn, ...))
 end
 
-local function part(name)
-  local module = parts[name]
-  if not module then
-    module = host.part(name)(host, env.jet)
-    parts[name] = module
-  end
-  return module
-end
-
 function jet.feed(...)
-  return part "feed".feed(...)
+  return host.library "feed".feed(...)
 end
 
 function jet.labeler(...)
-  return part "labeler".labeler(...)
+  return host.library "labeler".labeler(...)
 end
 
 env.jet = sealed("jet", jet)

@@ -6,10 +6,12 @@
 #include "cli/bench_script.h"
 #include "event/jetstream.h"
 #include "flow/router.h"
+#include "flow/why.h"
 
 #define FLUSH_EVERY 64
 #define COLD_BYTES  (64u << 20)
-#define KEPT_BYTES  (64u << 20) /* what `moonjet run` keeps by default */
+#define KEPT_BYTES  (64u << 20) /* what `moonjet run` keeps by default … */
+#define WHY_BYTES   (16u << 20) /* … and remembers of its decisions */
 
 /* Its match passes the posts, 12 % of the measured network. */
 static const char script_text[] =
@@ -136,6 +138,48 @@ static void whole_way(struct mj_bench *b, struct mj_bench_route *bed)
     free(pool);
 }
 
+/* The best of rounds taken in turns: nanoseconds per event. */
+static void race(struct mj_bench *b, struct mj_bench_route *beds, size_t n, double *best)
+{
+    for (size_t i = 0; i < n; i++) {
+        best[i] = 1e9;
+        route_pass(&beds[i], b->in);
+    }
+    for (int round = 0; round < MJ_BENCH_ROUNDS; round++)
+        for (size_t i = 0; i < n; i++) {
+            double ns = route_ns(&beds[i], b->in, mj_bench_round(b));
+            best[i] = ns < best[i] ? ns : best[i];
+        }
+}
+
+/* What remembering decisions adds, without scripts and with one. */
+static void remembering(struct mj_bench *b)
+{
+    struct mj_bench_route beds[4] = {0};
+    struct mj_why *why[2] = {mj_why_new(WHY_BYTES, false), mj_why_new(WHY_BYTES, false)};
+    double best[4];
+    char beside[96];
+    int err = 0;
+    for (int i = 0; i < 4 && !err; i++) {
+        mj_bench_route_init(&beds[i], 0);
+        if (i % 2)
+            mj_router_set_why(beds[i].router, why[i / 2]);
+        if (i > 1)
+            err = mj_bench_script(beds[i].scripts, mj_str(script_text), NULL, NULL);
+    }
+    if (!err) {
+        race(b, beds, 4, best);
+        snprintf(beside, sizeof beside, "without: %.0f ns/event; with a script it adds %.1f ns",
+                 best[0], best[3] - best[2]);
+        mj_bench_report(b, "why_added_ns_per_event", best[1] - best[0], "ns", beside,
+                        MJ_GOAL_AT_MOST, 15);
+    }
+    for (int i = 0; i < 4; i++)
+        mj_bench_route_deinit(&beds[i]);
+    mj_why_free(why[0]);
+    mj_why_free(why[1]);
+}
+
 void mj_bench_route(struct mj_bench *b)
 {
     struct mj_bench_route plain = {0}, scripted = {0}, whole = {0};
@@ -174,6 +218,7 @@ void mj_bench_route(struct mj_bench *b)
                     (double)(mj_bench_allocations() - before) / (double)events, "allocations",
                     "segments of the journal are the rest", MJ_GOAL_AT_MOST, 0.001);
     whole_way(b, &whole);
+    remembering(b);
 out:
     mj_bench_route_deinit(&plain);
     mj_bench_route_deinit(&scripted);

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/ctl.h"
 #include "cli/repl_live.h"
+#include "cli/why.h"
 #include "state/members.h"
 
 struct cfg {
@@ -46,6 +47,7 @@ static const struct command {
     {"reload", 0, MJ_STRINGS_MAX, "[--all] [SCRIPT…]", "load scripts again that have changed"},
     {"set", 1, MJ_STRINGS_MAX, "list | show|clear NAME | add|remove NAME MEMBER… | load NAME FILE",
      "look at named sets, and change them"},
+    {"why", 1, 1, "at://DID/COLLECTION/RKEY", "what became of a record, and why"},
     {"metrics", 0, 0, "", "the metrics, in Prometheus' text form"},
     {"repl", 0, 1, "[SCRIPT]", "Lua inside the running moonjet"},
 };
@@ -217,6 +219,24 @@ static int top(const struct cfg *cfg, const char *socket)
 
 /* ---- all ---- */
 
+/* The report of why, whose exit status says whether there was anything. */
+static int show_why(const struct cfg *cfg, const struct mj__ctl_answer *answer)
+{
+    MJ_AUTO_BUF out = {0};
+    struct mj_span body = mj_buf_span(&answer->body);
+    int r = why_show(body, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), &out);
+    if (r == MJ_EXIT_USAGE)
+        return usage("why: that is no answer of a moonjet of this version");
+    if (cfg->json) {
+        out.len = 0;
+        mj_buf_put(&out, body.ptr, body.len);
+        mj_buf_putc(&out, '\n');
+    }
+    if (out.len)
+        fwrite(out.ptr, 1, out.len, stdout);
+    return fflush(stdout) ? MJ_EXIT_FAILED : r;
+}
+
 static int show_answer(const struct cfg *cfg, const struct mj__ctl_answer *answer)
 {
     MJ_AUTO_BUF out = {0};
@@ -253,10 +273,17 @@ static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
         return mj__repl_live(mj_buf_cstr(&socket), pos.n > 1 ? pos.v[1] : NULL);
     if (strcmp(c->name, "top") == 0)
         return top(&cfg, mj_buf_cstr(&socket));
+    if (strcmp(c->name, "why") == 0) { /* wrong usage is told apart from what never arrived */
+        struct why_target target;
+        MJ_AUTO_BUF error = {0};
+        if (why_target_parse(pos.v[1], &target, &error))
+            return usage("why: %s", mj_buf_cstr(&error));
+        why_target_deinit(&target);
+    }
     struct mj__ctl_answer answer = {0};
     if (!(r = make_body(&cfg, c, &pos, &body)) &&
         !(r = ask(mj_buf_cstr(&socket), c->name, mj_buf_span(&body), &answer)))
-        r = show_answer(&cfg, &answer);
+        r = strcmp(c->name, "why") == 0 ? show_why(&cfg, &answer) : show_answer(&cfg, &answer);
     mj_buf_deinit(&answer.body);
     return r;
 }
@@ -277,6 +304,10 @@ const struct mj_command mj_cmd_ctl = {
         "  set show|clear NAME\n"
         "  set add|remove NAME MEMBER…\n"
         "  set load NAME FILE         these members instead of what it has; one a line\n"
+        "  why at://DID/COLL/RKEY     what became of a record: its verdict at each node, and "
+        "where\n"
+        "                             it went; also a link to a post, or a DID for its account\n"
+        "                             events. Exit status 1: it never arrived\n"
         "  metrics                    in Prometheus' text form\n"
         "  repl [SCRIPT]              Lua inside the running moonjet\n"
         "\n"

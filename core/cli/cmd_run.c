@@ -45,6 +45,7 @@ static void on_wake(void *ctx)
         run_reload(run, false, NULL, &report);
     }
     run_take_calls(run);
+    run_why_answers(run);
     if (run->net)
         mj_net_deliver(run->net, run->scripts);
     if (run->lanes) /* they may have results */
@@ -184,6 +185,8 @@ static int route(const struct run_settings *settings, char **argv)
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);
+    run.journal = journal;
+    run_open_why(&run, (size_t)cfg->why);
     run.scripts = mj_scripts_new(run.router);
 
     static struct run_notes notes;
@@ -196,6 +199,7 @@ static int route(const struct run_settings *settings, char **argv)
         status = run_open_store(&run);
     if (status)
         goto out;
+    run_open_readers(&run, journal);
 
     status = MJ_EXIT_FAILED;
     if (run_allow(run.net, &settings->file, &error) ||
@@ -241,6 +245,7 @@ static int route(const struct run_settings *settings, char **argv)
     if (cfg->watch && run_watch(&run))
         goto out;
     mj_loop_every(run.loop, 1000, run_copy_sources, &run);
+    mj_loop_every(run.loop, 1000, run_save_readers, &run);
     run_start_scripts(&run);
     run_restart_armed();
     mj_loop_run(run.loop);
@@ -250,6 +255,7 @@ static int route(const struct run_settings *settings, char **argv)
                                         : MJ_EXIT_OK;
 out:
     run_stop_sources(&run);
+    run_stop_why(&run);
     run_stop_lanes(&run);
     run_end_scripts(&run);
     run_unwatch(&run);
@@ -261,7 +267,9 @@ out:
     mj_scripts_free(run.scripts);
     mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
+    mj_readers_free(run.readers);
     mj_store_close(run.store);
+    run_free_why(&run);
     mj_streams_free(run.streams);
     mj_journal_close(journal);
     mj_dictionary_deinit(&dictionary);

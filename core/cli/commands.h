@@ -19,3 +19,5 @@ extern const struct mj_command mj_cmd_dictionary;
 extern const struct mj_command mj_cmd_load;
 extern const struct mj_command mj_cmd_test;
 extern const struct mj_command mj_cmd_repl;
+extern const struct mj_command mj_cmd_why;
+extern const struct mj_command mj_cmd_webhook;

@@ -24,6 +24,7 @@ struct run_cfg {
         *secrets, *control, *plc, *dns;
     int64_t max_per_ip, replay_rate, stall_seconds;
     int64_t cursor, tail, script_memory, retain, retain_bytes, sync, seal_after, segment_bytes;
+    int64_t why;
     bool watch, check_config, print_config;
 };
 
@@ -74,10 +75,13 @@ struct run {
     struct mj_net *net;                  /* owned; NULL when no script can need it */
     struct mj_services services;
     struct mj_store *store;      /* owned: what scripts remember */
+    struct mj_readers *readers;  /* owned: durable readers of the journal */
     struct run_watcher *watcher; /* owned; NULL without --watch */
     bool watch_asked;            /* the reload in progress is nobody's wish */
     bool ending;                 /* the tasks timer looks whether the scripts have ended */
     struct run_lane *lanes;      /* owned list: scripts with lane = "own" */
+    struct run_why *why;         /* owned: run_why.c */
+    struct mj_journal *journal;  /* borrowed */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
     size_t source_count;
@@ -167,6 +171,13 @@ void run_list_lanes(struct run *run, bool first, struct mj_buf *json);
  */
 void run_each_lane(struct run *run, void (*fn)(void *ctx, struct mj_scripts *scripts), void *ctx);
 
+/* Durable readers, with their positions in the store when the journal is on disk, too; the store is
+ * open. run_save_readers() is for once a second. */
+void run_open_readers(struct run *run, struct mj_journal *journal);
+void run_save_readers(void *ctx);
+/* Says once that what waits would be lost at a restart, when a script has durable ends. */
+void run_warn_of_memory(struct run *run);
+
 /* Lets their timers and tasks run from now on, on the router's thread. */
 void run_start_scripts(struct run *run);
 void run_stop_scripts(struct run *run);
@@ -207,6 +218,19 @@ int run_open_store(struct run *run);
 /* The sets that the configuration file gives. 0 or MJ_E… with a sentence. */
 int run_give_sets(struct run *run, const struct mj_config *config, struct mj_buf *error);
 
+/* run_why.c: decisions are remembered in so many bytes (0: not at all), and moonjet ctl why is
+ * answered. Before the first script is loaded. */
+struct mj_why;
+void run_open_why(struct run *run, size_t bytes);
+/* Where lanes remember theirs, or NULL. */
+struct mj_why *run_lanes_why(struct run *run);
+/* Answers what has been searched for, on the router's thread. */
+void run_why_answers(struct run *run);
+/* Nothing more is searched for; while calls can still be answered. */
+void run_stop_why(struct run *run);
+/* When no router writes any more. */
+void run_free_why(struct run *run);
+
 /* run_control.c: the arguments of a command, one after the other. */
 struct run_args {
     struct mj_span rest; /* of the JSON array */
@@ -215,5 +239,6 @@ struct run_args {
 bool run_next_arg(struct run_args *a, struct mj_buf *out);
 void run_set_command(struct run *run, struct run_args *args,
                      struct mj_call *call); /* run_state.c */
+void run_why_command(struct run *run, struct run_args *args, struct mj_call *call); /* run_why.c */
 /* Answers what the server's thread has handed over. */
 void run_take_calls(struct run *run);

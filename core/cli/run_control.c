@@ -192,6 +192,7 @@ static const struct {
                 {"graph", show_graph},
                 {"reload", reload},
                 {"set", run_set_command},
+                {"why", run_why_command},
                 {"repl", repl}};
 
 static void command(struct run *run, struct mj_call *call)

@@ -130,9 +130,14 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
         .script = name, .lag = s->lag, .wake = wake_router, .run = run_tasks, .ctx = l};
     l->lane = mj_lane_new(&lane);
     mj_router_set_streams(mj_lane_router(l->lane), run->streams);
+    mj_router_set_why(mj_lane_router(l->lane), run_lanes_why(run));
     l->scripts = mj_scripts_new(mj_lane_router(l->lane));
-    l->services = (struct mj_services){
-        .ctx = l, .fetch = fetch, .resolve = resolve, .routes = routes, .wake = wake_lane};
+    l->services = (struct mj_services){.ctx = l,
+                                       .fetch = fetch,
+                                       .resolve = resolve,
+                                       .routes = routes,
+                                       .wake = wake_lane,
+                                       .notify = wake_lane};
     mj_scripts_set_services(l->scripts, &l->services);
     mj_scripts_set_store(l->scripts, run->store);
     mj_scripts_on_stuck(l->scripts, run_restart, NULL);

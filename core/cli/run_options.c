@@ -49,6 +49,10 @@ const struct mj_option mj_run_options[] = {
     {"tail", MJ_OPT_SIZE, offsetof(struct run_cfg, tail), "SIZE",
      "without --data: events kept in memory for slow and returning subscribers", .def = "64M",
      .group = "journal"},
+    {"why", MJ_OPT_SIZE, offsetof(struct run_cfg, why), "SIZE",
+     "what became of the last events is remembered in so much memory, for moonjet ctl why; 0 = not "
+     "at all",
+     .def = "16M", .group = "scripting"},
     {"zstd-dictionary", MJ_OPT_STR, offsetof(struct run_cfg, dictionary), "FILE",
      "what compress=true needs (without: DATA/zstd_dictionary, then the installed one)",
      .env = "JETSTREAM_ZSTD_DICTIONARY_PATH", .group = "listen", .path = true},
@@ -136,7 +140,8 @@ static int check_usage(const struct run_cfg *cfg)
     } numbers[] = {{"max-per-ip", offsetof(struct run_cfg, max_per_ip), 0, INT32_MAX},
                    {"replay-rate", offsetof(struct run_cfg, replay_rate), 0, INT32_MAX},
                    {"stall-seconds", offsetof(struct run_cfg, stall_seconds), 1, 86400},
-                   {"segment-bytes", offsetof(struct run_cfg, segment_bytes), 0, 1 << 30}};
+                   {"segment-bytes", offsetof(struct run_cfg, segment_bytes), 0, 1 << 30},
+                   {"why", offsetof(struct run_cfg, why), 0, INT64_C(1) << 32}};
     for (size_t i = 0; i < MJ_COUNT(numbers); i++) {
         int64_t v = *(const int64_t *)((const char *)cfg + numbers[i].offset);
         if (v < numbers[i].least || v > numbers[i].most) {

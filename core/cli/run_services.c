@@ -50,7 +50,8 @@ int run_start_services(struct run *run)
 {
     const struct run_settings *s = run->settings;
     run->routes = mj_routes_new();
-    run->services = (struct mj_services){.ctx = run, .routes = routes, .wake = wake};
+    run->services =
+        (struct mj_services){.ctx = run, .routes = routes, .wake = wake, .notify = wake_loop};
     /* A plain Jetstream server needs no client; a configuration file may name scripts later. */
     if (s->file.script_count || s->path) {
         int status = run_start_net(&s->cfg, wake_loop, run, &run->net);

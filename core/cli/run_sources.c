@@ -7,6 +7,7 @@
 static int on_frame(void *ctx, struct mj_span frame, struct mj_frame *out)
 {
     struct source *s = ctx;
+    mj_router_set_source(s->run->router, s->number);
     return mj_router_frame(s->run->router, frame, out);
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "cli/run.h"
 #include "state/store.h"
 
@@ -19,6 +20,43 @@ int run_open_store(struct run *run)
     }
     mj_scripts_set_store(run->scripts, run->store);
     return 0;
+}
+
+void run_open_readers(struct run *run, struct mj_journal *journal)
+{
+    const struct mj_readers_cfg cfg = {.journal = journal,
+                                       .disk = run->on_disk ? mj_store_disk(run->store) : NULL};
+    run->readers = mj_readers_new(&cfg);
+    mj_router_set_readers(run->router, run->readers);
+}
+
+static bool stop_at_first(void *ctx, const struct mj_reader_state *s)
+{
+    (void)s;
+    *(bool *)ctx = true;
+    return false;
+}
+
+void run_warn_of_memory(struct run *run)
+{
+    static bool said;
+    bool any = false;
+    if (said || run->on_disk)
+        return;
+    mj_readers_each(run->readers, stop_at_first, &any);
+    if (!any)
+        return;
+    said = true;
+    mj_log(MJ_LOG_WARN, "run",
+           "the journal is in memory, so what waits for :each, webhooks and plug-ins is lost at a "
+           "restart; give --data, and a --retain above 0, to keep it");
+}
+
+void run_save_readers(void *ctx)
+{
+    struct run *run = ctx;
+    run_warn_of_memory(run);
+    mj_readers_save(run->readers);
 }
 
 static int give(struct mj_sets *sets, const struct mj_config_set *s, struct mj_buf *error)

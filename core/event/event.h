@@ -29,6 +29,9 @@ struct mj_event {
     /* identity: handle; account: active, status. Absent = {NULL, 0}. */
     struct mj_span handle, status;
     bool active;
+    /* of one that a durable reader gives: what it is delivered under, the same each time; else
+     * {NULL, 0} */
+    struct mj_span id;
 };
 
 /* "commit", "identity", "account"; "create", "update", "delete", "" */

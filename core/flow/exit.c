@@ -16,30 +16,33 @@ int64_t mj__exit_time(struct mj__exit *e)
 }
 
 int mj__exit_emit(struct mj__exit *e, const struct mj_event *ev, uint32_t collection,
-                  uint64_t streams, unsigned prints, int *dropped)
+                  const struct mj__way *way, int *dropped)
 {
     e->json.len = 0;
     *dropped = mj_jetstream_encode(ev, NULL, &e->json);
     if (*dropped)
         return 0;
     if (MJ_UNLIKELY(e->watch != NULL))
-        e->watch(e->watch_ctx, ev, mj_buf_span(&e->json), streams, prints);
-    for (; prints && !e->silent; prints--) {
+        e->watch(e->watch_ctx, ev, mj_buf_span(&e->json), way->streams, way->prints);
+    for (unsigned i = 0; i < way->prints && !e->silent; i++) {
         fwrite(e->json.ptr, 1, e->json.len, stdout);
         fputc('\n', stdout);
         e->printed = true;
     }
-    if (!streams || !e->journal)
+    if ((!way->streams && !way->reader_count) || !e->journal)
         return 0;
     struct mj_append entry = {
         .time_us = ev->time_us,
         .did_hash = mj_hash(ev->did),
-        .streams = streams,
+        .streams = way->streams,
         .collection = collection,
         .kind = (uint8_t)ev->kind,
         .op = (uint8_t)ev->op,
     };
-    return mj_journal_append(e->journal, &entry, mj_buf_span(&e->json));
+    int err = mj_journal_append(e->journal, &entry, mj_buf_span(&e->json));
+    for (size_t i = 0; i < way->reader_count && !err; i++)
+        err = mj_reader_note(way->readers[i], &entry, (unsigned)i + 1, ev->seq);
+    return err;
 }
 
 int mj__exit_flush(struct mj__exit *e, int source, int64_t upstream_seq)
@@ -47,7 +50,10 @@ int mj__exit_flush(struct mj__exit *e, int source, int64_t upstream_seq)
     if (e->printed)
         fflush(stdout);
     e->printed = false;
-    return e->journal ? mj_journal_publish(e->journal, source, upstream_seq) : 0;
+    int err = e->journal ? mj_journal_publish(e->journal, source, upstream_seq) : 0;
+    if (e->readers && !err)
+        mj_readers_published(e->readers);
+    return err;
 }
 
 void mj__exit_deinit(struct mj__exit *e) { mj_buf_deinit(&e->json); }

@@ -8,6 +8,7 @@
 
 struct mj__exit {
     struct mj_journal *journal;   /* borrowed, may be NULL */
+    struct mj_readers *readers;   /* borrowed, may be NULL: durable readers of the journal */
     struct mj_buf json;           /* owned, reused */
     bool silent;                  /* print nodes write nothing */
     bool printed;                 /* something is in stdout's buffer */
@@ -20,11 +21,18 @@ struct mj__exit {
 
 /* The stamp of the next event. */
 int64_t mj__exit_time(struct mj__exit *e);
+/* Where a version goes. */
+struct mj__way {
+    uint64_t streams;
+    unsigned prints;
+    struct mj_reader *const *readers; /* borrowed: durable readers; each gets a note */
+    size_t reader_count;
+};
 /* 0, or what the journal says. An event that cannot be encoded goes nowhere: *dropped is why, else
  * 0.
  */
 int mj__exit_emit(struct mj__exit *e, const struct mj_event *ev, uint32_t collection,
-                  uint64_t streams, unsigned prints, int *dropped);
+                  const struct mj__way *way, int *dropped);
 /* Publishes, as mj_router_flush(). */
 int mj__exit_flush(struct mj__exit *e, int source, int64_t upstream_seq);
 void mj__exit_deinit(struct mj__exit *e);

@@ -14,6 +14,7 @@
 #include "base/metrics.h"
 #include "event/kept.h"
 #include "event/patch.h"
+#include "journal/reader.h"
 #include "match/match.h"
 
 #define MJ_NODES_MAX 1000 /* per script: enough for any hand-written one, and bounds recursion */
@@ -72,8 +73,13 @@ struct mj_node {
     char *stream;           /* owned: name of the stream it feeds, else NULL */
     int bit;                /* of that stream, once added to a router */
     char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
-    char **sources;         /* owned: names of the streams a from node reads; it then has no
-                               match */
+    bool durable;           /* an end that may have a durable reader … */
+    enum mj_reader_kind reader_kind;
+    struct mj_reader *reader; /* … and has one, borrowed, once it is live in a router that has a
+                                 registry. Events for it are then noted in the journal, and neither
+                                 fn nor list is called */
+    char **sources;           /* owned: names of the streams a from node reads; it then has no
+                                 match */
     size_t source_count;
     uint64_t source_bits;      /* of these streams, once added to a router */
     struct mj_node *parent;    /* borrowed; NULL for roots */
@@ -84,6 +90,8 @@ struct mj_node {
     struct mj_event out; /* the event with the patch, during one event */
     /* process-wide series; only the router's thread adds to them */
     struct mj_metric *in, *passed, *dropped, *errors, *ns;
+    uint32_t place;     /* flow/why.h: the node's number there, shifted */
+    const char *reason; /* borrowed until the next event: why fn failed, for flow/why.h; or NULL */
 };
 
 struct mj_graph {

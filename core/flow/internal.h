@@ -2,6 +2,7 @@
 #pragma once
 
 #include "event/kept.h"
+#include "flow/exit.h"
 #include "flow/lane.h"
 
 #define MJ__ROOT_WORDS ((MJ_NODES_MAX + 63) / 64)
@@ -15,13 +16,11 @@ int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *
 struct mj_graph *mj__router_graph(struct mj_router *r);
 /* Runs the roots whose numbers are set (their place among the graph's from nodes), and what reads
  * the streams they feed. Each result goes to fn. */
-typedef void (*mj__result_fn)(void *ctx, const struct mj_event *ev, uint64_t streams,
-                              unsigned prints);
+typedef void (*mj__result_fn)(void *ctx, const struct mj_event *ev, const struct mj__way *way);
 void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64_t *roots,
                     mj__result_fn fn, void *ctx);
 /* Appends a lane's result under a stamp of its own, after flows of others that read its streams. */
-int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t streams,
-                      unsigned prints);
+int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const struct mj__way *way);
 void mj__router_forget(struct mj_router *r, struct mj_lane *lane);
 /* What nodes of the same name have seen goes over to the new graph. */
 void mj__graph_adopt(struct mj_graph *graph, const struct mj_graph *old);

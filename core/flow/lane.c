@@ -22,8 +22,7 @@ struct input {
 
 struct result {
     struct mj_kept *kept; /* a reference */
-    uint64_t streams;
-    unsigned prints;
+    struct mj__way way;   /* its array of readers is owned */
 };
 
 struct post {
@@ -173,13 +172,27 @@ struct running {
     struct mj_kept *kept; /* borrowed: what is being run */
 };
 
-static void on_result(void *ctx, const struct mj_event *ev, uint64_t streams, unsigned prints)
+static void drop_result(struct result *r)
+{
+    mj_kept_unref(r->kept);
+    free((void *)(uintptr_t)r->way.readers);
+}
+
+static void on_result(void *ctx, const struct mj_event *ev, const struct mj__way *way)
 {
     const struct running *now = ctx;
     struct mj_lane *l = now->lane;
     struct mj_kept *kept = ev == &now->kept->ev ? mj_kept_ref(now->kept) : mj_kept_new(ev);
+    struct result result = {kept, *way};
+    if (way->reader_count) {
+        struct mj_reader **readers = mj_alloc(way->reader_count * sizeof(struct mj_reader *));
+        memcpy(readers, way->readers, way->reader_count * sizeof(struct mj_reader *));
+        result.way.readers = readers;
+    } else {
+        result.way.readers = NULL;
+    }
     GROW(&l->made);
-    l->made.v[l->made.n++] = (struct result){kept, streams, prints};
+    l->made.v[l->made.n++] = result;
 }
 
 static int64_t run_tasks(struct mj_lane *l)
@@ -400,9 +413,9 @@ void mj__lane_collect(struct mj_lane *l)
         pthread_cond_signal(&l->call);
     pthread_mutex_unlock(&l->lock);
     for (size_t i = 0; i < l->taken.n; i++) {
-        const struct result *r = &l->taken.v[i];
-        mj__router_inject(l->home, &r->kept->ev, r->streams, r->prints);
-        mj_kept_unref(r->kept);
+        struct result *r = &l->taken.v[i];
+        mj__router_inject(l->home, &r->kept->ev, &r->way);
+        drop_result(r);
     }
     l->taken.n = 0;
     l->appended = done;
@@ -510,7 +523,7 @@ static void drop_inputs(struct inputs *a)
 static void drop_results(struct results *a)
 {
     for (size_t i = 0; i < a->n; i++)
-        mj_kept_unref(a->v[i].kept);
+        drop_result(&a->v[i]);
     free(a->v);
 }
 

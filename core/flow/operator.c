@@ -393,6 +393,7 @@ static enum mj_verdict run_edit(struct mj_operator *o, struct mj_node *n, const 
                                         : redact(o, n, ev);
     if (!err)
         return MJ_VERDICT_PASS;
+    n->reason = mj_strerror(err);
     mj_log_limited(&o->gate, ERROR_BURST, MJ_LOG_ERROR, "flow", "%s:%u %s: %s; at://%.*s/%.*s/%.*s",
                    n->file, n->line, n->name, mj_strerror(err), (int)ev->did.len,
                    (const char *)ev->did.ptr, (int)ev->collection.len,

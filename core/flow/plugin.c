@@ -12,6 +12,7 @@
 #include "base/metrics.h"
 #include "event/jetstream.h"
 #include "flow/ring.h"
+#include "journal/reader.h"
 #include "moonjet.h"
 
 #ifndef MOONJET_PLUGIN_DIR
@@ -25,6 +26,13 @@
 #define AGAIN_MAX  INT64_C(1000000)
 #define TEXTS_MAX  64 /* options of one plug-in */
 
+/* A reader that a sink owns. */
+struct inlet {
+    struct mj_sink *sink;     /* borrowed */
+    struct mj_reader *reader; /* borrowed */
+    struct inlet *next;
+};
+
 struct mj_sink {
     const struct mj_plugin *plugin; /* borrowed from the library */
     void *library;                  /* owned; NULL for one in Lua */
@@ -35,6 +43,8 @@ struct mj_sink {
     bool given[TEXTS_MAX];
     void *state; /* the plug-in's */
     struct mj_ring ring;
+    _Atomic(struct inlet *) inlets; /* owned list; only the scripts' thread adds, at the front */
+    struct mj_view view;            /* the thread's; journal NULL: not yet */
     struct mj_buf json;
     struct mj_log_gate gate;
     bool started;
@@ -47,6 +57,7 @@ static struct mj_strings extra_dirs; /* its texts are borrowed */
 static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t threads_gone = PTHREAD_COND_INITIALIZER;
 static size_t threads; /* of sinks, running or ending */
+static bool abandoned; /* those that are left must touch nothing any more */
 
 void mj_plugins_dirs(const struct mj_strings *dirs) { extra_dirs = *dirs; }
 
@@ -256,17 +267,101 @@ static void pause_before_again(struct mj_sink *s, int64_t *pause)
     }
 }
 
+/* A plug-in that hangs may come back when the readers and the journal are gone. Under the lock, so
+ * that nobody goes on while they go. */
+static void lock_or_end(void)
+{
+    pthread_mutex_lock(&threads_lock);
+    if (abandoned) {
+        pthread_mutex_unlock(&threads_lock);
+        pthread_exit(NULL);
+    }
+}
+
+static void unlock(void) { pthread_mutex_unlock(&threads_lock); }
+
+/* What became of the parcel, of which the plug-in has taken the first `done`. */
+static void settle(struct mj_sink *s, struct mj_parcel *p, size_t done, int result)
+{
+    bool failed[BATCH];
+    struct mj_failure f = {.what = result == MJ_PLUGIN_AGAIN ? MJ_FAIL_RETRY : MJ_FAIL_DEAD,
+                           .reason = result == MJ_PLUGIN_AGAIN
+                                         ? "the plug-in asks to be asked again"
+                                         : "the plug-in cannot take it",
+                           .failed = failed};
+    for (size_t i = 0; i < p->n; i++)
+        failed[i] = i >= done;
+    mj_metric_add(s->delivered, (int64_t)done);
+    if (done < p->n && result != MJ_PLUGIN_AGAIN)
+        mj_metric_add(s->failed, (int64_t)(p->n - done));
+    if (done == p->n)
+        mj_parcel_done(p, mj_now_us(), 0);
+    else
+        mj_parcel_fail(p, mj_now_us(), &f);
+}
+
+/* Delivers one parcel of each reader. False when there was none; then *wait_us may be made less. */
+static bool deliver_parcels(struct mj_sink *s, int64_t *wait_us)
+{
+    struct mj_plugin_event events[BATCH];
+    bool any = false;
+    for (struct inlet *in = atomic_load(&s->inlets); in; in = in->next) {
+        int64_t again;
+        lock_or_end();
+        if (s->view.journal)
+            mj_view_refresh(&s->view);
+        else
+            mj_view_init(&s->view, mj_reader_journal(in->reader));
+        struct mj_parcel *p = mj_reader_take(in->reader, in, &s->view, mj_now_us(), &again);
+        unlock();
+        if (!p && again >= 0 && again < *wait_us)
+            *wait_us = again;
+        if (!p)
+            continue;
+        any = true;
+        for (size_t i = 0; i < p->n; i++)
+            events[i] = (struct mj_plugin_event){(const char *)p->items[i].json.ptr,
+                                                 p->items[i].json.len, p->items[i].time_us};
+        size_t done = 0;
+        int took = 1;
+        while (done < p->n && (took = s->plugin->deliver(s->state, events + done, p->n - done)) > 0)
+            done += (size_t)took < p->n - done ? (size_t)took : p->n - done;
+        lock_or_end();
+        settle(s, p, done, took ? took : MJ_PLUGIN_AGAIN);
+        unlock();
+    }
+    return any;
+}
+
+static void let_go(struct mj_sink *s)
+{
+    lock_or_end();
+    for (struct inlet *in = atomic_load(&s->inlets), *next; in; in = next) {
+        next = in->next;
+        mj_reader_disown(in->reader, in);
+        free(in);
+    }
+    if (s->view.journal)
+        mj_view_deinit(&s->view);
+    unlock();
+}
+
 static void *run(void *arg)
 {
     struct mj_sink *s = arg;
     struct mj_ring_item items[BATCH];
     struct mj_plugin_event events[BATCH];
-    int64_t pause = 0;
+    int64_t pause = 0, called = mj_mono_us();
     for (;;) {
-        size_t n = mj_ring_get(&s->ring, items, BATCH, TICK_US);
+        int64_t wait = TICK_US;
+        bool busy = !mj_ring_ended(&s->ring) && deliver_parcels(s, &wait);
+        size_t n = mj_ring_get(&s->ring, items, BATCH, busy ? 0 : wait);
         /* Under the ring's lock: mj_sink_stop() is done with the sink then. */
         if (mj_ring_ended(&s->ring) && (!n || mj_mono_us() >= atomic_load(&s->give_up_us)))
             break;
+        if (!n && (busy || mj_mono_us() < called + TICK_US))
+            continue;
+        called = mj_mono_us();
         for (size_t i = 0; i < n; i++)
             events[i] = (struct mj_plugin_event){(const char *)items[i].text.ptr, items[i].text.len,
                                                  items[i].tag};
@@ -284,6 +379,7 @@ static void *run(void *arg)
         mj_metric_add(s->left, (int64_t)n);
         mj_ring_done(&s->ring, items, n);
     }
+    let_go(s);
     s->plugin->deinit(s->state);
     sink_free(s);
     pthread_mutex_lock(&threads_lock);
@@ -291,6 +387,33 @@ static void *run(void *arg)
     pthread_cond_broadcast(&threads_gone);
     pthread_mutex_unlock(&threads_lock);
     return NULL;
+}
+
+/* On any thread. */
+static void on_news(void *ctx) { mj_ring_poke(&((struct inlet *)ctx)->sink->ring); }
+
+void mj_sink_read(struct mj_sink *s, struct mj_reader *reader, const struct mj_owner_cfg *cfg)
+{
+    struct inlet *in = mj_alloc(sizeof *in);
+    *in = (struct inlet){s, reader, atomic_load(&s->inlets)};
+    struct mj_owner_cfg own = *cfg;
+    own.order = MJ_ORDER_TOTAL;
+    own.workers = 1;
+    own.max = !own.max || own.max > BATCH ? BATCH : own.max;
+    own.retry = (struct mj_retry){.min_us = AGAIN_MIN, .max_us = AGAIN_MAX};
+    own.wake = on_news;
+    own.ctx = in;
+    atomic_store(&s->inlets, in);
+    mj_reader_own(reader, &own);
+    on_news(in);
+}
+
+bool mj_sink_reads(struct mj_sink *s, const struct mj_reader *reader)
+{
+    const struct inlet *in = atomic_load(&s->inlets);
+    while (in && in->reader != reader)
+        in = in->next;
+    return in != NULL;
 }
 
 static struct mj_metric *dropped(const struct mj_sink *s, const char *script, const char *reason)
@@ -375,6 +498,7 @@ bool mj_sinks_wait(int64_t wait_us)
     while (threads && !pthread_cond_timedwait(&threads_gone, &threads_lock, &t))
         ;
     bool gone = !threads;
+    abandoned = !gone;
     pthread_mutex_unlock(&threads_lock);
     return gone;
 }

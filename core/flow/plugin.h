@@ -2,11 +2,14 @@
  *
  *   sink = mj_sink_new("file"), mj_sink_set() per option      while a script declares: no effects
  *   mj_sink_start()                                           when its graph goes live
- *   mj_sink_push() per event                                  the router's thread
+ *   mj_sink_read()                                            where events are kept: what for
+ *   mj_sink_push() per event                                  elsewhere; the router's thread
  *   mj_sink_stop()                                            after the graph is gone
  *
- * A sink is an instance with a ring and a thread. What is pushed is copied into the ring as JSON;
- * the thread hands it to the plug-in, which may wait. A full ring drops what comes and counts it.
+ * A sink is an instance with a thread, which hands events to the plug-in, and the plug-in may wait.
+ * They come out of readers of the journal (journal/reader.h): each is there until the plug-in has
+ * taken it, one after the other. Where nothing is kept, they are pushed into a ring, as JSON; a
+ * full ring drops what comes and counts it.
  *
  * Searched are, in this order: the directories of mj_plugins_dirs(), `plugins` beside the program,
  * `../lib/moonjet/plugins` from there, and where the build says it is installed; in each
@@ -36,8 +39,18 @@ int mj_sink_start(struct mj_sink *s, struct mj_buf *error);
 /* One event. 0, MJ_ELIMIT when the ring is full, or what the encoder said; counted. The router's
  * thread. */
 int mj_sink_push(struct mj_sink *s, const struct mj_event *ev);
+struct mj_reader;
+struct mj_owner_cfg;
+/* From now on the sink takes the events of that reader, too, in parcels as `cfg` says (max,
+ * max_bytes, every_us; the rest is the sink's). Once per reader; after mj_sink_start(). It lets go
+ * of it when it stops, or when another takes over. The reader must live until mj_sinks_wait() has
+ * returned. On one thread, as mj_sink_stop(). */
+void mj_sink_read(struct mj_sink *s, struct mj_reader *reader, const struct mj_owner_cfg *cfg);
+/* Whether that was done. */
+bool mj_sink_reads(struct mj_sink *s, const struct mj_reader *reader);
 /* Ends it without waiting: the thread delivers what is in the ring for `drain_us` at most, counts
  * the rest as dropped, and frees the sink. NULL, and one never started, is fine. */
 void mj_sink_stop(struct mj_sink *s, int64_t drain_us);
-/* Waits until all sinks that were stopped are gone, for wait_us at most. Any thread. */
+/* Waits until all sinks that were stopped are gone, for wait_us at most. Those that are not then
+ * hang in their plug-ins; they touch no reader any more. Any thread. */
 bool mj_sinks_wait(int64_t wait_us);

@@ -85,9 +85,10 @@ static void sleep_until_news(struct mj_ring *r, int64_t wait_us)
     t.tv_nsec = (long)(ns % 1000000000);
     pthread_mutex_lock(&r->lock);
     atomic_store(&r->sleeping, true);
-    while (!r->ended && atomic_load(&r->head) == atomic_load(&r->tail))
+    while (!r->ended && !r->poked && atomic_load(&r->head) == atomic_load(&r->tail))
         if (pthread_cond_timedwait(&r->wake, &r->lock, &t))
             break;
+    r->poked = false;
     atomic_store(&r->sleeping, false);
     pthread_mutex_unlock(&r->lock);
 }
@@ -117,6 +118,14 @@ void mj_ring_done(struct mj_ring *r, const struct mj_ring_item *items, size_t n)
     for (size_t i = 0; i < n; i++)
         tail += padded(items[i].text.len);
     atomic_store(&r->tail, tail);
+}
+
+void mj_ring_poke(struct mj_ring *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->poked = true;
+    pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&r->lock);
 }
 
 void mj_ring_end(struct mj_ring *r)

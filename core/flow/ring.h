@@ -14,7 +14,7 @@ struct mj_ring {
     _Alignas(64) _Atomic uint64_t head; /* written up to here; the writer's */
     _Alignas(64) _Atomic uint64_t tail; /* read up to here; the reader's */
     atomic_bool sleeping;
-    bool ended;
+    bool ended, poked;
     pthread_mutex_t lock; /* of `ended` and sleeping */
     pthread_cond_t wake;
 };
@@ -34,6 +34,8 @@ int mj_ring_put(struct mj_ring *r, struct mj_span text, int64_t tag);
 size_t mj_ring_get(struct mj_ring *r, struct mj_ring_item *out, size_t max, int64_t wait_us);
 /* The reader is done with the first n of what it got last. */
 void mj_ring_done(struct mj_ring *r, const struct mj_ring_item *items, size_t n);
+/* The next, or present, mj_ring_get() does not wait. Any thread. */
+void mj_ring_poke(struct mj_ring *r);
 /* No more comes: mj_ring_get() does not wait any longer. Any thread. */
 void mj_ring_end(struct mj_ring *r);
 bool mj_ring_ended(struct mj_ring *r);

@@ -24,8 +24,9 @@ static void count_drop(struct mj_router *r, int reason, const char *what)
 
 static void on_drop(void *ctx, int reason, struct mj_span path)
 {
-    (void)path;
-    count_drop(ctx, reason, "operation");
+    struct mj_router *r = ctx;
+    count_drop(r, reason, "operation");
+    mj__why_operation(&r->why, r->frame->did, path, r->frame->seq, reason);
 }
 
 struct mj_router *mj_router_new(struct mj_journal *journal)
@@ -34,6 +35,7 @@ struct mj_router *mj_router_new(struct mj_journal *journal)
                                         "account", "info",   "error"};
     struct mj_router *r = mj_calloc(1, sizeof *r);
     r->exit.journal = journal;
+    r->why.source = -1;
     r->decoder = mj_decoder_new();
     mj_decoder_on_drop(r->decoder, on_drop, r);
     for (int i = 0; i < MJ_FRAME_TYPE_COUNT; i++)
@@ -51,6 +53,8 @@ void mj_router_free(struct mj_router *r)
     mj__plan_deinit(&r->plan);
     mj__exit_deinit(&r->exit);
     free(r->outputs);
+    free(r->noted);
+    free(r->readers);
     free(r->copies);
     free(r->lanes);
     free(r);
@@ -59,6 +63,11 @@ void mj_router_free(struct mj_router *r)
 void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams)
 {
     r->streams = streams;
+}
+
+void mj_router_set_readers(struct mj_router *r, struct mj_readers *readers)
+{
+    r->exit.readers = readers;
 }
 
 void mj_router_on_output(struct mj_router *r, mj_output_fn fn, void *ctx)
@@ -75,6 +84,9 @@ void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void
     r->exit.now_ctx = ctx;
 }
 
+void mj_router_set_why(struct mj_router *r, struct mj_why *why) { r->why.why = why; }
+void mj_router_set_source(struct mj_router *r, int source) { r->why.source = source; }
+
 /* Two flows that did not edit the event, or share the same edit, share one output. */
 static struct mj__output *output_of(struct mj_router *r, const struct mj_event *ev)
 {
@@ -87,6 +99,34 @@ static struct mj__output *output_of(struct mj_router *r, const struct mj_event *
     }
     r->outputs[r->output_count] = (struct mj__output){.ev = ev};
     return &r->outputs[r->output_count++];
+}
+
+/* The event is for a durable end: its reader gets a note behind it. */
+static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
+{
+    if (r->noted_count == r->noted_cap) {
+        r->noted_cap = r->noted_cap ? r->noted_cap * 2 : 8;
+        r->noted = mj_realloc(r->noted, r->noted_cap * sizeof *r->noted);
+    }
+    size_t output = (size_t)(output_of(r, ev) - r->outputs);
+    r->noted[r->noted_count++] = (struct mj__noted){reader, output};
+}
+
+/* Behind a batch: durable ends form their lists of what is noted for them. True when there is
+ * another end, which gets them from the node's function. */
+static bool note_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
+{
+    bool others = !batch->child_count;
+    for (size_t i = 0; i < batch->child_count; i++) {
+        struct mj_node *n = batch->children[i];
+        others |= !n->reader;
+        if (!n->reader)
+            continue;
+        note(r, n->reader, ev);
+        bump(n->in, 1);
+        bump(n->passed, 1);
+    }
+    return others;
 }
 
 static int64_t now_ns(void)
@@ -120,6 +160,14 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
+/* What main's nodes pass on as it came is not worth a note: every event would have one. */
+static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
+{
+    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
+    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
+        mj__why_note(&r->why, n, did);
+}
+
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -134,6 +182,17 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         break;
     case MJ_NODE_PRINT:
         output_of(r, ev)->prints++;
+        break;
+    case MJ_NODE_EACH:
+    case MJ_NODE_SINK:
+        if (n->reader)
+            note(r, n->reader, ev);
+        else
+            verdict = n->fn(n, ev);
+        break;
+    case MJ_NODE_BATCH:
+        if (note_batch(r, n, ev))
+            verdict = n->fn(n, ev);
         break;
     default:
         verdict = n->fn ? n->fn(n, ev) : decide_timed(r, n, ev);
@@ -151,11 +210,16 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     if (verdict == MJ_VERDICT_PASS) {
         bump(n->passed, 1);
+        note(r, n, ev == &n->out ? MJ_WHY_EDITED : MJ_WHY_PASSED);
         return ev;
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
     bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    note(r, n,
+         verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
+         : copies                    ? MJ_WHY_NO_ROOM
+                                     : MJ_WHY_DROPPED);
     return copies ? ev : NULL;
 }
 
@@ -169,14 +233,15 @@ static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_eve
 }
 
 /* What a flow would get were its script not paused: dropped, and nothing is dropped uncounted. */
-static void miss(struct mj_node *root)
+static void miss(struct mj_router *r, struct mj_node *root)
 {
     bump(root->in, 1);
     bump(root->dropped, 1);
+    note(r, root, MJ_WHY_PAUSED);
 }
 
-/* The main stream: one line through all scripts. */
-static void run_main(struct mj_router *r, const struct mj_event *ev)
+/* The main stream: one line through all scripts. False when one of them drops the event. */
+static bool run_main(struct mj_router *r, const struct mj_event *ev)
 {
     for (size_t m = 0; m < r->plan.member_count; m++) {
         const struct mj__member *member = &r->plan.members[m];
@@ -186,15 +251,16 @@ static void run_main(struct mj_router *r, const struct mj_event *ev)
         if (MJ_UNLIKELY(member->paused)) {
             if (!member->drop_main)
                 continue;
-            miss(root);
-            return;
+            miss(r, root);
+            return false;
         }
         ev = run(r, root, ev);
         for (size_t i = 0; i < root->child_count; i++)
             if (!(ev = run(r, root->children[i], ev)))
-                return;
+                return false;
     }
     output_of(r, ev)->streams |= UINT64_C(1) << MJ_STREAM_MAIN;
+    return true;
 }
 
 /* Outputs are borrowed from the nodes that made them. Before a node runs a second time on the same
@@ -230,7 +296,7 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
             if (!(r->outputs[o].streams & reader->sources))
                 continue;
             if (member->paused) {
-                miss(reader->node);
+                miss(r, reader->node);
                 continue;
             }
             if (again)
@@ -242,12 +308,13 @@ static void run_readers(struct mj_router *r, const struct mj_event *came)
 }
 
 static int emit(struct mj_router *r, const struct mj_event *ev, uint32_t collection,
-                uint64_t streams, unsigned prints)
+                const struct mj__way *way)
 {
     int dropped;
-    int err = mj__exit_emit(&r->exit, ev, collection, streams, prints, &dropped);
+    int err = mj__exit_emit(&r->exit, ev, collection, way, &dropped);
     if (MJ_UNLIKELY(dropped)) {
         count_drop(r, dropped, "operation");
+        r->why.reason = dropped;
         /* It was sound when it came, so somebody here has spoilt it. */
         if (ev->record_checked)
             mj_log_limited(&r->drop_gate, 5, MJ_LOG_ERROR, "router",
@@ -266,8 +333,10 @@ static bool check_record(struct mj_router *r, struct mj_event *ev)
     if (ev->record_checked || !ev->record.len)
         return true;
     int err = mj_record_check(ev->record);
-    if (err)
+    if (err) {
         count_drop(r, err, "operation");
+        r->why.reason = err;
+    }
     ev->record_checked = err == 0;
     return ev->record_checked;
 }
@@ -317,12 +386,31 @@ static void drop_copies(struct mj_router *r)
         mj_kept_unref(r->copies[--r->copy_count]);
 }
 
+/* Where an output goes. */
+static struct mj__way way_of(struct mj_router *r, size_t output)
+{
+    const struct mj__output *o = &r->outputs[output];
+    struct mj__way way = {.streams = o->streams, .prints = o->prints};
+    if (MJ_LIKELY(!r->noted_count))
+        return way;
+    if (r->readers_cap < r->noted_count) {
+        r->readers_cap = r->noted_cap;
+        r->readers = mj_realloc(r->readers, r->readers_cap * sizeof(struct mj_reader *));
+    }
+    for (size_t i = 0; i < r->noted_count; i++)
+        if (r->noted[i].output == output)
+            r->readers[way.reader_count++] = r->noted[i].reader;
+    way.readers = r->readers;
+    return way;
+}
+
 /* Hands on what the flows have left. */
 static int emit_outputs(struct mj_router *r, uint32_t collection)
 {
     bool appended = false;
     for (size_t i = 0; i < r->output_count; i++) {
         const struct mj__output *o = &r->outputs[i];
+        const struct mj__way way = way_of(r, i);
         /* time_us is a cursor: each entry needs its own. */
         struct mj_event later;
         const struct mj_event *out = o->ev;
@@ -331,12 +419,19 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
             later.time_us = mj__exit_time(&r->exit);
             out = &later;
         }
-        int err = emit(r, out, collection, o->streams, o->prints);
+        int err = emit(r, out, collection, &way);
         if (err)
             return err;
-        appended |= o->streams != 0;
+        appended |= way.streams || way.reader_count;
     }
     return 0;
+}
+
+/* Before lanes are waited for: that appends events of theirs, which have decisions of their own. */
+static void remember(struct mj_router *r, const struct mj_event *ev, bool main)
+{
+    if (r->why.why)
+        mj__why_event(&r->why, ev, main && !r->why.reason);
 }
 
 static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
@@ -347,16 +442,21 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
         mj__plan_apply_pauses(&r->plan);
         r->pauses_changed = false;
     }
-    if (mj_decision_reads(plan->decision, ev, collection) && !check_record(r, ev))
+    if (mj_decision_reads(plan->decision, ev, collection) && !check_record(r, ev)) {
+        remember(r, ev, false);
         return 0;
+    }
     const uint64_t *hits = mj_decision_eval(plan->decision, ev, collection);
     for (size_t w = 0; w < plan->words; w++)
         sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
-    if (sound && !check_record(r, ev))
+    if (sound && !check_record(r, ev)) {
+        remember(r, ev, false);
         return 0;
-    r->output_count = 0;
+    }
+    r->output_count = r->noted_count = 0;
+    bool main = true;
     if (plan->main_drawn)
-        run_main(r, ev);
+        main = run_main(r, ev);
     else
         output_of(r, ev)->streams = UINT64_C(1) << MJ_STREAM_MAIN;
     for (size_t w = 0; w < plan->words; w++)
@@ -364,10 +464,11 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
             run_flow(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node, ev);
     for (size_t w = 0; plan->any_paused && w < plan->words; w++)
         for (uint64_t bits = hits[w] & ~plan->live[w] & plan->here[w]; bits; bits &= bits - 1)
-            miss(plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node);
+            miss(r, plan->flows[w * 64 + (size_t)__builtin_ctzll(bits)].node);
     if (plan->reader_count)
         run_readers(r, ev);
     int err = emit_outputs(r, collection);
+    remember(r, ev, main);
     if (MJ_UNLIKELY(plan->has_lanes))
         push_to_lanes(r, ev, hits);
     drop_copies(r);
@@ -376,17 +477,20 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     return err;
 }
 
-int mj__router_inject(struct mj_router *r, const struct mj_event *ev, uint64_t streams,
-                      unsigned prints)
+int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const struct mj__way *way)
 {
     struct mj_event now = *ev;
     now.time_us = mj__exit_time(&r->exit);
-    r->output_count = 0;
+    r->output_count = r->noted_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
-    *output_of(r, &now) = (struct mj__output){&now, streams, prints};
+    *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
+    for (size_t i = 0; i < way->reader_count; i++)
+        note(r, way->readers[i], &now);
+    mj__why_begin(&r->why);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);
+    mj__why_aside(&r->why, &now);
     if (r->plan.has_lanes)
         push_to_lanes(r, &now, NULL);
     drop_copies(r);
@@ -404,7 +508,8 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
         mj__plan_apply_pauses(&r->plan);
         r->pauses_changed = false;
     }
-    r->output_count = 0;
+    r->output_count = r->noted_count = 0;
+    mj__why_begin(&r->why);
     /* Another event may have lain at this address. */
     mj_facts_begin(mj_decision_facts(r->plan.decision), ev);
     for (size_t i = 0; i < g->count; i++) {
@@ -413,13 +518,16 @@ void mj__router_run(struct mj_router *r, const struct mj_event *ev, const uint64
         bool wanted = roots[number / 64] >> (number % 64) & 1;
         number++;
         if (wanted && r->plan.members[0].paused)
-            miss(g->nodes[i]);
+            miss(r, g->nodes[i]);
         else if (wanted)
             run_flow(r, g->nodes[i], ev);
     }
     run_readers(r, ev);
-    for (size_t i = 0; i < r->output_count; i++)
-        fn(ctx, r->outputs[i].ev, r->outputs[i].streams, r->outputs[i].prints);
+    mj__why_aside(&r->why, ev);
+    for (size_t i = 0; i < r->output_count; i++) {
+        const struct mj__way way = way_of(r, i);
+        fn(ctx, r->outputs[i].ev, &way);
+    }
     drop_copies(r);
 }
 
@@ -445,19 +553,26 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
         count_op(r, ev, collection);
     ev->time_us = mj__exit_time(&r->exit);
     bump(r->events, 1);
-    if (MJ_LIKELY(!r->plan.member_count))
-        return emit(r, ev, collection, UINT64_C(1) << MJ_STREAM_MAIN, 0);
-    return route(r, ev, collection);
+    mj__why_begin(&r->why);
+    if (r->plan.member_count)
+        return route(r, ev, collection);
+    int err = emit(r, ev, collection, &(struct mj__way){.streams = UINT64_C(1) << MJ_STREAM_MAIN});
+    remember(r, ev, true);
+    return err;
 }
 
 static int on_event(void *ctx, struct mj_event *ev) { return mj_router_event(ctx, ev); }
 
 int mj_router_frame(struct mj_router *r, struct mj_span frame, struct mj_frame *out)
 {
+    r->frame = out;
     int err = mj_decode(r->decoder, frame, out, on_event, r);
     bump(r->frames[out->type], 1);
-    if (err)
+    mj__why_seq(&r->why, out->seq);
+    if (MJ_UNLIKELY(err)) {
         count_drop(r, err, "frame");
+        mj__why_frame(&r->why, out->did, out->seq, err);
+    }
     return err;
 }
 

@@ -30,6 +30,9 @@ void mj_router_free(struct mj_router *r);
 
 /* Where stream names are registered; before the first graph with a stream is added. Borrowed. */
 void mj_router_set_streams(struct mj_router *r, struct mj_streams *streams);
+/* Where durable readers are found and made; before the first graph with a durable end is added.
+ * Borrowed, as long as the router; of its journal. Without, durable ends run as other ends do. */
+void mj_router_set_readers(struct mj_router *r, struct mj_readers *readers);
 /* Adds a script's graph (borrowed until it is swapped out or the router is freed) behind those
  * already there. 0, or with a sentence appended to `error` MJ_ELIMIT, MJ_ESYNTAX, MJ_EIO when its
  * streams cannot be had, MJ_EINVAL when streams would feed each other in a circle; then nothing was
@@ -61,6 +64,13 @@ void mj_router_set_stdout(struct mj_router *r, bool on);
  * journal. Stamps of what leaves the flows only grow, whatever the clock does. dedupe and
  * limit go by the stamps, so a clock that stands still stands still for them. */
 void mj_router_set_clock(struct mj_router *r, int64_t (*now_us)(void *ctx), void *ctx);
+
+/* Where decisions are remembered (flow/why.h). Before the first graph is added; borrowed; NULL (the
+ * default): nowhere. */
+struct mj_why;
+void mj_router_set_why(struct mj_router *r, struct mj_why *why);
+/* What follows comes from that source, of mj_journal_source(); -1 (the default): nobody knows. */
+void mj_router_set_source(struct mj_router *r, int source);
 
 /* Routes one frame. 0 with *out filled (its `name`/`message` matter for info and error frames,
  * which the source must act on), or the reason the whole frame was dropped; drops are already

@@ -42,6 +42,24 @@ static void take_over(struct mj_router *r, struct mj_graph *old, struct mj_lane 
         mj__graph_adopt(graph, old);
 }
 
+/* The readers of the graph's durable ends. */
+static int find_readers(struct mj_router *r, struct mj_graph *graph, struct mj_buf *error)
+{
+    for (size_t i = 0; i < graph->count; i++) {
+        struct mj_node *n = graph->nodes[i];
+        if (!n->durable || !r->exit.readers)
+            continue;
+        MJ_AUTO_BUF why = {0};
+        int err = mj_reader_get(r->exit.readers, graph->script, n->name, n->reader_kind, &n->reader,
+                                &why);
+        if (err) {
+            mj_buf_printf(error, "%s:%u: %s", n->file, n->line, mj_buf_cstr(&why));
+            return err;
+        }
+    }
+    return 0;
+}
+
 /* The plan with `member` (unless it has no graph) at a place, instead of who is there or before it.
  */
 static int try_plan(struct mj_router *r, size_t at, bool instead, struct mj__member member,
@@ -86,8 +104,14 @@ int mj__router_swap(struct mj_router *r, struct mj_graph *old, struct mj_graph *
                        error);
     if (err)
         return err;
+    if (graph && (err = find_readers(r, graph, error))) {
+        mj__plan_deinit(&plan);
+        return err;
+    }
     mj__plan_deinit(&r->plan);
     r->plan = plan;
+    if (graph && !lane) /* one in a lane is its lane's router's */
+        mj__why_graph(r->why.why, graph);
     if (graph)
         take_over(r, old, old_lane, graph, lane);
     else if (old_lane)

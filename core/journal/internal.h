@@ -134,8 +134,9 @@ struct mj_journal {
     struct mj_segment *active; /* borrowed from the list's end, or NULL */
     uint64_t next_seq;
     int64_t last_time;
-    int64_t now; /* clock at the first event since the last publish; 0: not read yet */
-    uint64_t pending, pending_bytes; /* events appended but not published, and their JSON */
+    int64_t now;      /* clock at the first event since the last publish; 0: not read yet */
+    uint64_t pending; /* entries appended but not published */
+    uint64_t pending_events, pending_bytes; /* those in a stream, and their JSON */
     struct mj_buf staged;            /* bytes not handed to the kernel yet; empty in memory */
     XXH3_state_t *batch_hash;        /* owned: of the batch so far */
     struct mj_entry *staged_entries; /* owned, staged_cap of them */
@@ -206,6 +207,8 @@ uint64_t mj__batch_hash(const struct mj_entry *entries, size_t n, struct mj_span
 /* journal.c */
 /* Says what failed and what to do, once; the journal takes nothing more. MJ_EIO. */
 int mj__journal_fail(struct mj_journal *j, const char *what, const char *file, int err);
+/* The writer's: this journal's number for a mj_collection_id(), given out now if it is new. */
+uint16_t mj__journal_collection(struct mj_journal *j, uint32_t id);
 /* Under the lock: the list without its n oldest, of which one at least stays. */
 void mj__drop_oldest(struct mj_journal *j, size_t n);
 

@@ -124,8 +124,7 @@ int64_t mj_journal_next_time(struct mj_journal *j)
     return j->now > j->last_time ? j->now : j->last_time + 1;
 }
 
-/* This journal's number for a collection. */
-static uint16_t collection_of(struct mj_journal *j, uint32_t id)
+uint16_t mj__journal_collection(struct mj_journal *j, uint32_t id)
 {
     if (id == 0)
         return 0;
@@ -272,7 +271,7 @@ int mj_journal_append(struct mj_journal *j, const struct mj_append *a, struct mj
     struct mj_entry e = {.time = (uint32_t)(a->time_us - s->base_us),
                          .end = s->used + (uint32_t)need,
                          .did = (uint32_t)a->did_hash,
-                         .collection = collection_of(j, a->collection),
+                         .collection = mj__journal_collection(j, a->collection),
                          .kind = a->kind,
                          .op = a->op,
                          .streams = a->streams};
@@ -294,7 +293,10 @@ int mj_journal_append(struct mj_journal *j, const struct mj_append *a, struct mj
     s->last_us = j->last_time = a->time_us;
     j->next_seq++;
     j->pending++;
-    j->pending_bytes += json.len;
+    if (a->streams) { /* the rest is for nobody who subscribes */
+        j->pending_events++;
+        j->pending_bytes += json.len;
+    }
     /* Whole pieces at whole multiples: the kernel takes them in large folios. */
     uint32_t piece = s->used / STAGE_BYTES * STAGE_BYTES;
     return MJ_UNLIKELY(!s->memory && piece > s->used - j->staged.len)
@@ -351,9 +353,9 @@ int mj_journal_publish(struct mj_journal *j, int source, int64_t upstream_seq)
     if (source >= 0)
         j->cursors_dirty &= ~(UINT64_C(1) << source);
     atomic_store_explicit(&j->published, j->next_seq, memory_order_release);
-    mj_metric_add(j->events, (int64_t)j->pending);
+    mj_metric_add(j->events, (int64_t)j->pending_events);
     mj_metric_add(j->bytes, (int64_t)j->pending_bytes);
-    j->pending = j->pending_bytes = 0;
+    j->pending = j->pending_events = j->pending_bytes = 0;
     pthread_mutex_lock(&j->lock);
     if (j->wake)
         j->wake(j->wake_ctx);

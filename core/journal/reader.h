@@ -160,6 +160,10 @@ struct mj_reader_state {
  * own. */
 void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
                      void *ctx);
+/* "SCRIPT NODE"; the journal it reads, for the owner's view. Borrowed for the life of the registry.
+ */
+const char *mj_reader_name(const struct mj_reader *r);
+struct mj_journal *mj_reader_journal(const struct mj_reader *r);
 /* By "SCRIPT NODE", or NULL. */
 struct mj_reader *mj_readers_find(struct mj_readers *rs, const char *name);
 void mj_reader_state(struct mj_reader *r, struct mj_reader_state *out);

@@ -60,6 +60,9 @@ int mj_match_op_named(struct mj_span name, struct mj_buf *error);
 
 /* Asks the event that the facts are about. */
 bool mj_match_eval(const struct mj_match *m, struct mj_facts *facts);
+/* The same; when the answer is no, appends why, as part of a sentence: `lang is "en", wanted "pt"`.
+ * What strangers wrote is quoted as JSON does. For people, so it takes its time. */
+bool mj_match_explain(const struct mj_match *m, struct mj_facts *facts, struct mj_buf *out);
 /* False when no event of the same kind, operation and collection as this one can match. */
 bool mj_match_may(const struct mj_match *m, const struct mj_event *like);
 /* True when it may ask for something in the record, which must be checked then. */

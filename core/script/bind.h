@@ -62,8 +62,7 @@ void mj_push_outlet(lua_State *L, struct mj_outlet *o);
 void mj_bind_http(lua_State *L);
 void mj_bind_http_host(lua_State *L);
 void mj_bind_serve_host(lua_State *L);
-/* bind_part.c, bind_keys.c, bind_label.c, bind_publish.c: what the modules in lua/moonjet are made of. */
-void mj_bind_part_host(lua_State *L);
+/* bind_keys.c, bind_label.c, bind_publish.c: what feeds and labelers in lua/moonjet are made of. */
 void mj_bind_keys_host(lua_State *L);
 void mj_bind_publish_host(lua_State *L);
 void mj_bind_label_host(lua_State *L);
@@ -79,6 +78,12 @@ int64_t mj_check_duration(lua_State *L, int index, const char *what);
 int64_t mj_vm_now_us(const struct mj_vm *vm);
 /* bind_require.c */
 int mj_lua_require(lua_State *L);
+/* bind_library.c, bind_agent.c */
+void mj_bind_library_host(lua_State *L);
+void mj_bind_agent_host(lua_State *L);
+/* bind_text.c */
+void mj_bind_text(lua_State *L);
+void mj_bind_text_host(lua_State *L);
 
 /* bind_match.c: compiles the match at a stack index; the text it stands for is appended to
  * `shown`. MJ_ESYNTAX with a sentence in `error`. Never raises. */

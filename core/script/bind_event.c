@@ -25,12 +25,13 @@ enum field {
     F_ACTIVE,
     F_STATUS,
     F_HANDLE,
+    F_ID,
     F_COUNT
 };
 
 static const char *const field_names[F_COUNT] = {
     "kind", "op",  "did",   "collection", "rkey", "rev",    "cid",    "seq",   "time_us",
-    "time", "uri", "langs", "record",     "text", "active", "status", "handle"};
+    "time", "uri", "langs", "record",     "text", "active", "status", "handle", "id"};
 
 bool mj_is_event(lua_State *L, int index)
 {
@@ -286,6 +287,9 @@ static int event_index(lua_State *L)
         break;
     case F_HANDLE:
         push_span(L, ev->handle);
+        break;
+    case F_ID:
+        push_span(L, ev->id);
         break;
     default:
         return 0;

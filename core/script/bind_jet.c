@@ -94,11 +94,13 @@ void mj_bind_host(lua_State *L)
     mj_bind_sink_host(L);
     mj_bind_http_host(L);
     mj_bind_serve_host(L);
-    mj_bind_part_host(L);
     mj_bind_keys_host(L);
     mj_bind_label_host(L);
     mj_bind_publish_host(L);
     mj_bind_state_host(L);
+    mj_bind_library_host(L);
+    mj_bind_agent_host(L);
+    mj_bind_text_host(L);
     for (size_t i = 0; i < MJ_COUNT(tables); i++) {
         mj_vm_push_slot(L, tables[i].slot);
         if (tables[i].slot != MJ_SLOT_LOADED) {

@@ -1,4 +1,4 @@
-/* What needs keys: the tokens that feeds check. */
+/* What lua/moonjet/feed.lua needs of C: tokens that say who asks, and places in a script. */
 #include "atproto/jwt.h"
 #include "base/err.h"
 #include "script/bind.h"
@@ -50,9 +50,26 @@ static int host_jwt_verify(lua_State *L)
     return 1;
 }
 
+/* host.where(): "file:line: " of the script's innermost line */
+static int host_where(lua_State *L)
+{
+    mj_guard_where(L);
+    return 1;
+}
+
+/* host.duration(what, duration): µs */
+static int host_duration(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)mj_check_duration(L, 2, luaL_checkstring(L, 1)));
+    return 1;
+}
+
 void mj_bind_keys_host(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"jwt_read", host_jwt_read}, {"jwt_verify", host_jwt_verify}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"jwt_read", host_jwt_read},
+                                         {"jwt_verify", host_jwt_verify},
+                                         {"where", host_where},
+                                         {"duration", host_duration},
+                                         {NULL, NULL}};
     luaL_register(L, NULL, functions);
 }

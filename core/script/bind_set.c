@@ -95,6 +95,19 @@ static struct mj_members *read_file(lua_State *L, const char *name)
     return m;
 }
 
+void mj_push_set(lua_State *L, const char *name, const struct mj_state_options *o,
+                 struct mj_members *members, const char *what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    mj_need_declare(L, what);
+    struct handle *h = push_handle(L);
+    vm->scratch.len = 0;
+    if (mj_plan_set(vm->plan, name, o, members, &h->set, &vm->scratch)) {
+        lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
+        luaL_error(L, "%s: %s", what, lua_tostring(L, -1));
+    }
+}
+
 static bool is_list(lua_State *L, int index)
 {
     bool named = false;
@@ -123,7 +136,6 @@ static int private_set(lua_State *L)
 static int jet_set(lua_State *L)
 {
     static const char *const names[] = {"max", "ttl", "persist", "file", NULL};
-    struct mj_vm *vm = mj_vm_of(L);
     struct mj_state_options o = {0};
     struct mj_members *members = NULL;
     mj_need_declare(L, "jet.set");
@@ -147,12 +159,7 @@ static int jet_set(lua_State *L)
             lua_pop(L, 1);
         }
     }
-    struct handle *h = push_handle(L);
-    vm->scratch.len = 0;
-    if (mj_plan_set(vm->plan, name, &o, members, &h->set, &vm->scratch)) {
-        lua_pushlstring(L, (const char *)vm->scratch.ptr, vm->scratch.len);
-        return luaL_error(L, "jet.set: %s", lua_tostring(L, -1));
-    }
+    mj_push_set(L, name, &o, members, "jet.set");
     return 1;
 }
 

@@ -5,6 +5,7 @@
 
 #include "event/kept.h"
 #include "flow/plugin.h"
+#include "journal/reader.h"
 #include "script/bind.h"
 #include "script/made.h"
 #include "script/services.h"
@@ -56,6 +57,8 @@ void mj_outlet_node(struct mj_outlet *o, struct mj_node *node)
     node->fn = sink_event;
     node->list = sink_list;
     node->plugin = mj_strdup(o->name);
+    node->durable = true;
+    node->reader_kind = MJ_READER_SINK;
 }
 
 /* One option at the top of the stack as the text people write; {NULL, 0} for what is none [raises
@@ -162,6 +165,20 @@ int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error)
             return err;
     }
     return 0;
+}
+
+void mj__outlets_read(struct mj_vm *vm)
+{
+    for (size_t i = 0; i < vm->graph->count && !mj__tasks_ending(vm); i++) {
+        const struct mj_node *n = vm->graph->nodes[i];
+        if (n->type != MJ_NODE_SINK || !n->reader)
+            continue;
+        struct mj_outlet *o = n->ctx;
+        struct mj_owner_cfg cfg = {.max = SIZE_MAX};
+        mj__batch_cfg(n->parent, &cfg);
+        if (!mj_sink_reads(o->sink, n->reader))
+            mj_sink_read(o->sink, n->reader, &cfg);
+    }
 }
 
 void mj__outlets_free(struct mj_vm *vm)

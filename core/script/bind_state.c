@@ -151,6 +151,18 @@ static int declare(lua_State *L, enum mj_state_type type, enum mj_slot slot, con
     return 1;
 }
 
+void mj_push_map(lua_State *L, const char *name, const struct mj_state_options *o, const char *what)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    struct mj_state *state;
+    mj_need_declare(L, what);
+    struct handle *h = push_handle(L, MJ_SLOT_MAP);
+    vm->scratch.len = 0;
+    if (mj_plan_state(vm->plan, MJ_STATE_MAP, name, o, &state, &vm->scratch))
+        raise_plan(L, what, &vm->scratch);
+    h->state = mj_state_ref(state);
+}
+
 static int jet_map(lua_State *L) { return declare(L, MJ_STATE_MAP, MJ_SLOT_MAP, "jet.map"); }
 static int jet_zset(lua_State *L) { return declare(L, MJ_STATE_ZSET, MJ_SLOT_ZSET, "jet.zset"); }
 
@@ -206,9 +218,9 @@ static void push_value(lua_State *L, const struct mj_value *v)
     }
 }
 
-static int map_get(lua_State *L)
+int mj_map_peek(lua_State *L)
 {
-    struct mj_state *s = check_state(L, MJ_SLOT_MAP, "map:get");
+    struct mj_state *s = ((struct handle *)mj_check_handle(L, MJ_SLOT_MAP, "map:get"))->state;
     struct mj_span key = mj_check_text(L, 2, "map:get", "key");
     struct mj_value v;
     if (mj_map_get(&s->map, key, now_of(L, s), &v))
@@ -216,6 +228,12 @@ static int map_get(lua_State *L)
     else
         lua_settop(L, 3);
     return 1;
+}
+
+static int map_get(lua_State *L)
+{
+    check_state(L, MJ_SLOT_MAP, "map:get");
+    return mj_map_peek(L);
 }
 
 static int map_set(lua_State *L)

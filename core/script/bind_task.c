@@ -1,6 +1,9 @@
 /* jet.every, jet.spawn, jet.sleep, jet.on_stop, jet.time: what scripts do by the clock. What the
  * top level declares starts when the script does. */
+#include <stdio.h>
+
 #include "base/clock.h"
+#include "event/id.h"
 #include "script/bind.h"
 #include "script/services.h"
 #include "script/task.h"
@@ -139,6 +142,104 @@ static int jet_sleep(lua_State *L)
     return lua_yield(L, 0);
 }
 
+/* The error that jet.retry raises: a table with a mark, { reason, µs }; µs -1: never again.
+ * Numbered, so that it can be read where nothing catches a lack of memory. */
+static int raise_retry(lua_State *L, int reason, int64_t after_us)
+{
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, reason);
+    lua_rawseti(L, -2, 1);
+    lua_pushnumber(L, (lua_Number)after_us);
+    lua_rawseti(L, -2, 2);
+    mj_vm_push_slot(L, MJ_SLOT_RETRY);
+    lua_setmetatable(L, -2);
+    return lua_error(L);
+}
+
+/* host.never(reason): as jet.retry, but the event, or what is left of the list, is a dead letter at
+ * once. For what is no error of the script's. */
+static int host_never(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    return raise_retry(L, 1, -1);
+}
+
+/* host.taken(n): the first n of the events that are left of the list in hand are done, whatever
+ * becomes of the others */
+static int host_taken(lua_State *L)
+{
+    lua_Integer n = luaL_checkinteger(L, 1);
+    if (mj_vm_of(L)->task && n > 0)
+        mj__each_taken(mj_vm_of(L)->task, (size_t)n);
+    return 0;
+}
+
+/* host.in_hand(): of the event that an :each works on, its id (32 hex digits), its rev or nil, and
+ * its time_us; nothing elsewhere */
+static int host_in_hand(lua_State *L)
+{
+    const struct mj_task *t = mj_vm_of(L)->task;
+    const struct mj_event *ev = t ? mj__task_event(t) : NULL;
+    uint8_t id[MJ_EVENT_ID];
+    if (!ev)
+        return 0;
+    mj_event_id(ev, id);
+    char hex[2 * MJ_EVENT_ID + 1];
+    for (size_t i = 0; i < MJ_EVENT_ID; i++)
+        snprintf(hex + 2 * i, 3, "%02x", id[i]);
+    lua_pushstring(L, hex);
+    if (ev->rev.len)
+        lua_pushlstring(L, (const char *)ev->rev.ptr, ev->rev.len);
+    else
+        lua_pushnil(L);
+    lua_pushnumber(L, (lua_Number)ev->time_us);
+    return 3;
+}
+
+/* host.next_write(): 0, then 1, … for each write that the task makes, the same in every attempt;
+ * nothing outside of tasks */
+static int host_next_write(lua_State *L)
+{
+    struct mj_task *t = mj_vm_of(L)->task;
+    if (!t)
+        return 0;
+    lua_pushnumber(L, mj__task_next_write(t));
+    return 1;
+}
+
+/* jet.retry(reason, after) */
+static int jet_retry(lua_State *L)
+{
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return luaL_error(L, "jet.retry wants a reason as text: jet.retry(\"the server is down\")");
+    int64_t after = lua_isnoneornil(L, 2) ? 0 : mj_check_duration(L, 2, "jet.retry");
+    return raise_retry(L, 1, after);
+}
+
+static int retry_tostring(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_rawgeti(L, 1, 1);
+    return 1;
+}
+
+const char *mj__retry_reason(lua_State *L, int64_t *after_us)
+{
+    const char *reason = NULL;
+    *after_us = 0;
+    if (!lua_gettop(L) || !lua_checkstack(L, 2) || !mj_made_by(L, -1, MJ_SLOT_RETRY))
+        return NULL;
+    lua_rawgeti(L, -1, 1);
+    lua_rawgeti(L, -2, 2);
+    /* The script may have changed both. */
+    if (lua_type(L, -2) == LUA_TSTRING)
+        reason = lua_tostring(L, -2);
+    lua_Number us = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    *after_us = us < 0 ? -1 : us < 1e15 ? (int64_t)us : 0;
+    lua_pop(L, 2);
+    return reason ? reason : "the script asks for it";
+}
+
 /* jet.on_stop(fn) */
 static int jet_on_stop(lua_State *L)
 {
@@ -255,16 +356,24 @@ void mj__task_binding_free(struct mj_vm *vm)
 
 void mj_bind_task(lua_State *L)
 {
-    static const luaL_Reg jet[] = {{"every", jet_every}, {"spawn", jet_spawn},
-                                   {"sleep", jet_sleep}, {"on_stop", jet_on_stop},
-                                   {"time", jet_time},   {NULL, NULL}};
+    static const luaL_Reg jet[] = {
+        {"every", jet_every}, {"spawn", jet_spawn}, {"sleep", jet_sleep}, {"on_stop", jet_on_stop},
+        {"time", jet_time},   {"retry", jet_retry}, {NULL, NULL}};
+    mj_vm_push_slot(L, MJ_SLOT_RETRY);
+    lua_pushcfunction(L, retry_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "retry");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
     mj_vm_of(L)->binding = mj_calloc(1, sizeof(struct mj_task_binding));
     luaL_register(L, NULL, jet);
 }
 
 void mj_bind_task_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {
-        {"enter", host_enter}, {"left", host_left}, {"running", host_running}, {NULL, NULL}};
+    static const luaL_Reg host[] = {{"enter", host_enter},           {"left", host_left},
+                                    {"running", host_running},       {"in_hand", host_in_hand},
+                                    {"next_write", host_next_write}, {"taken", host_taken},
+                                    {"never", host_never},           {NULL, NULL}};
     luaL_register(L, NULL, host);
 }

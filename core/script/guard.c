@@ -94,12 +94,17 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
+static bool is_ours(const char *source)
+{
+    return strcmp(source, "moonjet") == 0 || strncmp(source, "moonjet/", 8) == 0;
+}
+
 void mj_guard_where(lua_State *L)
 {
     lua_Debug at;
     for (int level = 0; lua_getstack(L, level, &at); level++) {
         lua_getinfo(L, "Sl", &at);
-        if (at.currentline > 0 && strcmp(at.short_src, "moonjet") != 0) {
+        if (at.currentline > 0 && !is_ours(at.short_src)) {
             lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
             return;
         }

@@ -58,7 +58,7 @@ void mj_guard_cancel(struct mj_guard *g);
 void mj_guard_check(lua_State *L);
 
 /* Pushes "file:line: " of the script's innermost line: what runs may be a function in C, or one of
- * lua/sandbox.lua, which is no place a script's author can look at. */
+ * lua/sandbox.lua or lua/moonjet, which is no place a script's author can look at. */
 void mj_guard_where(lua_State *L);
 
 int64_t mj_guard_now(void); /* monotonic nanoseconds */

@@ -57,9 +57,21 @@ static void grow(struct mj_inbox *in)
     in->bucket_count = n;
 }
 
-static struct mj_lane *lane_of(struct mj_inbox *in, const struct mj_kept *first)
+static uint64_t lane_hash(const struct mj_inbox *in, const struct mj_letter *l)
 {
-    uint64_t hash = in->cfg.lists ? 0 : mj_hash(first->ev.did);
+    switch (in->cfg.order) {
+    case MJ_ORDER_TOTAL:
+        return 0;
+    case MJ_ORDER_NONE:
+        return (uint64_t)l->age;
+    default:
+        return mj_hash(l->events[0]->ev.did);
+    }
+}
+
+static struct mj_lane *lane_of(struct mj_inbox *in, const struct mj_letter *l)
+{
+    uint64_t hash = lane_hash(in, l);
     for (struct mj_lane *lane = in->buckets[hash & (in->bucket_count - 1)]; lane; lane = lane->next)
         if (lane->hash == hash)
             return lane;
@@ -150,7 +162,7 @@ size_t mj_inbox_put(struct mj_inbox *in, struct mj_kept *const *events, size_t n
     l->older = in->newest;
     *(l->older ? &l->older->newer : &in->oldest) = l;
     in->newest = l;
-    l->lane = lane_of(in, events[0]);
+    l->lane = lane_of(in, l);
     *l->lane->end = l;
     l->lane->end = &l->next;
     in->count += n;

@@ -4,14 +4,15 @@
  *                 one lane per account: take ▶ in work ▶ done
  *
  * What is taken is the oldest letter of an account that has none in work, so several workers keep
- * each account's events in order. A letter is one event, or a list from a batch; lists hold many
- * accounts and share one lane. Accounts are told apart by a hash: two that share it only wait for
- * each other.
+ * each account's events in order. A letter is one event, or a list from a batch. With a total
+ * order all share one lane, without any each letter has its own. Accounts are told apart by a hash:
+ * two that share it only wait for each other.
  *
  * Owns the letters it holds; a letter holds a reference to each of its events. One thread. */
 #pragma once
 
 #include "event/kept.h"
+#include "journal/reader.h"
 #include "script/due.h"
 
 struct mj_inbox;
@@ -29,10 +30,11 @@ struct mj_letter {
 };
 
 struct mj_inbox_cfg {
-    size_t max;       /* events */
-    size_t max_bytes; /* of them all */
-    bool drop_old;    /* when full: what has waited longest, instead of what comes */
-    bool lists;       /* letters are lists */
+    size_t max;          /* events */
+    size_t max_bytes;    /* of them all */
+    bool drop_old;       /* when full: what has waited longest, instead of what comes */
+    enum mj_order order; /* which letters are worked on one after the other; total for lists, which
+                            hold many accounts */
 };
 
 struct mj_inbox *mj_inbox_new(const struct mj_inbox_cfg *cfg);

@@ -17,6 +17,7 @@ void mj_push_event(lua_State *L, struct mj_vm *vm, const struct mj_event *ev)
     set_span(L, "kind", mj_str(mj_kind_name(ev->kind)));
     set_span(L, "did", ev->did);
     set_span(L, "time", ev->time);
+    set_span(L, "id", ev->id);
     lua_pushnumber(L, (lua_Number)ev->seq);
     lua_setfield(L, -2, "seq");
     lua_pushnumber(L, (lua_Number)ev->time_us);

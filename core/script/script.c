@@ -75,12 +75,15 @@ const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
 
 /* An error may be a number, and becoming a text then takes memory that the script may have used up;
  * nothing would catch that error. */
-static const char *error_text(lua_State *L)
+const char *mj__error_text(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     size_t cap = vm->cap;
     vm->cap = SIZE_MAX;
-    const char *text = lua_tostring(L, -1);
+    int64_t after_us;
+    const char *text = mj__retry_reason(L, &after_us);
+    if (!text)
+        text = lua_tostring(L, -1);
     vm->cap = cap;
     return text ? text : "an error that is no text";
 }
@@ -137,13 +140,13 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
     if (!status)
         status = mj_load_source(L, real, name);
     if (status) {
-        mj_buf_puts(error, error_text(L));
+        mj_buf_puts(error, mj__error_text(L));
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
     vm->cfg = NULL;
     if (status) {
-        const char *text = error_text(L);
+        const char *text = mj__error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
         if (!strstr(text, ".lua:"))
             mj_buf_printf(error, "%s: ", name);
@@ -325,7 +328,7 @@ bool mj_scripts_stop(struct mj_scripts *s, int64_t budget_us)
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at_file,
                 unsigned at_line, const struct mj_event *ev)
 {
-    const char *text = error_text(L);
+    const char *text = mj__error_text(L);
     if (mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch).ptr != (const uint8_t *)text)
         text = mj_buf_cstr(&vm->scratch);
     size_t file = 0;
@@ -346,6 +349,7 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *at
     message += strspn(message, " ");
     size_t whole = strlen(message);
     int len = (int)(whole < MESSAGE_MAX ? whole : MESSAGE_MAX);
+    snprintf(vm->failure, sizeof vm->failure, "%.80s: %.160s", place, message);
     /* Strikes are few: each of them is told. */
     struct mj_log_gate open = {0}, *gate = vm->script->struck ? &open : &vm->error_gate;
     char strikes[64];
@@ -445,6 +449,7 @@ enum mj_verdict mj_script_run_node(struct mj_node *n, const struct mj_event *ev)
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : verdict_of(L, n);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         mj__report(vm, L, n->name, n->file, n->line, ev);
+        n->reason = vm->failure;
         if (n->type == MJ_NODE_MAP)
             mj_patch_begin(&n->patch, ev->record);
         verdict = on_failure(vm->script, n);
@@ -491,6 +496,7 @@ enum mj_verdict mj_script_find_key(struct mj_node *n, const struct mj_event *ev,
     enum mj_verdict verdict = status ? MJ_VERDICT_ERROR : key_of(vm->L, hash);
     if (MJ_UNLIKELY(verdict == MJ_VERDICT_ERROR)) {
         mj__report(vm, vm->L, n->name, n->file, n->line, ev);
+        n->reason = vm->failure;
         if (on_failure(vm->script, n) == MJ_VERDICT_PASS)
             verdict = MJ_VERDICT_DROP;
     }

@@ -129,12 +129,29 @@ void mj_secret_remember(struct mj_secret **list, struct mj_span value)
     *list = s;
 }
 
+static void free_secret(struct mj_secret *s)
+{
+    explicit_bzero(s->value, s->len);
+    free(s);
+}
+
+void mj_secret_forget(struct mj_secret **list, struct mj_span value)
+{
+    for (; *list; list = &(*list)->next) {
+        struct mj_secret *s = *list;
+        if (!mj_span_eq(mj_span(s->value, s->len), value))
+            continue;
+        *list = s->next;
+        free_secret(s);
+        return;
+    }
+}
+
 void mj_secrets_free(struct mj_secret *list)
 {
     while (list) {
         struct mj_secret *next = list->next;
-        explicit_bzero(list->value, list->len);
-        free(list);
+        free_secret(list);
         list = next;
     }
 }

@@ -23,6 +23,8 @@ struct mj_secret {
 int mj_secret_find(const struct mj_script_cfg *cfg, const char *name, struct mj_buf *value,
                    struct mj_buf *error);
 void mj_secret_remember(struct mj_secret **list, struct mj_span value);
+/* That value may be shown again: nobody takes it any more. */
+void mj_secret_forget(struct mj_secret **list, struct mj_span value);
 void mj_secrets_free(struct mj_secret *list);
 /* The text with "***" for every secret in it: the text itself when there is none, else in `out`. */
 struct mj_span mj_secrets_hide(const struct mj_secret *list, struct mj_span text,

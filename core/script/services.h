@@ -51,4 +51,6 @@ struct mj_services {
     void (*sunk)(void *ctx, const char *plugin, const struct mj_event *ev);
     /* Something became due earlier than the last mj_scripts_run() said: call it soon. */
     void (*wake)(void *ctx);
+    /* The same, on any thread. */
+    void (*notify)(void *ctx);
 };

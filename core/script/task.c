@@ -1,6 +1,10 @@
 #include "script/task.h"
 
+#include <stdatomic.h>
+
 #include "base/clock.h"
+#include "event/from_json.h"
+#include "journal/reader.h"
 #include "script/bind.h"
 #include "script/scripts.h"
 #include "script/services.h"
@@ -8,6 +12,8 @@
 #define SLICE_NS   INT64_C(1000000) /* of a task, while others wait for the thread */
 #define SLICE_MIN  INT64_C(100000)  /* at the end of a turn, too */
 #define COLLECT_NS INT64_C(300000)  /* of garbage collection per round, for all scripts */
+
+#define VIEW_US INT64_C(10000000) /* the journal is looked at that often at least */
 
 enum state { READY, RUNNING, WAITING };
 
@@ -23,9 +29,12 @@ struct mj_task {
     int64_t expires;              /* µs, of the ticket; 0 = never */
     int (*expire_push)(lua_State *L, void *ctx);
     void *expire_ctx;
+    bool begun, timed_out;
+    unsigned writes;
     const char *name;          /* borrowed */
     struct mj_node *node;      /* borrowed; may be NULL */
     const struct mj_event *ev; /* borrowed: what it is about; may be NULL */
+    unsigned writes;           /* mj_task_view.writes */
     void (*done)(void *ctx, bool ok);
     void *ctx;
 };
@@ -53,7 +62,10 @@ struct mj_sched {
     struct mj_dues timers; /* keys: µs of mj__sched_now() */
     struct mj_vm **vms;    /* owned array of borrowed VMs that have begun */
     size_t vm_count, turn;
-    size_t collected; /* whose garbage was collected last */
+    size_t collected;          /* whose garbage was collected last */
+    struct mj_view view;       /* owned: what :each reads the journal with; journal NULL: not yet */
+    struct mj_from_json *json; /* owned; NULL: not yet */
+    _Atomic bool news;         /* for one of the readers; any thread */
     bool running, poked;
 };
 
@@ -69,6 +81,9 @@ void mj__sched_free(struct mj_sched *s)
     if (!s)
         return;
     mj_dues_deinit(&s->timers);
+    if (s->view.journal)
+        mj_view_deinit(&s->view);
+    mj_from_json_free(s->json);
     free(s->slots);
     free(s->vms);
     free(s);
@@ -95,6 +110,28 @@ void mj__tasks_poke(struct mj_vm *vm)
     s->poked = true;
     if (s->services && s->services->wake)
         s->services->wake(s->services->ctx);
+}
+
+void mj__sched_news(struct mj_sched *s)
+{
+    if (!atomic_exchange(&s->news, true) && s->services && s->services->notify)
+        s->services->notify(s->services->ctx);
+}
+
+struct mj_view *mj__sched_view(struct mj_sched *s, const struct mj_reader *reader)
+{
+    if (s->view.journal)
+        mj_view_refresh(&s->view);
+    else
+        mj_view_init(&s->view, mj_reader_journal(reader));
+    return &s->view;
+}
+
+struct mj_from_json *mj__sched_from_json(struct mj_sched *s)
+{
+    if (!s->json)
+        s->json = mj_from_json_new();
+    return s->json;
 }
 
 void mj__timer_set(struct mj_sched *s, struct mj_due *due, int64_t at_us)
@@ -151,6 +188,17 @@ static void forget(struct mj_task *t)
     of->count--;
 }
 
+static void remove_task(struct mj_task *t)
+{
+    lua_State *L = t->vm->L;
+    mj_vm_push_slot(L, MJ_SLOT_TASKS);
+    lua_pushnil(L);
+    lua_rawseti(L, -2, (int)t->slot + 1);
+    lua_pop(L, 1);
+    forget(t);
+    free(t);
+}
+
 /* The task has ended. On failure the error is on its top. */
 static void end(struct mj_task *t, bool ok)
 {
@@ -158,7 +206,9 @@ static void end(struct mj_task *t, bool ok)
     if (t->state == READY)
         unready(t);
     mj__timer_clear(vm->sched, &t->timer);
-    if (!ok) {
+    int64_t after_us;
+    bool ours = t->node && t->node->type == MJ_NODE_EACH; /* who says what becomes of the event */
+    if (!ok && !(ours && mj__retry_reason(t->co, &after_us))) {
         mj__report(vm, t->co, t->name, t->node ? t->node->file : vm->graph->script,
                    t->node ? t->node->line : 0, t->ev);
         if (t->node)
@@ -167,12 +217,7 @@ static void end(struct mj_task *t, bool ok)
     t->state = RUNNING; /* whatever `done` starts or wakes, it is not this one */
     if (t->done)
         t->done(t->ctx, ok);
-    mj_vm_push_slot(vm->L, MJ_SLOT_TASKS);
-    lua_pushnil(vm->L);
-    lua_rawseti(vm->L, -2, (int)t->slot + 1);
-    lua_pop(vm->L, 1);
-    forget(t);
-    free(t);
+    remove_task(t);
     if (vm->tasks->count == MJ_TASKS_MAX - 1)
         mj__eaches_pump(vm); /* which had no room */
 }
@@ -214,6 +259,7 @@ static void fail(struct mj_task *t, const char *text, int ms)
 
 static void time_out(struct mj_task *t)
 {
+    t->timed_out = true;
     fail(t, "was not done after %d ms and is given up", (int)(t->timeout_us / 1000));
 }
 
@@ -435,6 +481,36 @@ void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_eve
     t->ev = ev;
 }
 
+bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out)
+{
+    struct mj_task *t = vm->task;
+    if (!t || vm->context != MJ_CONTEXT_TASK)
+        return false;
+    int64_t left = t->deadline ? t->deadline - mj__sched_now(vm->sched) : -1;
+    *out = (struct mj_task_view){t->node, t->ev, t->deadline && left < 0 ? 0 : left, &t->writes};
+    return true;
+}
+
+const struct mj_event *mj__task_event(const struct mj_task *t) { return t->ev; }
+
+void *mj__task_ctx(const struct mj_task *t)
+{
+    return t->node && t->node->type == MJ_NODE_EACH ? t->ctx : NULL;
+}
+
+unsigned mj__task_next_write(struct mj_task *t) { return t->writes++; }
+
+bool mj__task_timed_out(const struct mj_task *t) { return t->timed_out; }
+
+bool mj__task_drop(struct mj_task *t)
+{
+    if (t->begun)
+        return false;
+    unready(t);
+    remove_task(t);
+    return true;
+}
+
 /* From the guard's hook, when the slice is over. Not while a coroutine of the user's hands the
  * scheduler's yield on to the one around it: lua/sandbox.lua must then get to its end. */
 static bool may_yield(lua_State *L)
@@ -459,6 +535,7 @@ static void resume(struct mj_task *t, int64_t end_ns)
     vm->script->struck = false;
     vm->doing = t->name;
     t->state = RUNNING;
+    t->begun = true;
     int64_t start = mj_guard_now();
     mj_guard_enter(vm->guard, t->co, start, vm->call_ns);
     int64_t slice = end_ns - start < SLICE_NS ? end_ns - start : SLICE_NS;
@@ -544,10 +621,23 @@ static void collect(struct mj_sched *s)
             return;
 }
 
+/* A view that is not looked at keeps what the journal would drop. */
+static void look_for_news(struct mj_sched *s)
+{
+    if (s->view.journal)
+        mj_view_refresh(&s->view);
+    if (atomic_load_explicit(&s->news, memory_order_relaxed) && atomic_exchange(&s->news, false))
+        for (size_t i = 0; i < s->vm_count; i++) {
+            mj__outlets_read(s->vms[i]);
+            mj__eaches_pump(s->vms[i]);
+        }
+}
+
 int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us)
 {
     s->running = true;
     s->poked = false;
+    look_for_news(s);
     fire_timers(s);
     bool more = false;
     for (size_t i = 0; i < s->vm_count && !more; i++)
@@ -565,9 +655,10 @@ int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us)
         return 0;
     const struct mj_due *first = mj_dues_first(&s->timers);
     if (!first)
-        return -1;
+        return s->view.journal ? VIEW_US : -1;
     int64_t now = mj__sched_now(s);
-    return first->key > now ? first->key - now : 0;
+    int64_t next = first->key > now ? first->key - now : 0;
+    return s->view.journal && next > VIEW_US ? VIEW_US : next;
 }
 
 /* ---- a script's life ---- */
@@ -607,6 +698,7 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
+    mj__sched_news(s); /* its readers may hold some */
     mj__tasks_poke(vm);
 }
 
@@ -617,6 +709,7 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
         return;
     mj__batches_flush(vm);
     of->stopping = true;
+    mj__eaches_stop(vm);
     of->stop_by = mj__sched_now(vm->sched) + budget_us;
     mj__task_binding_stop(vm);
     mj__tasks_poke(vm);

@@ -66,6 +66,33 @@ struct mj_task *mj_task_start(lua_State *L, int args, const char *name, int64_t 
 /* The node the task works for: names its place in messages and gets its time; and the event it is
  * about (may be NULL). Both borrowed until it is done. */
 void mj__task_about(struct mj_task *t, struct mj_node *node, const struct mj_event *ev);
+/* What a call from the running task can know of it. */
+struct mj_task_view {
+    const struct mj_node *node; /* borrowed; NULL unless it works for a node of :each */
+    const struct mj_event *ev;  /* borrowed; NULL unless it is about one event */
+    int64_t left_us;            /* of its time; -1: it has no limit */
+    unsigned *writes;           /* borrowed: how many writes it has numbered, from 0 */
+};
+/* False outside of tasks. */
+bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
+/* bind_task.c: the reason of the error that jet.retry has raised, at L's top, and after how many µs
+ * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
+ * Borrowed from that value. */
+const char *mj__retry_reason(lua_State *L, int64_t *after_us);
+/* The event it is about, or NULL. Borrowed. */
+const struct mj_event *mj__task_event(const struct mj_task *t);
+/* Counts up from 0: each write of the task to the outside is told apart by it, and the same in each
+ * attempt. */
+unsigned mj__task_next_write(struct mj_task *t);
+/* In `done` only: whether the task ran out of its own time. */
+bool mj__task_timed_out(const struct mj_task *t);
+/* What `done` gets, of a task that is an :each's; else NULL. */
+void *mj__task_ctx(const struct mj_task *t);
+/* each.c: the first n events that are left of what the task works on are done. Nothing for tasks
+ * that are not of an :each. */
+void mj__each_taken(struct mj_task *t, size_t n);
+/* Ends a task that has not begun to run, without `done`. False when it has begun. */
+bool mj__task_drop(struct mj_task *t);
 /* In `done` only: a state with the task's *n results on its top, or one error. Read only what needs
  * no memory, or use lua_cpcall on another state. */
 lua_State *mj_task_results(struct mj_task *t, int *n);
@@ -92,7 +119,13 @@ bool mj__tasks_room(const struct mj_vm *vm);
  * the script may run again or has room for tasks again. */
 void mj__eaches_pump(struct mj_vm *vm);
 void mj__batches_flush(struct mj_vm *vm);
+/* The lists that the node gives, if it is a batch: max, max_bytes, every_us; else nothing changes.
+ */
+struct mj_owner_cfg;
+void mj__batch_cfg(const struct mj_node *node, struct mj_owner_cfg *cfg);
 bool mj__eaches_idle(const struct mj_vm *vm);
+/* The script ends: what waits in the journal stays there, and what has not begun goes back. */
+void mj__eaches_stop(struct mj_vm *vm);
 void mj__eaches_free(struct mj_vm *vm);
 /* bind_task.c: what of all that the script has declared. */
 void mj__task_binding_begin(struct mj_vm *vm);
@@ -114,5 +147,14 @@ int64_t mj__sched_run(struct mj_sched *s, int64_t budget_us);
 /* Calls due->fire at that time, from mj__sched_run(). */
 void mj__timer_set(struct mj_sched *s, struct mj_due *due, int64_t at_us);
 void mj__timer_clear(struct mj_sched *s, struct mj_due *due);
+/* There is news for a reader that an :each of these scripts owns. Any thread. */
+void mj__sched_news(struct mj_sched *s);
+/* What :each reads the journal with: a view of that reader's journal, as of now; and what its JSON
+ * becomes events with. */
+struct mj_view;
+struct mj_reader;
+struct mj_from_json;
+struct mj_view *mj__sched_view(struct mj_sched *s, const struct mj_reader *reader);
+struct mj_from_json *mj__sched_from_json(struct mj_sched *s);
 /* There is something to do in the VM: asks for mj_scripts_run() when nobody has yet. */
 void mj__tasks_poke(struct mj_vm *vm);

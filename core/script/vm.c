@@ -87,6 +87,7 @@ static int setup(lua_State *L)
     mj_bind_each(L);
     mj_bind_queue(L);
     mj_bind_json(L);
+    mj_bind_text(L);
     mj_bind_jet(L);
     lua_call(L, 3, 1);
     lua_replace(L, LUA_GLOBALSINDEX);

@@ -51,6 +51,7 @@ enum mj_slot {
     MJ_SLOT_CONFIG, /* jet.config */
     MJ_SLOT_MADE,   /* made.h */
     MJ_SLOT_LABELER,
+    MJ_SLOT_RETRY,  /* metatable of the errors that jet.retry raises */
     MJ_SLOT_COUNT
 };
 
@@ -83,6 +84,7 @@ struct mj_vm {
     /* What the watchdog's thread says of a call that is stuck: */
     const char *path;  /* borrowed: the script's, as it was given */
     const char *doing; /* borrowed: the node or task */
+    char failure[256]; /* what mj__report() said last, for flow/why.h */
 
     /* Tasks: task.c. */
     struct mj_sched *sched; /* borrowed; set before the script is loaded */
@@ -105,6 +107,7 @@ struct mj_vm {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
         size_t len;
     } names[MJ_NAMES];
+    int64_t last_key_us;      /* of the last record key that was made of the time */
     unsigned tables;          /* made from records so far */
     struct mj_buf value;      /* CBOR being made from a Lua value */
     struct mj_buf keys;       /* spans of map keys being sorted */
@@ -152,6 +155,8 @@ enum mj_verdict mj_script_run_node(struct mj_node *node, const struct mj_event *
 /* What dedupe and limit nodes whose `by` is a function call: a mj_key_fn. */
 enum mj_verdict mj_script_find_key(struct mj_node *node, const struct mj_event *ev, uint64_t *hash);
 
+/* The error at L's top as text, borrowed from it. */
+const char *mj__error_text(lua_State *L);
 /* Logs the error on L's top (limited): "quickstart.lua:12 where#1: attempt to …; at://…". `file`
  * and `line` serve when the message names no place; `ev` may be NULL. */
 void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *file, unsigned line,
@@ -159,6 +164,8 @@ void mj__report(struct mj_vm *vm, lua_State *L, const char *name, const char *fi
 
 /* The script's plug-ins start, before its graph does. 0, or an error with a sentence. */
 int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
+/* They own their nodes' readers, where there are some; once the graph is live. */
+void mj__outlets_read(struct mj_vm *vm);
 /* They end, each when it has delivered what waits. */
 void mj__outlets_free(struct mj_vm *vm);
 

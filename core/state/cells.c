@@ -59,7 +59,7 @@ static size_t cell_bytes(const struct mj_cells *c, size_t key_len)
     return c->kind->size + key_len + OVERHEAD + sizeof(struct mj_link);
 }
 
-static void free_cell(void *ctx, struct mj_item *item)
+static void free_cell(void *ctx, struct mj_table_item *item)
 {
     const struct mj_cells *c = ctx;
     if (c->kind->destroy)

@@ -40,8 +40,8 @@ struct mj_state_budget {
 #define MJ_PINNED INT64_MAX
 
 struct mj_cell {
-    struct mj_item item; /* first */
-    uint32_t place;      /* in the heap; 0: it has no time of its own */
+    struct mj_table_item item; /* first */
+    uint32_t place;            /* in the heap; 0: it has no time of its own */
     struct mj_cell *older, *newer;
     _Atomic int64_t written; /* Unix µs, or MJ_PINNED */
     int64_t ttl_us;          /* of its own; 0: as all */

@@ -43,6 +43,7 @@ struct mj_disk {
     pthread_cond_t wake;
     struct batch *first, **last; /* waiting */
     size_t waiting;              /* bytes of these, and of those being written */
+    uint64_t handed, written;    /* batches, ever */
     bool closing;
     _Atomic uint64_t next_number;
     /* the thread's own */
@@ -316,6 +317,8 @@ static void *run(void *arg)
         if ((d->writing || d->sweep_count) && write_all(d) == 0) {
             pthread_mutex_lock(&d->lock);
             d->waiting -= batch_bytes(d->writing);
+            for (const struct batch *b = d->writing; b; b = b->next)
+                d->written++;
             mj_metric_set(d->m.waiting, (int64_t)d->waiting);
             pthread_mutex_unlock(&d->lock);
             free_batches(d->writing);
@@ -338,6 +341,7 @@ bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force)
         b->ops = *batch;
         *batch = (struct mj_buf){0};
         d->waiting += b->ops.len;
+        d->handed++;
         mj_metric_set(d->m.waiting, (int64_t)d->waiting);
         *d->last = b;
         d->last = &b->next;
@@ -357,13 +361,29 @@ bool mj_disk_has_room(struct mj_disk *d)
     return room;
 }
 
+uint64_t mj_disk_handed(struct mj_disk *d)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t n = d->handed;
+    pthread_mutex_unlock(&d->lock);
+    return n;
+}
+
+uint64_t mj_disk_written(struct mj_disk *d)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t n = d->written;
+    pthread_mutex_unlock(&d->lock);
+    return n;
+}
+
 uint64_t mj_disk_new_number(struct mj_disk *d) { return atomic_fetch_add(&d->next_number, 1); }
 
 /* ---- reading ---- */
 
-/* Walks all keys from `from` on that start with it. */
-static int walk(struct mj_disk *d, struct mj_span from,
-                void (*fn)(void *ctx, struct mj_span key, struct mj_span value),
+/* Walks the keys from `from` on that start with `prefix`, while `fn` says so. */
+static int walk(struct mj_disk *d, struct mj_span prefix, struct mj_span from,
+                bool (*fn)(void *ctx, struct mj_span key, struct mj_span value),
                 void (*done)(void *ctx), void *ctx)
 {
     MDB_txn *txn;
@@ -376,9 +396,8 @@ static int walk(struct mj_disk *d, struct mj_span from,
     err = mdb_cursor_open(txn, d->dbi, &cursor);
     if (!err) {
         err = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-        for (; !err && mj_span_starts(span(key), from);
-             err = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))
-            fn(ctx, span(key), span(value));
+        while (!err && mj_span_starts(span(key), prefix) && fn(ctx, span(key), span(value)))
+            err = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
         if (done)
             done(ctx);
         mdb_cursor_close(cursor);
@@ -398,18 +417,19 @@ struct names {
     size_t prefix;
 };
 
-static void on_name(void *ctx, struct mj_span key, struct mj_span value)
+static bool on_name(void *ctx, struct mj_span key, struct mj_span value)
 {
     struct names *n = ctx;
     char name[NAME_KEY_MAX];
     uint64_t number;
     size_t len = key.len - n->prefix;
     if (value.len != 9 || len >= sizeof name)
-        return; /* not ours */
+        return true; /* not ours */
     memcpy(name, key.ptr + n->prefix, len);
     name[len] = 0;
     memcpy(&number, value.ptr, 8);
     n->fn(n->ctx, name, le64toh(number), (char)value.ptr[8]);
+    return true;
 }
 
 int mj_disk_names(struct mj_disk *d, const char *script,
@@ -417,7 +437,28 @@ int mj_disk_names(struct mj_disk *d, const char *script,
 {
     uint8_t key[NAME_KEY_MAX];
     struct names names = {fn, ctx, name_key(script, NULL, key)};
-    return walk(d, mj_span(key, names.prefix), on_name, NULL, &names);
+    struct mj_span prefix = mj_span(key, names.prefix);
+    return walk(d, prefix, prefix, on_name, NULL, &names);
+}
+
+struct reading {
+    void (*fn)(void *ctx, struct mj_span key, struct mj_span value);
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+static bool on_cell(void *ctx, struct mj_span key, struct mj_span value)
+{
+    struct reading *r = ctx;
+    r->fn(r->ctx, key, value);
+    return true;
+}
+
+static void on_done(void *ctx)
+{
+    struct reading *r = ctx;
+    if (r->done)
+        r->done(r->ctx);
 }
 
 int mj_disk_read(struct mj_disk *d, uint64_t number,
@@ -425,7 +466,19 @@ int mj_disk_read(struct mj_disk *d, uint64_t number,
                  void (*done)(void *ctx), void *ctx)
 {
     uint64_t big = htobe64(number);
-    return walk(d, mj_span(&big, sizeof big), fn, done, ctx);
+    struct mj_span prefix = mj_span(&big, sizeof big);
+    struct reading reading = {fn, done, ctx};
+    return walk(d, prefix, prefix, on_cell, on_done, &reading);
+}
+
+int mj_disk_walk(struct mj_disk *d, uint64_t number, struct mj_span from,
+                 bool (*fn)(void *ctx, struct mj_span key, struct mj_span value), void *ctx)
+{
+    uint64_t big = htobe64(number);
+    MJ_AUTO_BUF key = {0};
+    mj_buf_put(&key, &big, sizeof big);
+    mj_buf_put(&key, from.ptr, from.len);
+    return walk(d, mj_span(&big, sizeof big), mj_buf_span(&key), fn, NULL, ctx);
 }
 
 /* ---- opening ---- */
@@ -436,19 +489,20 @@ struct numbers {
     uint64_t newest;
 };
 
-static void on_owner(void *ctx, struct mj_span key, struct mj_span value)
+static bool on_owner(void *ctx, struct mj_span key, struct mj_span value)
 {
     struct numbers *all = ctx;
     uint64_t number;
     (void)key;
     if (value.len != 9)
-        return;
+        return true;
     memcpy(&number, value.ptr, 8);
     number = le64toh(number);
     all->v = mj_realloc(all->v, (all->n + 1) * sizeof *all->v);
     all->v[all->n++] = number;
     if (number > all->newest)
         all->newest = number;
+    return true;
 }
 
 /* Finds which numbers there are; those without an owner are to be swept. */
@@ -458,7 +512,8 @@ static int find_numbers(struct mj_disk *d)
     struct numbers all = {0};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
-    int err = walk(d, mj_span(&zero, sizeof zero), on_owner, NULL, &all);
+    const struct mj_span names = mj_span(&zero, sizeof zero);
+    int err = walk(d, names, names, on_owner, NULL, &all);
     if (!err)
         err = mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn);
     if (!err)
@@ -497,6 +552,9 @@ static int open_env(struct mj_disk *d)
         err = mdb_env_set_mapsize(d->env, MAP_MIN);
     if (!err) /* reads are not bound to a thread */
         err = mdb_env_open(d->env, d->dir, MDB_NOTLS, 0600);
+    /* LMDB syncs what is in its file, not the file's name. */
+    if (!err && mj_sync_dir(d->dir))
+        err = errno;
     if (!err)
         err = mdb_txn_begin(d->env, NULL, 0, &txn);
     if (err)

@@ -43,6 +43,9 @@ void mj_batch_forget(struct mj_buf *batch, const char *script, const char *name)
 bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force);
 /* Would a large batch be taken now? */
 bool mj_disk_has_room(struct mj_disk *d);
+/* How many batches were handed over, and how many of these, in that order, are on the disk. */
+uint64_t mj_disk_handed(struct mj_disk *d);
+uint64_t mj_disk_written(struct mj_disk *d);
 uint64_t mj_disk_new_number(struct mj_disk *d);
 
 /* Calls `fn` for each state of a script that is kept. Any thread, but not from `fn`. 0 or MJ_EIO.
@@ -54,3 +57,7 @@ int mj_disk_names(struct mj_disk *d, const char *script,
 int mj_disk_read(struct mj_disk *d, uint64_t number,
                  void (*fn)(void *ctx, struct mj_span key, struct mj_span value),
                  void (*done)(void *ctx), void *ctx);
+/* The same from the first key at or above number and `from` on, until `fn` says false. Key and
+ * value are borrowed during the call. */
+int mj_disk_walk(struct mj_disk *d, uint64_t number, struct mj_span from,
+                 bool (*fn)(void *ctx, struct mj_span key, struct mj_span value), void *ctx);

@@ -86,7 +86,7 @@ static void fill(struct load *l, struct mj_disk *disk, struct mj_cells *c)
     int err = mj_disk_read(disk, l->number, on_cell, on_end, l);
     c->max = max;
     mj_buf_deinit(&l->cells);
-    for (struct mj_item *i = mj_table_first(mj_cells_table(c)); i; i = mj_table_next(i))
+    for (struct mj_table_item *i = mj_table_first(mj_cells_table(c)); i; i = mj_table_next(i))
         ((struct mj_cell *)i)->kept = true;
     if (l->damaged) {
         mj_metric_add(mj_metric("moonjet_state_damaged_total", MJ_COUNTER,

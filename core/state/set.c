@@ -125,7 +125,7 @@ bool mj_set_any(const struct mj_set *s, bool (*fn)(void *ctx, struct mj_span mem
     bool found = false;
     mj_epoch_enter();
     const struct mj_table *t = mj_cells_table(&s->cells);
-    for (struct mj_item *item = mj_table_first(t); item && !found; item = mj_table_next(item))
+    for (struct mj_table_item *item = mj_table_first(t); item && !found; item = mj_table_next(item))
         found = fn(ctx, mj_item_key(t, item));
     mj_epoch_leave();
     return found;

@@ -79,7 +79,7 @@ void mj_sieve_clear(struct mj_sieve *s)
         replace(s, new_bits(0));
 }
 
-void mj_sieve_add(struct mj_sieve *s, const struct mj_table *t, const struct mj_item *item)
+void mj_sieve_add(struct mj_sieve *s, const struct mj_table *t, const struct mj_table_item *item)
 {
     struct mj_sieve_bits *now = atomic_load_explicit(&s->now, memory_order_relaxed);
     uint32_t mixed = mj_item_mixed(item);
@@ -98,10 +98,10 @@ bool mj_sieve_step(struct mj_sieve *s, const struct mj_table *t, size_t n)
     if (!s->next)
         return false;
     struct mj_span at = mj_buf_span(&s->at);
-    const struct mj_item *item =
+    const struct mj_table_item *item =
         s->walking ? mj_table_after(t, at, mj_table_hash_of(mj_hash(at))) : mj_table_first(t);
     s->walking = true;
-    const struct mj_item *last = NULL;
+    const struct mj_table_item *last = NULL;
     for (; item && n; n--) {
         set(s->next, mj_item_mixed(item));
         last = item;

@@ -24,7 +24,7 @@ void mj_sieve_deinit(struct mj_sieve *s);
 /* Nothing is in the table any more. */
 void mj_sieve_clear(struct mj_sieve *s);
 /* The item is in the table from now on. */
-void mj_sieve_add(struct mj_sieve *s, const struct mj_table *t, const struct mj_item *item);
+void mj_sieve_add(struct mj_sieve *s, const struct mj_table *t, const struct mj_table_item *item);
 /* Fills in about n items; true when there are more. */
 bool mj_sieve_step(struct mj_sieve *s, const struct mj_table *t, size_t n);
 /* `low`: of mj_hash(), as for mj_table_has_low(). False: it is not there. */

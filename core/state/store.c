@@ -107,6 +107,7 @@ void mj_store_close(struct mj_store *s)
 
 struct mj_sets *mj_store_sets(struct mj_store *s) { return s->sets; }
 struct mj_labels *mj_store_labels(struct mj_store *s) { return s->labels; }
+struct mj_disk *mj_store_disk(struct mj_store *s) { return s->disk; }
 int64_t mj_store_now(const struct mj_store *s) { return s->now_us(s->ctx); }
 struct mj_store *mj_shelf_store(const struct mj_shelf *shelf) { return shelf->store; }
 

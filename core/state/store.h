@@ -27,6 +27,7 @@
 #define MJ_SHELF_STATES_MAX 1000
 
 struct mj_store;
+struct mj_disk;
 struct mj_shelf;
 struct mj_plan;
 struct mj_metric;
@@ -65,6 +66,8 @@ void mj_store_close(struct mj_store *s);
 struct mj_sets *mj_store_sets(struct mj_store *s);
 /* The labels of all labelers; there from mj_store_open() on, opened by the first who needs them. */
 struct mj_labels *mj_store_labels(struct mj_store *s);
+/* What it keeps things on; NULL without a data directory. Borrowed as long as the store. */
+struct mj_disk *mj_store_disk(struct mj_store *s);
 int64_t mj_store_now(const struct mj_store *s); /* Unix µs */
 
 /* The script's shelf, with what disk has of it, which may take a while the first time. Never NULL;

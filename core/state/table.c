@@ -45,7 +45,10 @@ static uint64_t backwards(uint64_t x)
 }
 
 uint32_t mj_table_mixed(uint32_t low) { return mix(low); }
-uint32_t mj_item_mixed(const struct mj_item *item) { return (uint32_t)backwards(item->link.order); }
+uint32_t mj_item_mixed(const struct mj_table_item *item)
+{
+    return (uint32_t)backwards(item->link.order);
+}
 
 static uint64_t order_of(uint64_t hash) { return backwards(hash) | 1; }
 
@@ -145,10 +148,10 @@ void mj_table_free(struct mj_table *t)
 }
 
 bool mj_table_free_some(struct mj_table *t, size_t n,
-                        void (*destroy)(void *ctx, struct mj_item *item), void *ctx)
+                        void (*destroy)(void *ctx, struct mj_table_item *item), void *ctx)
 {
     while (t->count) {
-        struct mj_item *item = mj_table_first(t);
+        struct mj_table_item *item = mj_table_first(t);
         if (!n--)
             return false;
         atomic_store_explicit(&t->parts[0]->next, follow(&item->link), memory_order_relaxed);
@@ -163,7 +166,7 @@ bool mj_table_free_some(struct mj_table *t, size_t n,
 
 /* Where an item stands, or would: the link before it, from the mark of its bucket. */
 static struct mj_link *before(const struct mj_table *t, struct mj_span key, uint64_t hash,
-                              struct mj_item **there)
+                              struct mj_table_item **there)
 {
     uint64_t order = order_of(hash);
     struct mj_link *at = mark_of(t, hash), *next;
@@ -172,7 +175,7 @@ static struct mj_link *before(const struct mj_table *t, struct mj_span key, uint
         if (next->order < order)
             continue;
         /* Different texts of one hash, which hardly ever meet, are in the order of their bytes. */
-        struct mj_item *item = (struct mj_item *)next;
+        struct mj_table_item *item = (struct mj_table_item *)next;
         int c = mj_span_cmp(mj_item_key(t, item), key);
         if (c == 0)
             *there = item;
@@ -182,9 +185,9 @@ static struct mj_link *before(const struct mj_table *t, struct mj_span key, uint
     return at;
 }
 
-struct mj_item *mj_table_find(const struct mj_table *t, struct mj_span key, uint64_t hash)
+struct mj_table_item *mj_table_find(const struct mj_table *t, struct mj_span key, uint64_t hash)
 {
-    struct mj_item *item;
+    struct mj_table_item *item;
     before(t, key, hash, &item);
     return item;
 }
@@ -199,12 +202,12 @@ bool mj_table_has_low(const struct mj_table *t, uint32_t low)
     return false;
 }
 
-struct mj_item *mj_table_item(const struct mj_table *t, struct mj_span key, uint64_t hash)
+struct mj_table_item *mj_table_item(const struct mj_table *t, struct mj_span key, uint64_t hash)
 {
     uint8_t *p = calloc(1, t->size + key.len);
     if (!p)
         return NULL;
-    struct mj_item *item = (struct mj_item *)p;
+    struct mj_table_item *item = (struct mj_table_item *)p;
     item->link.order = order_of(hash);
     item->key_len = (uint32_t)key.len;
     if (key.len)
@@ -234,36 +237,42 @@ static void split(struct mj_table *t)
     atomic_store_explicit(&t->marks, i + 1, memory_order_release);
 }
 
-void mj_table_put(struct mj_table *t, struct mj_item *item)
+void mj_table_put(struct mj_table *t, struct mj_table_item *item)
 {
-    struct mj_item *there;
+    struct mj_table_item *there;
     insert(before(t, mj_item_key(t, item), backwards(item->link.order), &there), &item->link);
     if (++t->count > atomic_load_explicit(&t->marks, memory_order_relaxed))
         split(t);
 }
 
-void mj_table_take(struct mj_table *t, struct mj_item *item)
+void mj_table_take(struct mj_table *t, struct mj_table_item *item)
 {
-    struct mj_item *there;
+    struct mj_table_item *there;
     struct mj_link *at = before(t, mj_item_key(t, item), backwards(item->link.order), &there);
     atomic_store_explicit(&at->next, follow(&item->link), memory_order_seq_cst);
     t->count--;
 }
 
-static struct mj_item *item_from(struct mj_link *l)
+static struct mj_table_item *item_from(struct mj_link *l)
 {
     while (l && !(l->order & 1))
         l = follow(l);
-    return (struct mj_item *)l;
+    return (struct mj_table_item *)l;
 }
 
-struct mj_item *mj_table_after(const struct mj_table *t, struct mj_span key, uint64_t hash)
+struct mj_table_item *mj_table_after(const struct mj_table *t, struct mj_span key, uint64_t hash)
 {
-    struct mj_item *there;
+    struct mj_table_item *there;
     struct mj_link *at = before(t, key, hash, &there);
     return item_from(follow(there ? &there->link : at));
 }
 
-struct mj_item *mj_table_first(const struct mj_table *t) { return item_from(follow(t->parts[0])); }
+struct mj_table_item *mj_table_first(const struct mj_table *t)
+{
+    return item_from(follow(t->parts[0]));
+}
 
-struct mj_item *mj_table_next(const struct mj_item *item) { return item_from(follow(&item->link)); }
+struct mj_table_item *mj_table_next(const struct mj_table_item *item)
+{
+    return item_from(follow(&item->link));
+}

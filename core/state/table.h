@@ -28,7 +28,7 @@ struct mj_link {
     uint64_t order; /* bits of the hash backwards; odd for items, even for marks */
 };
 
-struct mj_item {
+struct mj_table_item {
     struct mj_link link; /* first */
     uint32_t key_len;
 };
@@ -49,7 +49,7 @@ uint64_t mj_table_hash_of(uint64_t hash);
 
 /* What the low half of mj_hash() becomes there, and of an item's text. */
 uint32_t mj_table_mixed(uint32_t low);
-uint32_t mj_item_mixed(const struct mj_item *item);
+uint32_t mj_item_mixed(const struct mj_table_item *item);
 
 /* NULL without memory. */
 struct mj_table *mj_table_new(size_t size);
@@ -58,26 +58,26 @@ void mj_table_free(struct mj_table *t);
 /* Gives back up to n items, each by `destroy`, then the table itself: true when it is gone. Nobody
  * may be reading it any more. */
 bool mj_table_free_some(struct mj_table *t, size_t n,
-                        void (*destroy)(void *ctx, struct mj_item *item), void *ctx);
+                        void (*destroy)(void *ctx, struct mj_table_item *item), void *ctx);
 
-static inline struct mj_span mj_item_key(const struct mj_table *t, const struct mj_item *item)
+static inline struct mj_span mj_item_key(const struct mj_table *t, const struct mj_table_item *item)
 {
     return mj_span((const uint8_t *)item + t->size, item->key_len);
 }
 
 /* NULL when it is not there. */
-struct mj_item *mj_table_find(const struct mj_table *t, struct mj_span key, uint64_t hash);
+struct mj_table_item *mj_table_find(const struct mj_table *t, struct mj_span key, uint64_t hash);
 /* Any item whose mj_table_hash_of() has that low half: whether there may be a text of that hash. */
 bool mj_table_has_low(const struct mj_table *t, uint32_t low);
 /* A zeroed item, not in the table yet, with the key behind it; free() ends it. NULL without memory.
  */
-struct mj_item *mj_table_item(const struct mj_table *t, struct mj_span key, uint64_t hash);
+struct mj_table_item *mj_table_item(const struct mj_table *t, struct mj_span key, uint64_t hash);
 /* Its key must not be there. */
-void mj_table_put(struct mj_table *t, struct mj_item *item);
+void mj_table_put(struct mj_table *t, struct mj_table_item *item);
 /* It must be there. Readers may hold it still. */
-void mj_table_take(struct mj_table *t, struct mj_item *item);
+void mj_table_take(struct mj_table *t, struct mj_table_item *item);
 /* The item behind where the key is or would be, NULL at the end. A walk that goes on by the last
  * key sees every item that is there all the while exactly once, whatever comes and goes. */
-struct mj_item *mj_table_after(const struct mj_table *t, struct mj_span key, uint64_t hash);
-struct mj_item *mj_table_first(const struct mj_table *t);
-struct mj_item *mj_table_next(const struct mj_item *item);
+struct mj_table_item *mj_table_after(const struct mj_table *t, struct mj_span key, uint64_t hash);
+struct mj_table_item *mj_table_first(const struct mj_table *t);
+struct mj_table_item *mj_table_next(const struct mj_table_item *item);

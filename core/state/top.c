@@ -8,8 +8,8 @@
 #define COUNT_MAX      (INT64_C(1) << 60)
 
 struct counter {
-    struct mj_item item; /* first */
-    uint32_t place;      /* in the heap */
+    struct mj_table_item item; /* first */
+    uint32_t place;            /* in the heap */
     int64_t count, error;
 };
 
@@ -45,7 +45,7 @@ static ptrdiff_t bytes_of(size_t key_len)
     return (ptrdiff_t)(sizeof(struct counter) + key_len + OVERHEAD);
 }
 
-static void free_counter(void *ctx, struct mj_item *item)
+static void free_counter(void *ctx, struct mj_table_item *item)
 {
     charge(ctx, -bytes_of(item->key_len));
     free(item);
@@ -206,7 +206,8 @@ ptrdiff_t mj_top_list(struct mj_top *t, size_t n, int64_t now, const struct mj_t
         const struct mj_top_slice *s = &t->slices[i];
         if (!s->table || is_over(t, s, now))
             continue;
-        for (struct mj_item *item = mj_table_first(s->table); item; item = mj_table_next(item)) {
+        for (struct mj_table_item *item = mj_table_first(s->table); item;
+             item = mj_table_next(item)) {
             struct mj_top_entry e;
             struct mj_span key = mj_item_key(s->table, item);
             if (!sum(t, i, key, mj_table_hash(key), now, &e))

@@ -185,14 +185,26 @@ function Flow:limit(options) end
 ---@return jet.Flow
 function Flow:batch(options) end
 
+---@class jet.RetryOptions
+---@field tries? integer attempts in all, at most 1000; 0: no limit; default 8
+---@field errors? boolean whether calls that end with an error are tried again, too; default: when `tries` is given
+---@field min? jet.Duration the wait before the second attempt, at most; it doubles with each; default "1s"
+---@field max? jet.Duration no wait is longer; default "5m"
+---@field for? jet.Duration written ["for"], since Lua has the word to itself: no attempt later than that after the first; default: no limit
+
 ---@class jet.EachOptions
----@field workers? integer events in work at once, at most 1000; default 1. Those of one account stay in order. Behind a batch: 1
----@field queue? integer events waiting, at most 1e6 and 64 MiB of them; default 1000
----@field full? "drop_new" | "drop_old" what goes when the queue is full; default "drop_new"
+---@field workers? integer calls at once, at most 1000; default 1
+---@field order? "did" | "total" | "none" what is worked on one after the other: the events of each account, all, or nothing; default "did". With "total" there is one worker
 ---@field timeout? jet.Duration of one call; default "60s"
+---@field retry? jet.RetryOptions what happens to calls that run out of their time or ask for it with jet.retry
+---@field queue? integer events read ahead, or waiting in memory, at most 1e6; default 1000
+---@field full? "wait" | "drop_new" | "drop_old" "wait", the default: events wait in the journal until they are done. Otherwise they wait in memory, 64 MiB of them at most, and that goes when the queue is full; no event comes twice, and those that wait when the script ends are lost
 
 --- Runs the function as a task, which may wait: for time, for HTTP, for a queue. The flow goes on
---- beside it.
+--- beside it. Each event comes at least once, also after a restart: it is done when the function has
+--- returned. One whose function ends with an error becomes a dead letter (`moonjet ctl deliveries`);
+--- one whose function is cut short, by its timeout, a reload or a crash, comes again under the same
+--- `ev.id`. How far the function is, is kept under the script's and the node's name.
 ---@param work fun(ev: jet.Event | jet.Event[])
 ---@param options? jet.EachOptions
 ---@return jet.Flow
@@ -225,6 +237,7 @@ function Flow:to(...) end
 ---@field active boolean? account only
 ---@field status string? account only
 ---@field handle string? identity only
+---@field id string? in an each: what this event is called there, the same each time it comes
 local Event = {}
 
 --- The value at a path of the record ("reply.root.uri", "embed.images[1].alt"), or the default.
@@ -555,6 +568,13 @@ function Queue:get(timeout) end
 ---@return integer
 function Queue:count() end
 
+--- In an each: gives the event (behind a batch, the events) up for now; it comes again as its `retry`
+--- says, and not before that time. Never returns: it raises an error, which a pcall around it must
+--- raise again. Anywhere else it is an error like any other.
+---@param reason string for the log and for `moonjet ctl deliveries`
+---@param after? jet.Duration
+function jet.retry(reason, after) end
+
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
 --- version in its place. Meanwhile batches are flushed and queues worked off; all that has five
 --- seconds. At the top level.
@@ -627,6 +647,170 @@ function jet.resolve(did_or_handle) end
 ---@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows
 ---@param fn fun(request: jet.Request): (string | table | integer)?, (string | table)?, table<string, string | number>?
 function jet.serve(route, fn) end
+
+-- # Agents
+
+---@alias jet.Priority "high" | "normal" | "low"
+
+---@class jet.AgentOptions
+---@field identifier string the account's handle or DID
+---@field password string an app password: `jet.secret "BOT"`
+---@field did? string the DID, where the identifier is a handle: then `me.did` is known from the start
+---@field service? string the PDS, as "https://pds.example.com"; without it, the one that the DID document names
+---@field priority? jet.Priority of calls that say none; default "normal"
+
+--- An account, by its app password. Declares only: it logs in with the first call. The session is
+--- kept over reloads and, with --data, restarts, and refreshed before it is over, once for all calls
+--- that wait. It logs in at most 3 times in 5 minutes and 10 times a day. Top level only; the
+--- methods work in tasks.
+---
+--- Calls return what was answered, or nil, a message, the error's name and the HTTP status. In an
+--- each, what might work later (no answer, 5xx, 429, a login that fails) is tried again for as long
+--- as the task has time, and then handed to `jet.retry`, so that the event comes again. Rate limits
+--- are kept: calls wait when what the service allows, or the account's points for writes (5,000 an
+--- hour and 35,000 a day, unless the service says otherwise or counts nothing), run short.
+---@param options jet.AgentOptions
+---@return jet.Agent
+function jet.agent(options) end
+
+---@class jet.CallOptions
+---@field headers? table<string, string | number>
+---@field proxy? string the service behind the PDS that is meant, "did:web:api.bsky.chat#bsky_chat"
+---@field timeout? jet.Duration of one request; default "10s"
+---@field max_bytes? integer of the answer; default 5 MiB
+---@field priority? jet.Priority who goes first when a rate limit runs short: the last 25 % are not for "low", the last 5 % for "high" only
+---@field type? string of a body of bytes; default "application/octet-stream"
+---@field retry? boolean false: never tries again, also in an each
+
+---@class jet.WriteOptions
+---@field key? string what the action is called, where its number in the task is not the same each time; without an event, what is done only once
+---@field event? jet.Event what it answers, outside of an each, or behind a batch
+---@field rkey? string a record key instead of the one that is made up
+---@field priority? jet.Priority as for other calls
+---@field validate? boolean whether the PDS checks the record against its lexicon; default: when it knows it
+---@field swap? string | false put, delete: only in place of the record with this CID; false: only when there is none
+---@field timeout? jet.Duration of one request; default "10s"
+---@field retry? boolean false: never tries again, also in an each
+
+---@class jet.Written
+---@field uri string
+---@field cid string
+---@field rkey string
+---@field existed boolean? true: an earlier attempt had written it, perhaps with another text
+
+---@class jet.Agent
+---@field did string? known from the start when jet.agent was given it, or the session was kept; before, reading it at the top level is an error
+---@field handle string?
+---@field account jet.Set the set "agent:IDENTIFIER" with the DID in it, for matches: `mentions = me.account`. Filled as soon as the DID is known. Read it at the top level
+local Agent = {}
+
+--- Logs in, unless it has.
+---@return string? # the DID
+---@return string? # what went wrong
+function Agent:login() end
+
+--- Calls a method that asks.
+---@param nsid string "app.bsky.actor.getProfile"
+---@param params? table<string, jet.Value | jet.Value[]>
+---@param options? jet.CallOptions
+---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
+function Agent:get(nsid, params, options) end
+
+--- Calls a method that does something.
+---@param nsid string
+---@param body? table | string a table is sent as JSON
+---@param options? jet.CallOptions
+---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
+function Agent:post(nsid, body, options) end
+
+--- Creates a record, with `$type`, and in collections of app.bsky with a `createdAt`, if it has
+--- none. In an each: once per event, however often the event comes, since the record's key comes
+--- from the event, the account, the collection and the number of the write in the task (or `key`).
+---@param collection string
+---@param record table
+---@param options? jet.WriteOptions
+---@return jet.Written?, string?, string?, integer? # or nil, message, error name, status
+function Agent:create(collection, record, options) end
+
+--- Writes the record under that key, whether or not there is one.
+---@param collection string
+---@param rkey string
+---@param record table
+---@param options? jet.WriteOptions
+---@return jet.Written?, string?, string?, integer? # or nil, message, error name, status
+function Agent:put(collection, rkey, record, options) end
+
+--- Deletes a record of the account's; that there is none is as good.
+---@param uri string
+---@param options? jet.WriteOptions
+---@return true?, string?, string?, integer? # or nil, message, error name, status
+function Agent:delete(uri, options) end
+
+---@class jet.Write
+---@field op "create" | "update" | "delete"
+---@field collection? string
+---@field rkey? string
+---@field uri? string instead of collection and rkey
+---@field record? table
+
+--- Several writes at once: all of them, or none. In an each once per event, if the first that creates
+--- something is there already.
+---@param writes jet.Write[] 1 to 200
+---@param options? jet.WriteOptions
+---@return jet.Written[]?, string?, string?, integer? # or nil, message, error name, status
+function Agent:apply(writes, options) end
+
+--- Uploads bytes: the blob, to be put into a record as it is.
+---@param bytes string
+---@param media_type string "image/png"
+---@param options? jet.CallOptions
+---@return table?, string?, string?, integer? # the blob; or nil, message, error name, status
+function Agent:upload(bytes, media_type, options) end
+
+---@class jet.ListOptions
+---@field limit? integer records at most; default: all
+---@field page? integer records asked for at once, at most 100; default 100
+---@field reverse? boolean oldest first
+---@field repo? string another account on the same PDS
+---@field priority? jet.Priority as for other calls
+
+---@class jet.Record
+---@field uri string
+---@field cid string
+---@field value table
+
+--- Walks the records of a collection, newest first, page by page. What goes wrong is an error.
+---@param collection string
+---@param options? jet.ListOptions
+---@return fun(): jet.Record?
+function Agent:list(collection, options) end
+
+--- A record of anybody's; that of another account without a login, from where it is kept.
+---@param uri string
+---@return jet.Record?, string?, string?, integer? # or nil, message, error name, status
+function Agent:get_record(uri) end
+
+--- Methods of a service, without an account; calls are as those of an agent.
+---@param service string a host, or an address: "public.api.bsky.app"
+---@return jet.Xrpc
+function jet.xrpc(service) end
+
+---@class jet.Xrpc
+local Xrpc = {}
+
+--- Calls a method that asks.
+---@param nsid string
+---@param params? table<string, jet.Value | jet.Value[]>
+---@param options? jet.CallOptions
+---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
+function Xrpc:get(nsid, params, options) end
+
+--- Calls a method that does something.
+---@param nsid string
+---@param body? table | string a table is sent as JSON
+---@param options? jet.CallOptions
+---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
+function Xrpc:post(nsid, body, options) end
 
 -- # Everything else
 
@@ -745,6 +929,59 @@ function Test:http(fn) end
 --- of it, or nil and a message.
 ---@param fn fun(who: string): jet.Identity | nil, string?
 function Test:resolve(fn) end
+
+---@class jet.TestPdsOptions
+---@field did? string default "did:plc:botbotbotbotbotbotbotbot"
+---@field handle? string default "bot.test"
+---@field password? string default: any is right
+---@field service? string default "https://pds.test"
+---@field lifetime? integer seconds that an access token lasts; default 7200
+---@field people? table<string, string> handles and DIDs of others
+---@field http? fun(request: jet.HttpRequest): table | nil, string? answers what is no request to the PDS
+
+--- A PDS with one account, for scripts with an agent: answers their HTTP requests and look-ups from
+--- now on, and keeps what they write.
+---@param options? jet.TestPdsOptions
+---@return jet.TestPds
+function Test:pds(options) end
+
+---@class jet.TestPds
+---@field did string
+---@field handle string
+local TestPds = {}
+
+--- What the account's collection holds, as { uri, cid, collection, rkey, value }, in the order in
+--- which it was created.
+---@param collection? string default: all
+---@return table[]
+function TestPds:list(collection) end
+
+--- Names of the methods that were called since the last call.
+---@return string[]
+function TestPds:calls() end
+
+--- Answers a method from now on: the function gets the parameters or the body, and the request; it
+--- returns a response.
+---@param nsid string
+---@param fn fun(input: any, request: jet.HttpRequest): table
+function TestPds:serve(nsid, fn) end
+
+---@class jet.TestFailure
+---@field method? string default: any
+---@field times? integer default 1
+---@field status? integer default 500
+---@field body? table
+---@field headers? table<string, string>
+---@field unanswered? string no answer comes, with that message
+---@field lost? boolean the request is carried out, and its answer does not come
+
+--- The next requests fail.
+---@param failure jet.TestFailure
+function TestPds:fail(failure) end
+
+--- Access tokens given so far are over.
+---@param all? boolean refresh tokens, too
+function TestPds:expire(all) end
 
 --- A named set, as `moonjet ctl set` edits it; made when there is none.
 ---@param name string

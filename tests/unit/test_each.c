@@ -37,7 +37,7 @@ static void each(void **state)
                          "  if text == 'bad' then error 'on purpose' end\n"
                          "  if text == 'slow' then jet.sleep '1h' end\n"
                          "  seen:inc 'done'\n"
-                         "end):to(jet.stream 'on')\n");
+                         "end, { retry = { tries = 1 } }):to(jet.stream 'on')\n");
     int64_t errors = node(1, "each#1", "errors_total");
     for (int i = 0; i < 3; i++)
         fixture_post(f, "x");
@@ -97,7 +97,7 @@ static void full(void **state)
     fixture_load(f, SEEN "local function work(name) return function(ev)\n"
                          "  jet.sleep '1s' seen:inc(name .. ev.text)\n"
                          "end end\n"
-                         "jet.main():each(work 'new', { queue = 2 }):as 'new'\n"
+                         "jet.main():each(work 'new', { queue = 2, full = 'drop_new' }):as 'new'\n"
                          "jet.from '*':each(work 'old', { queue = 2, full = 'drop_old' }):as "
                          "'old'\n");
     for (int i = 0; i < 6; i++) {
@@ -183,6 +183,90 @@ static void stopping(void **state)
     assert_int_equal(node(1, "each#2", "events_dropped_total") - dropped, 4);
 }
 
+/* What is cut short comes again, under the same id, before what comes behind it from the account.
+ */
+static void retries(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "local first\n"
+                         "jet.from '*':each(function(ev)\n"
+                         "  seen:inc(ev.text)\n"
+                         "  first = first or ev.id\n"
+                         "  assert(#ev.id == 36 and ev.id:find '^evt_%x+$')\n"
+                         "  if ev.text == 'again' then assert(ev.id == first) seen:inc 'same' end\n"
+                         "  if ev.text == 'again' then jet.retry('later', '10s') end\n"
+                         "  if ev.text == 'caught' then\n"
+                         "    local ok, e = pcall(jet.retry, 'why')\n"
+                         "    assert(not ok and tostring(e) == 'why') error(e)\n"
+                         "  end\n"
+                         "  if ev.text == 'error' then error 'on purpose' end\n"
+                         "  if ev.text == 'slow' then jet.sleep '2m' end\n"
+                         "end, { retry = { tries = 3, errors = false } })\n");
+    int64_t errors = node(1, "each#1", "errors_total");
+    fixture_post(f, "again");
+    fixture_post(f, "behind");
+    post_as(f, "did:plc:other", "beside");
+    advance(f, 0);
+    assert_int_equal(seen_by(1, "again"), 1);
+    assert_int_equal(seen_by(1, "beside"), 1); /* the worker is free meanwhile */
+    advance(f, 9999999);
+    assert_int_equal(seen_by(1, "again"), 1);
+    advance(f, 10000001);
+    assert_int_equal(seen_by(1, "again"), 3);
+    assert_int_equal(seen_by(1, "same"), 3);
+    assert_int_equal(seen_by(1, "behind"), 1);
+    assert_int_equal(node(1, "each#1", "errors_total") - errors, 0);
+    fixture_post(f, "caught");
+    advance(f, 3000000);
+    assert_int_equal(seen_by(1, "caught"), 3);
+    fixture_post(f, "error");
+    fixture_post(f, "slow");
+    advance(f, 600000000);
+    assert_int_equal(seen_by(1, "error"), 1);
+    assert_int_equal(seen_by(1, "slow"), 3);
+    assert_int_equal(node(1, "each#1", "errors_total") - errors, 4);
+    assert_int_equal(node(1, "each#1", "queue"), 0);
+    /* Errors, too, when it is said how often; and what drops tries nothing again. */
+    fixture_load(f, SEEN
+                 "local function work(name) return function(ev)\n"
+                 "  seen:inc(name) error 'on purpose'\n"
+                 "end end\n"
+                 "jet.from '*':each(work 'each-again', { retry = { tries = 4 } })\n"
+                 "jet.from '*':each(work 'drops', { retry = { tries = 4 }, full = 'drop_new' "
+                 "})\n"
+                 "jet.from '*':batch { max = 2 }:each(work 'list-again', { retry = { tries = 4 } "
+                 "})\n"
+                 "jet.from '*':each(work 'bound', { retry = { tries = 0, [\"for\"] = '3s', "
+                 "errors = true } })\n");
+    fixture_post(f, "x");
+    fixture_post(f, "x");
+    advance(f, 600000000);
+    assert_int_equal(seen_by(2, "each-again"), 8);
+    assert_int_equal(seen_by(2, "drops"), 2);
+    assert_int_equal(seen_by(2, "list-again"), 4);
+    assert_int_equal(seen_by(2, "bound"), 6);
+}
+
+/* One after the other: an account's events, all, or none. */
+static void orders(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, SEEN "for _, order in ipairs { 'did', 'total', 'none' } do\n"
+                         "  local now, most = 0, 0\n"
+                         "  jet.from '*':each(function(ev)\n"
+                         "    now = now + 1 most = math.max(most, now)\n"
+                         "    jet.sleep '1s' now = now - 1\n"
+                         "    seen:inc(order .. most)\n"
+                         "  end, { order = order, workers = order == 'total' and 1 or 4 })\n"
+                         "end\n");
+    for (int i = 0; i < 4; i++)
+        post_as(f, i < 2 ? "did:plc:a" : "did:plc:b", "x");
+    advance(f, 10000000);
+    assert_int_equal(seen_by(1, "did2"), 4);
+    assert_int_equal(seen_by(1, "total1"), 4);
+    assert_int_equal(seen_by(1, "none4"), 4);
+}
+
 static void refused(void **state)
 {
     struct fixture *f = *state;
@@ -201,7 +285,14 @@ static void refused(void **state)
         {"jet.from '*':batch { maxx = 1 }", "did you mean 'max'"},
         {"jet.from '*':batch():batch()", "lists of lists"},
         {"jet.from '*':batch():where(print)", "behind batch there are lists"},
-        {"jet.from '*':batch():each(print, { workers = 2 })", "whole number"},
+        {"jet.from '*':each(print, { order = 'rkey' })", "\"did\", \"total\" or \"none\""},
+        {"jet.from '*':each(print, { order = 'total', workers = 2 })", "whole number"},
+        {"jet.from '*':each(print, { retry = 3 })", "table"},
+        {"jet.from '*':each(print, { retry = { trys = 3 } })", "did you mean 'tries'"},
+        {"jet.from '*':each(print, { retry = { tries = -1 } })", "whole number"},
+        {"jet.from '*':each(print, { retry = { errors = 1 } })", "true or false"},
+        {"jet.from '*':each(print, { retry = { min = '2s', max = '1s' } })", "not less than 'min'"},
+        {"jet.from '*':each(print, { retry = { min = '0' } })", "1ms or more"},
         {"jet.from '*':batch { max = 500 }:each(print, { queue = 100 })", "whole number"},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++)
@@ -275,7 +366,7 @@ static void out_of_memory(void **state)
         fixture_post(f, "x");
     advance(f, 5000000);
     assert_int_equal(seen_by(1, "hungry"), 1);
-    assert_int_equal(node(1, "each#1", "queue"), 96);
+    assert_int_equal(node(1, "each#1", "queue"), 98); /* one is being tried again */
 }
 
 /* Who found no room for a task begins when there is some. */
@@ -299,6 +390,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(each),          T(workers_keep_accounts_in_order),
         T(full),          T(batches),
+        T(retries),       T(orders),
         T(stopping),      T(refused),
         T(flood),         T(quarantined),
         T(out_of_memory), T(room_again),

@@ -265,7 +265,8 @@ static void abandoned_puts(void **state)
                          "  if ev.text == 'put' then n = n + 1 q:put(n) return end\n"
                          "  for i = 1, q:count() do assert(q:get() == i) end\n"
                          "  assert(q:count() == 0) seen:inc 'orderly'\n"
-                         "end, { workers = 1, queue = 20000, timeout = '1ms' })\n");
+                         "end, { workers = 1, queue = 20000, timeout = '1ms', "
+                         "full = 'drop_new' })\n");
     for (int i = 0; i < 10100; i++)
         fixture_post(f, "put");
     advance(f, 20000000);

@@ -80,6 +80,10 @@ class File {
 }
 const apply = (bytes, op) => (op.type === WRITE ? bytes.write(op.at, op.data) : bytes.resize(op.size))
 
+// Written through a mapping, and perhaps made by a child that only looks; LMDB makes it anew at each
+// start, whatever is in it.
+const passing = (name) => path.basename(name) === 'lock.mdb'
+
 const DIR = { dir: true } // every directory: all that matters is the name
 const parent = (name) => (name.includes('/') ? name.slice(0, name.lastIndexOf('/')) : '')
 
@@ -250,9 +254,7 @@ export class Disk {
         const name = sub ? `${sub}/${e.name}` : e.name
         seen.add(name)
         const f = this.names.get(name)
-        // Written through a mapping, and perhaps made by a child that only looks; LMDB makes it anew at
-        // each start, whatever is in it.
-        if (e.name === 'lock.mdb') continue
+        if (passing(name)) continue
         if (e.isDirectory()) walk(name)
         const file = path.join(this.dir, name)
         if (!f) {
@@ -275,9 +277,9 @@ export class Disk {
   // comes back with one does no harm to what is there.
   durable() {
     let p = this.position
-    const there = new Set(this.names.values())
+    const there = new Set([...this.names].filter(([name]) => !passing(name)).map(([, f]) => f))
     for (const f of there) if (f.pending?.length) p = Math.min(p, f.pending[0].position)
-    for (const op of this.pending) if (op.type !== UNLINK) p = Math.min(p, op.position)
+    for (const op of this.pending) if (op.type !== UNLINK && !passing(op.path)) p = Math.min(p, op.position)
     return p
   }
 

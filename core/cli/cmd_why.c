@@ -1,0 +1,150 @@
+/* moonjet why: what became of a record, out of what a router keeps under --data, also while it
+ * runs; `moonjet ctl why` knows more then. */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/why.h"
+#include "journal/inspect.h"
+#include "script/script.h"
+
+struct cfg {
+    const char *data;
+    bool json;
+};
+
+static const struct mj_option options[] = {
+    {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
+     .env = "JETSTREAM_DATA_DIR"},
+    {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "one JSON object on stdout"},
+    {0}};
+
+static const char *stream_name(void *ctx, unsigned bit)
+{
+    const struct mj_journal *j = ctx;
+    static char name[65];
+    struct mj_span s = bit < mj_inspect_streams(j) ? mj_inspect_stream(j, bit) : mj_span(NULL, 0);
+    if (!s.len || s.len >= sizeof name)
+        return NULL;
+    snprintf(name, sizeof name, "%.*s", (int)s.len, (const char *)s.ptr);
+    return name;
+}
+
+/* The journal notes no source per event. */
+static const char *source_url(void *ctx, int number)
+{
+    (void)ctx;
+    (void)number;
+    return NULL;
+}
+
+static int load_scripts(const struct mj_strings *pos, struct mj_scripts *scripts)
+{
+    struct mj_script_cfg cfg = {.made_up_secrets = true};
+    MJ_AUTO_BUF error = {0};
+    for (size_t i = 1; i < pos->n; i++)
+        if (mj_scripts_load(scripts, pos->v[i], &cfg, &error)) {
+            fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
+            return MJ_EXIT_FAILED;
+        }
+    return 0;
+}
+
+static int print(const struct cfg *cfg, const struct mj_buf *json)
+{
+    MJ_AUTO_BUF out = {0};
+    bool colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    int status = why_show(mj_buf_span(json), colour, &out);
+    if (cfg->json) {
+        out.len = 0;
+        mj_buf_put(&out, json->ptr, json->len);
+        mj_buf_putc(&out, '\n');
+    }
+    fwrite(out.ptr, 1, out.len, stdout);
+    return fflush(stdout) ? MJ_EXIT_FAILED : status;
+}
+
+static int look(const struct cfg *cfg, const struct mj_strings *pos, struct why_target *target)
+{
+    MJ_AUTO_BUF text = {0};
+    MJ_AUTO_BUF json = {0};
+    struct mj_journal *journal;
+    struct why_found found;
+    size_t problems;
+    struct mj_scripts *scripts = mj_scripts_new(NULL);
+    struct why_graph graphs[MJ_STRINGS_MAX];
+    int status = load_scripts(pos, scripts);
+    if (status)
+        goto out;
+    status = MJ_EXIT_FAILED;
+    mj_buf_printf(&text, "%s/journal", cfg->data);
+    char *dir MJ_AUTO_FREE = mj_strdup(mj_buf_cstr(&text));
+    text.len = 0;
+    if (mj_inspect_open(dir, &journal, &text, &problems)) {
+        fprintf(stderr, "moonjet why: %s", mj_buf_cstr(&text));
+        goto out;
+    }
+    fputs(mj_buf_cstr(&text), stderr);
+    for (size_t i = 0; i < mj_scripts_count(scripts); i++)
+        graphs[i] = (struct why_graph){mj_scripts_graph(scripts, i), false};
+    why_search(journal, target, NULL, &found);
+    found.damaged |= problems > 0;
+    const struct why_world world = {.target = target,
+                                    .found = &found,
+                                    .graphs = graphs,
+                                    .graph_count = mj_scripts_count(scripts),
+                                    .stream = stream_name,
+                                    .source = source_url,
+                                    .ctx = journal};
+    why_report(&world, &json);
+    status = print(cfg, &json);
+    why_found_deinit(&found);
+    mj_journal_close(journal);
+out:
+    mj_scripts_free(scripts);
+    return status;
+}
+
+static int why_main(const struct mj_command *cmd, int argc, char **argv)
+{
+    struct cfg cfg = {0};
+    struct mj_strings pos;
+    struct why_target target;
+    MJ_AUTO_BUF error = {0};
+    int r = mj_options_parse(cmd, argc, argv, &cfg, &pos);
+    if (r)
+        return r;
+    if (!cfg.data || !*cfg.data) {
+        fprintf(stderr,
+                "moonjet why: of which one? Give --data DIR as moonjet run has it; one that "
+                "runs without is asked with moonjet ctl why\n");
+        return MJ_EXIT_USAGE;
+    }
+    if (why_target_parse(pos.v[0], &target, &error)) {
+        fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
+        return MJ_EXIT_USAGE;
+    }
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    r = look(&cfg, &pos, &target);
+    why_target_deinit(&target);
+    return r;
+}
+
+const struct mj_command mj_cmd_why = {
+    .name = "why",
+    .usage = "at://DID/COLLECTION/RKEY [SCRIPT…]",
+    .summary = "What became of a record, out of what a router keeps under --data DIR.",
+    .details =
+        "When it came, which streams have it, and what was delivered; with scripts, also what\n"
+        "their flows say to it. A link to a post on bsky.app will do, and a DID for what came\n"
+        "about an account. Of a router that runs, moonjet ctl why knows more: the verdict of\n"
+        "each node, and where the record came from.\n"
+        "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 wrong usage.",
+    .options = options,
+    .positional_min = 1,
+    .positional_max = MJ_STRINGS_MAX,
+    .main = why_main,
+};

@@ -1,0 +1,124 @@
+/* SHA-256 over the fields, each behind its length, so that no two lists of fields read alike. */
+#include "event/id.h"
+
+#include "base/err.h"
+#include "base/json.h"
+
+struct fields {
+    struct mj_span kind, did, collection, rkey, rev, operation, seq, time;
+};
+
+static void put(struct mj_buf *out, struct mj_span s)
+{
+    for (int i = 0; i < 8; i++)
+        mj_buf_putc(out, (char)((uint64_t)s.len >> (8 * i)));
+    mj_buf_put(out, s.ptr, s.len);
+}
+
+static void hash(const struct fields *f, uint8_t out[MJ_EVENT_ID])
+{
+    uint8_t whole[32];
+    MJ_AUTO_BUF all = {0};
+    mj_buf_reserve(&all, 256);
+    put(&all, f->kind);
+    put(&all, f->did);
+    if (mj_span_is(f->kind, "commit")) {
+        put(&all, f->collection);
+        put(&all, f->rkey);
+        put(&all, f->rev);
+        put(&all, f->operation);
+    } else {
+        put(&all, f->seq);
+        put(&all, f->time);
+    }
+    mj_sha256(mj_buf_span(&all), whole);
+    memcpy(out, whole, MJ_EVENT_ID);
+}
+
+void mj_event_id(const struct mj_event *ev, uint8_t out[MJ_EVENT_ID])
+{
+    struct mj_buf seq = {0};
+    mj_buf_printf(&seq, "%lld", (long long)ev->seq);
+    const struct fields f = {.kind = mj_str(mj_kind_name(ev->kind)),
+                             .did = ev->did,
+                             .collection = ev->collection,
+                             .rkey = ev->rkey,
+                             .rev = ev->rev,
+                             .operation = mj_str(mj_op_name(ev->op)),
+                             .seq = mj_buf_span(&seq),
+                             .time = ev->time};
+    hash(&f, out);
+    mj_buf_deinit(&seq);
+}
+
+/* A text's span: without its quotes where nothing is escaped in it, which is nearly always; else
+ * resolved into *room. */
+static struct mj_span text(struct mj_span raw, struct mj_buf *room)
+{
+    struct mj_span plain = mj_span(raw.ptr + 1, raw.len - 2);
+    if (!plain.len || !memchr(plain.ptr, '\\', plain.len))
+        return plain;
+    mj_json_text(raw, room);
+    return mj_buf_span(room);
+}
+
+static int take(struct mj_span object, struct fields *f, struct mj_buf rooms[8], unsigned depth)
+{
+    struct mj_span rest = mj_json_inside(object), key, raw;
+    for (int type; (type = mj_json_member(&rest, &key, &raw)) >= 0;) {
+        static const char *const names[] = {"\"kind\"", "\"did\"", "\"collection\"",
+                                            "\"rkey\"", "\"rev\"", "\"operation\"",
+                                            "\"seq\"",  "\"time\""};
+        struct mj_span *const places[] = {&f->kind, &f->did,       &f->collection, &f->rkey,
+                                          &f->rev,  &f->operation, &f->seq,        &f->time};
+        bool inner = mj_span_is(key, "\"commit\"") || mj_span_is(key, "\"identity\"") ||
+                     mj_span_is(key, "\"account\"");
+        if (depth == 0 && inner && type == MJ_JSON_OBJECT) {
+            int err = take(raw, f, rooms, 1);
+            if (err)
+                return err;
+        }
+        /* The envelope says kind and DID, what is in it the rest. */
+        for (unsigned i = depth ? 2 : 0; i < (depth ? 8u : 2u); i++)
+            if (mj_span_is(key, names[i])) {
+                if (type != (i == 6 ? MJ_JSON_NUMBER : MJ_JSON_STRING))
+                    return MJ_EFIELD;
+                *places[i] = i == 6 ? raw : text(raw, &rooms[i]);
+            }
+    }
+    return 0;
+}
+
+int mj_event_id_json(struct mj_span json, uint8_t out[MJ_EVENT_ID])
+{
+    struct fields f = {0};
+    struct mj_buf rooms[8] = {0};
+    struct mj_span rest = json, object;
+    if (mj_json_take(&rest, &object) != MJ_JSON_OBJECT || rest.len)
+        return MJ_ESYNTAX;
+    int err = take(object, &f, rooms, 0);
+    if (!err && (!f.did.len || !f.kind.len))
+        err = MJ_EFIELD;
+    if (!err)
+        hash(&f, out);
+    for (size_t i = 0; i < MJ_COUNT(rooms); i++)
+        mj_buf_deinit(&rooms[i]);
+    return err;
+}
+
+void mj_delivery_id(struct mj_span reader, const uint8_t event[MJ_EVENT_ID],
+                    char out[MJ_DELIVERY_LEN + 1])
+{
+    static const char hex[] = "0123456789abcdef";
+    uint8_t whole[32];
+    MJ_AUTO_BUF all = {0};
+    put(&all, reader);
+    put(&all, mj_span(event, MJ_EVENT_ID));
+    mj_sha256(mj_buf_span(&all), whole);
+    memcpy(out, MJ_DELIVERY_ID, 4);
+    for (size_t i = 0; i < 16; i++) {
+        out[4 + 2 * i] = hex[whole[i] >> 4];
+        out[5 + 2 * i] = hex[whole[i] & 15];
+    }
+    out[MJ_DELIVERY_LEN] = 0;
+}

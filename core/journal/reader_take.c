@@ -1,0 +1,389 @@
+/* Parcels: what an owner takes, and gives back as done or failed.
+ *
+ *   pick ─▶ copy texts ─▶ parcel ─┬▶ done ─────────────▶ out of the window
+ *                                 └▶ failed ─┬▶ again ─▶ waits in the window, with the same others
+ *                                            └▶ dead letter, out of the window
+ *
+ * A parcel is one allocation that owes nothing to the journal, so it may be held for as long as an
+ * endpoint hangs. */
+#include <stdio.h>
+
+#include "event/id.h"
+#include "journal/reader_internal.h"
+
+#define RETRY_LEAST INT64_C(1000) /* µs: a policy without a wait must not spin */
+
+struct parcel {
+    struct mj_parcel p; /* first member */
+    unsigned owner, epoch;
+    uint64_t *notes; /* of the items; behind this struct, as all the rest */
+    struct mj_item *items;
+};
+
+static struct parcel *parcel_new(struct mj_reader *r, size_t n, size_t bytes)
+{
+    struct parcel *p =
+        mj_alloc(sizeof *p + n * (sizeof(struct mj_item) + sizeof(uint64_t)) + bytes);
+    *p = (struct parcel){.owner = r->owner, .epoch = r->epoch};
+    p->items = (struct mj_item *)(p + 1);
+    p->notes = (uint64_t *)(p->items + n);
+    p->p = (struct mj_parcel){.reader = r, .items = p->items};
+    return p;
+}
+
+static void name_item(const struct mj_reader *r, struct mj_item *item)
+{
+    uint8_t id[MJ_EVENT_ID] = {0};
+    mj_event_id_json(item->json, id); /* it is ours, so it is an event */
+    mj_delivery_id(mj_str(r->name), id, item->id);
+}
+
+/* Copies the texts of what is picked, from the view. What is gone by now is left out. */
+static struct parcel *fetch(struct mj_reader *r, struct mj_view *view, int64_t now_us)
+{
+    struct mj__window *w = &r->window;
+    size_t bytes = 0;
+    for (size_t i = 0; i < w->picked_count; i++)
+        bytes += w->slots[w->picked[i]].size;
+    struct parcel *p = parcel_new(r, w->picked_count, bytes);
+    uint8_t *to = (uint8_t *)(p->notes + w->picked_count);
+    for (size_t i = 0; i < w->picked_count; i++) {
+        struct mj__slot *s = &w->slots[w->picked[i]];
+        struct mj_item *item = &p->items[p->p.n];
+        uint64_t seq = s->note - s->back;
+        struct mj_run run;
+        struct mj_span json = {NULL, 0};
+        if (mj_view_run(view, seq, &run) && run.seq == seq && mj_view_load(view, &run) == 0)
+            json = mj_run_json(&run, 0);
+        if (!json.len || json.len != s->size) {
+            mj__reader_lost(r, 1);
+            s->state = MJ__DONE; /* the head moves below */
+            w->live--;
+            continue;
+        }
+        memcpy(to, json.ptr, json.len);
+        *item = (struct mj_item){.seq = seq,
+                                 .time_us = mj_run_time(&run, 0),
+                                 .upstream_seq = s->upstream_seq,
+                                 .did = s->did,
+                                 .json = mj_span(to, json.len)};
+        name_item(r, item);
+        to += json.len;
+        if (!p->p.n) {
+            p->p.attempt = s->attempts + 1;
+            p->p.first_us = s->attempts ? s->since_us : now_us;
+        }
+        s->state = MJ__AIR;
+        p->notes[p->p.n++] = s->note;
+    }
+    while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
+        w->head++;
+    if (p->p.n)
+        return p;
+    free(p);
+    return NULL;
+}
+
+/* ---- dead letters that go out once more ---- */
+
+static struct parcel *revive(struct mj_reader *r, uint64_t id, int64_t now_us)
+{
+    MJ_AUTO_BUF value = {0};
+    struct mj__letter_in l;
+    if (mj__dead_read(r, id, &value) || mj__letter_take(mj_buf_span(&value), &l) || !l.n)
+        return NULL;
+    struct parcel *p = parcel_new(r, l.n, l.texts.len);
+    uint8_t *to = (uint8_t *)(p->notes + l.n);
+    for (struct mj_item *item = p->items; mj__letter_next(&l, item); item++) {
+        memcpy(to, item->json.ptr, item->json.len);
+        item->json.ptr = to;
+        to += item->json.len;
+        p->notes[p->p.n++] = 0;
+    }
+    p->p.attempt = l.dead.attempts + 1;
+    p->p.first_us = l.dead.first_us ? l.dead.first_us : now_us;
+    p->p.dead_id = id;
+    return p;
+}
+
+static void forget_revived(struct mj_reader *r, uint64_t id)
+{
+    for (size_t i = 0; i < r->revived_count; i++)
+        if (r->revived[i].id == id) {
+            memmove(r->revived + i, r->revived + i + 1,
+                    (r->revived_count - i - 1) * sizeof *r->revived);
+            r->revived_count--;
+            return;
+        }
+}
+
+static struct parcel *next_revived(struct mj_reader *r, int64_t now_us)
+{
+    for (size_t i = 0; i < r->revived_count; i++) {
+        if (r->revived[i].out)
+            continue;
+        struct parcel *p = revive(r, r->revived[i].id, now_us);
+        if (p) {
+            r->revived[i].out = true;
+            return p;
+        }
+        forget_revived(r, r->revived[i].id); /* it was removed meanwhile, or cannot be read */
+        i--;
+    }
+    return NULL;
+}
+
+/* ---- taking ---- */
+
+static struct parcel *take(struct mj_reader *r, struct mj_view *view, int64_t now_us,
+                           int64_t *again_us)
+{
+    *again_us = -1;
+    if (r->paused || r->disabled || r->air >= r->cfg.workers)
+        return NULL;
+    struct parcel *p = next_revived(r, now_us);
+    if (p)
+        return p;
+    bool more = mj__window_fill(r, view, now_us);
+    int64_t due;
+    do {
+        mj__window_pick(r, now_us, &due);
+        if (r->window.picked_count)
+            p = fetch(r, view, now_us);
+    } while (r->window.picked_count && !p);
+    *again_us = more ? 0 : due < 0 ? -1 : due > now_us ? due - now_us : 0;
+    return p;
+}
+
+struct mj_parcel *mj_reader_take(struct mj_reader *r, const void *ctx, struct mj_view *view,
+                                 int64_t now_us, int64_t *again_us)
+{
+    int64_t quiet = atomic_load_explicit(&r->quiet_until, memory_order_acquire);
+    if (quiet == INT64_MAX || now_us < quiet) {
+        *again_us = quiet == INT64_MAX ? -1 : quiet - now_us;
+        return NULL;
+    }
+    struct parcel *p = NULL;
+    *again_us = -1;
+    pthread_mutex_lock(&r->lock);
+    if (r->owned && r->cfg.ctx == ctx) {
+        p = take(r, view, now_us, again_us);
+        if (p) {
+            r->air++;
+            r->air_events += p->p.n;
+            *again_us = 0;
+        } else if (*again_us) {
+            pthread_mutex_lock(&r->mail);
+            if (!r->news_first)
+                atomic_store_explicit(&r->quiet_until,
+                                      *again_us < 0 ? INT64_MAX : now_us + *again_us,
+                                      memory_order_release);
+            pthread_mutex_unlock(&r->mail);
+        }
+    }
+    pthread_mutex_unlock(&r->lock);
+    return p ? &p->p : NULL;
+}
+
+/* ---- settling ---- */
+
+static void note_attempt(struct mj_reader *r, const struct parcel *p, size_t i, int64_t now_us,
+                         int what, int status, const char *reason)
+{
+    struct mj_attempt a = {.reader = r->name,
+                           .seq = p->items[i].seq,
+                           .at_us = now_us,
+                           .attempt = p->p.attempt,
+                           .status = status};
+    a.what = what;
+    snprintf(a.reason, sizeof a.reason, "%s", reason ? reason : "");
+    if (a.seq)
+        mj__attempts_add(r->rs->attempts, &a);
+}
+
+/* The parcel is back, under the lock. False when nothing of it counts any more. */
+static bool came_back(struct mj_reader *r, const struct parcel *p)
+{
+    if (p->owner == r->owner && r->air)
+        r->air--;
+    r->air_events -= p->p.n < r->air_events ? p->p.n : r->air_events;
+    r->dirty = true;
+    return p->epoch == r->epoch;
+}
+
+static void settled(struct mj_reader *r, struct parcel *p)
+{
+    bool other = p->owner != r->owner;
+    pthread_mutex_unlock(&r->lock);
+    /* Who settles takes again by itself; who has taken over does not know of it. */
+    mj__reader_stir(r, other);
+    free(p);
+}
+
+void mj_parcel_done(struct mj_parcel *parcel, int64_t now_us, int status)
+{
+    struct parcel *p = (struct parcel *)parcel;
+    struct mj_reader *r = parcel->reader;
+    pthread_mutex_lock(&r->lock);
+    bool counts = came_back(r, p);
+    r->last_ok_us = now_us;
+    r->delivered += p->p.n;
+    mj_metric_add(r->m.delivered, (int64_t)p->p.n);
+    for (size_t i = 0; i < p->p.n; i++) {
+        struct mj__slot *s =
+            counts && p->notes[i] ? mj__window_find(&r->window, p->notes[i]) : NULL;
+        if (s)
+            mj__window_done(&r->window, s);
+        note_attempt(r, p, i, now_us, MJ_ATTEMPT_DONE, status, NULL);
+    }
+    if (p->p.dead_id) {
+        forget_revived(r, p->p.dead_id);
+        mj__dead_drop(r, p->p.dead_id);
+    }
+    settled(r, p);
+}
+
+static uint64_t random64(struct mj_reader *r)
+{
+    r->random ^= r->random << 13;
+    r->random ^= r->random >> 7;
+    r->random ^= r->random << 17;
+    return r->random;
+}
+
+/* Full jitter: anything from nothing to the wait, which doubles. */
+static int64_t wait_of(struct mj_reader *r, unsigned attempts)
+{
+    const struct mj_retry *retry = &r->cfg.retry;
+    int64_t wait = retry->min_us > RETRY_LEAST ? retry->min_us : RETRY_LEAST;
+    int64_t most = retry->max_us > wait ? retry->max_us : wait;
+    for (unsigned i = 1; i < attempts && wait < most; i++)
+        wait *= 2;
+    if (wait > most)
+        wait = most;
+    return (int64_t)(random64(r) % (uint64_t)wait) + 1;
+}
+
+static bool is_at_its_end(const struct mj_reader *r, unsigned attempts, int64_t since_us,
+                          int64_t now_us)
+{
+    const struct mj_retry *retry = &r->cfg.retry;
+    return (retry->tries && attempts >= retry->tries) ||
+           (retry->for_us && now_us - since_us >= retry->for_us);
+}
+
+static void bury(struct mj_reader *r, struct parcel *p, const bool *dies, size_t n, int64_t now_us,
+                 const struct mj_failure *f)
+{
+    struct mj_item *items = mj_alloc((n ? n : 1) * sizeof *items);
+    size_t k = 0;
+    for (size_t i = 0; i < p->p.n; i++)
+        if (dies[i])
+            items[k++] = p->items[i];
+    const struct mj__letter l = {.items = items,
+                                 .n = n,
+                                 .first_us = p->p.first_us,
+                                 .died_us = now_us,
+                                 .attempts = p->p.attempt,
+                                 .status = f->status,
+                                 .reason = f->reason ? f->reason : "",
+                                 .excerpt = f->excerpt};
+    if (p->p.dead_id) {
+        mj__dead_replace(r, p->p.dead_id, &l);
+    } else {
+        mj__dead_add(r, &l);
+        r->dead += n;
+        mj_metric_add(r->m.dead, (int64_t)n);
+    }
+    free(items);
+}
+
+/* What failed of a dead letter stays one. */
+static void fail_revived(struct mj_reader *r, struct parcel *p, int64_t now_us,
+                         const struct mj_failure *f)
+{
+    bool *dies = mj_calloc(p->p.n + 1, sizeof *dies);
+    size_t n = 0;
+    if (f->what == MJ_FAIL_BACK) {
+        for (size_t i = 0; i < r->revived_count; i++)
+            if (r->revived[i].id == p->p.dead_id)
+                r->revived[i].out = false;
+    } else {
+        for (size_t i = 0; i < p->p.n; i++)
+            n += dies[i] = !f->failed || f->failed[i];
+        forget_revived(r, p->p.dead_id);
+        if (n)
+            bury(r, p, dies, n, now_us, f);
+        else
+            mj__dead_drop(r, p->p.dead_id);
+    }
+    free(dies);
+}
+
+static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
+                        const struct mj_failure *f)
+{
+    bool *dies = mj_calloc(p->p.n + 1, sizeof *dies);
+    size_t n = 0, retried = 0;
+    bool tried = f->what != MJ_FAIL_BACK, whole = true;
+    int64_t wait = f->what == MJ_FAIL_RETRY ? wait_of(r, p->p.attempt) : 0;
+    for (size_t i = 0; i < p->p.n; i++)
+        whole &= !f->failed || f->failed[i];
+    /* Those that fail together stay together; a part of a parcel is another parcel. */
+    r->group += tried;
+    r->group += r->group == 0;
+    for (size_t i = 0; i < p->p.n; i++) {
+        struct mj__slot *s = mj__window_find(&r->window, p->notes[i]);
+        if (!s)
+            continue;
+        if (f->failed && !f->failed[i]) {
+            mj__window_done(&r->window, s);
+            r->delivered++;
+            mj_metric_add(r->m.delivered, 1);
+            note_attempt(r, p, i, now_us, MJ_ATTEMPT_DONE, f->status, NULL);
+            continue;
+        }
+        s->state = MJ__WAITING;
+        if (!tried)
+            continue;
+        if (!s->attempts++)
+            s->since_us = p->p.first_us;
+        if (!s->group || !whole)
+            s->group = r->group;
+        dies[i] = f->what == MJ_FAIL_DEAD || is_at_its_end(r, s->attempts, s->since_us, now_us);
+        note_attempt(r, p, i, now_us, dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY, f->status,
+                     f->reason);
+        if (dies[i]) {
+            mj__window_done(&r->window, s);
+            n++;
+            continue;
+        }
+        s->due_us = now_us + (f->after_us > 0 ? f->after_us : wait);
+        retried++;
+    }
+    r->retried += retried;
+    mj_metric_add(r->m.retried, (int64_t)retried);
+    if (n)
+        bury(r, p, dies, n, now_us, f);
+    free(dies);
+}
+
+void mj_parcel_fail(struct mj_parcel *parcel, int64_t now_us, const struct mj_failure *f)
+{
+    struct parcel *p = (struct parcel *)parcel;
+    struct mj_reader *r = parcel->reader;
+    pthread_mutex_lock(&r->lock);
+    bool counts = came_back(r, p);
+    if (f->what != MJ_FAIL_BACK) {
+        r->failed++;
+        mj_metric_add(r->m.failed, 1);
+        r->last_fail_us = now_us;
+        if (!r->disabled)
+            snprintf(r->reason, sizeof r->reason, "%s", f->reason ? f->reason : "");
+    }
+    if (p->p.dead_id)
+        fail_revived(r, p, now_us, f);
+    else if (counts)
+        fail_events(r, p, now_us, f);
+    settled(r, p);
+}

@@ -1,0 +1,351 @@
+/* The window: what a reader has read of its notes and is not done with, in the order of the notes.
+ *
+ *   slots   │done│AIR│done│wait│wait│AIR│wait│ …          read so far: everything below `scanned`
+ *           └ gone as soon as it is at the head, or when too many are done
+ *
+ * It is read from the index: a note's kind and number are there, and its account, so that order
+ * needs no look at texts. */
+#include "base/json.h"
+#include "journal/reader_internal.h"
+
+#define SCAN_ONCE   (UINT64_C(256) << 10) /* entries looked at under the lock */
+#define PARCEL_MOST ((size_t)64 << 20)    /* bytes of one parcel, whatever its owner allows */
+
+void mj__window_deinit(struct mj__window *w)
+{
+    free(w->slots);
+    free(w->busy);
+    free(w->picked);
+    *w = (struct mj__window){0};
+}
+
+void mj__window_clear(struct mj__window *w) { w->head = w->n = w->live = w->unresolved = 0; }
+
+/* Takes out what is done. */
+static void compact(struct mj__window *w)
+{
+    size_t to = 0;
+    for (size_t i = w->head; i < w->n; i++)
+        if (w->slots[i].state != MJ__DONE)
+            w->slots[to++] = w->slots[i];
+    w->head = 0;
+    w->n = to;
+}
+
+struct mj__slot *mj__window_add(struct mj__window *w)
+{
+    if (w->n == w->cap && w->cap && w->live <= w->cap / 2)
+        compact(w);
+    if (w->n == w->cap) {
+        w->cap = w->cap ? 2 * w->cap : 16;
+        w->slots = mj_realloc(w->slots, w->cap * sizeof *w->slots);
+    }
+    w->live++;
+    w->slots[w->n] = (struct mj__slot){0};
+    return &w->slots[w->n++];
+}
+
+struct mj__slot *mj__window_find(struct mj__window *w, uint64_t note)
+{
+    size_t lo = w->head, hi = w->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (w->slots[mid].note < note)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < w->n && w->slots[lo].note == note && w->slots[lo].state != MJ__DONE ? &w->slots[lo]
+                                                                                    : NULL;
+}
+
+void mj__window_done(struct mj__window *w, struct mj__slot *s)
+{
+    s->state = MJ__DONE;
+    w->live--;
+    while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
+        w->head++;
+    if (w->head == w->n)
+        w->head = w->n = 0;
+}
+
+/* ---- reading ---- */
+
+static bool may_have(const struct mj_reader *r, const struct mj_summary *s)
+{
+    return !s || (s->kinds >> MJ_ENTRY_NOTE & 1 &&
+                  s->collections[r->number % 256 / 64] >> r->number % 64 & 1);
+}
+
+static bool is_ours(const struct mj_reader *r, const struct mj_entry *e)
+{
+    return MJ_UNLIKELY(e->kind == MJ_ENTRY_NOTE) && e->collection == r->number;
+}
+
+/* Beyond the journal's table of names several readers share a number. */
+static bool says_our_name(const struct mj_reader *r, const struct mj__note *note)
+{
+    if (r->number != MJ_COLLECTION_OTHER)
+        return true;
+    MJ_AUTO_BUF text = {0};
+    mj_json_text(note->reader, &text);
+    return mj_span_eq(mj_buf_span(&text), mj_str(r->name));
+}
+
+/* Where the event of a note is: 0 with the slot filled in, MJ_ENOENT when it is gone or cannot be
+ * read, MJ_EINVAL when the note is not ours. */
+static int resolve(const struct mj_reader *r, struct mj_view *view, struct mj_run *run, size_t i,
+                   struct mj__slot *s)
+{
+    struct mj__note note;
+    struct mj_run at;
+    if (mj_view_load(view, run) || mj__note_take(mj_run_json(run, i), &note))
+        return MJ_ENOENT;
+    if (!says_our_name(r, &note))
+        return MJ_EINVAL;
+    s->back = note.back;
+    s->upstream_seq = note.upstream_seq;
+    s->did = run->entries[i].did;
+    s->note = run->seq + i;
+    if (note.back <= i) {
+        s->size = (uint32_t)mj_run_json(run, i - note.back).len;
+        return 0;
+    }
+    /* The event is in the run before. */
+    if (note.back > s->note || !mj_view_run(view, s->note - note.back, &at) ||
+        at.seq != s->note - note.back || mj_view_load(view, &at))
+        return MJ_ENOENT;
+    s->size = (uint32_t)mj_run_json(&at, 0).len;
+    return 0;
+}
+
+/* Slots that come from disk: what are they now? */
+static void look_again(struct mj_reader *r, struct mj_view *view, int64_t now_us)
+{
+    struct mj__window *w = &r->window;
+    for (size_t i = w->head; i < w->n && w->unresolved; i++) {
+        struct mj__slot *s = &w->slots[i];
+        struct mj__slot found = *s;
+        struct mj_run run;
+        if (s->state == MJ__DONE || s->back)
+            continue;
+        w->unresolved--;
+        if (mj_view_run(view, s->note, &run) && run.seq == s->note && is_ours(r, run.entries) &&
+            resolve(r, view, &run, 0, &found) == 0) {
+            if (!found.since_us)
+                found.since_us = now_us;
+            *s = found;
+            continue;
+        }
+        mj__reader_lost(r, 1);
+        s->state = MJ__DONE; /* the head moves below */
+        w->live--;
+    }
+    while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
+        w->head++;
+}
+
+/* Takes what the writer has left. */
+static void take_mail(struct mj_reader *r)
+{
+    pthread_mutex_lock(&r->mail);
+    if (r->news_first) {
+        /* Up to the first of them there is nothing. */
+        if (r->scanned >= r->news && r->scanned < r->news_first)
+            r->scanned = r->news_first;
+        if (r->news < r->news_last)
+            r->news = r->news_last;
+        r->unread += r->news_count;
+        r->news_first = r->news_count = 0;
+    }
+    pthread_mutex_unlock(&r->mail);
+}
+
+/* What was below the floor is gone. How much of it was for this reader tells what is left. */
+static void overtaken(struct mj_reader *r, struct mj_view *view)
+{
+    if (r->uncounted_at < view->floor)
+        r->uncounted_at = view->floor;
+    uint64_t at = r->uncounted_end > view->floor ? r->uncounted_end : view->floor;
+    uint64_t left = mj__notes_count(r, view, &at, r->news, UINT64_MAX);
+    uint64_t lost = r->unread > left ? r->unread - left : 0;
+    mj__reader_lost(r, lost);
+    r->unread -= lost;
+    r->scanned = view->floor;
+    r->dirty = true;
+}
+
+/* A note was looked at. */
+static void count_read(struct mj_reader *r, uint64_t seq)
+{
+    if ((seq < r->uncounted_at || seq >= r->uncounted_end) && r->unread)
+        r->unread--;
+}
+
+bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
+{
+    struct mj__window *w = &r->window;
+    uint64_t looked = 0;
+    take_mail(r);
+    if (w->unresolved)
+        look_again(r, view, now_us);
+    while (r->scanned < r->news && w->live < r->cfg.window) {
+        struct mj_run run;
+        if (looked >= SCAN_ONCE || r->scanned >= view->end)
+            return true;
+        if (r->scanned < view->floor)
+            overtaken(r, view);
+        if (!mj_view_run(view, r->scanned, &run))
+            return true; /* all that is held is overtaken: the view must be refreshed */
+        uint64_t end = run.seq + run.count < r->news ? run.seq + run.count : r->news;
+        size_t i = 0, n = end > run.seq ? (size_t)(end - run.seq) : 0;
+        if (!may_have(r, run.summary))
+            i = n;
+        for (; i < n && w->live < r->cfg.window; i++) {
+            struct mj__slot found = {0};
+            if (MJ_LIKELY(!is_ours(r, &run.entries[i])))
+                continue;
+            int err = resolve(r, view, &run, i, &found);
+            if (err != MJ_EINVAL)
+                count_read(r, run.seq + i);
+            if (err == MJ_ENOENT)
+                mj__reader_lost(r, 1);
+            if (err)
+                continue;
+            found.since_us = now_us;
+            *mj__window_add(w) = found;
+        }
+        looked += i + 1;
+        r->scanned = run.seq + i > r->scanned ? run.seq + i : r->scanned;
+        if (!n) /* seqs are missing up to there */
+            r->scanned = r->news;
+        if (r->uncounted_at < r->scanned)
+            r->uncounted_at = r->scanned;
+        r->dirty = true;
+    }
+    if (r->scanned >= r->news)
+        r->unread = 0; /* a rewind may have counted what was being published twice */
+    return false;
+}
+
+uint64_t mj__notes_count(const struct mj_reader *r, struct mj_view *view, uint64_t *at,
+                         uint64_t end, uint64_t most)
+{
+    uint64_t found = 0;
+    struct mj_run run;
+    if (*at < view->floor)
+        *at = view->floor;
+    while (*at < end && found < most && mj_view_run(view, *at, &run)) {
+        size_t n = run.seq + run.count <= end ? run.count
+                   : end > run.seq            ? (size_t)(end - run.seq)
+                                              : 0;
+        for (size_t i = 0; may_have(r, run.summary) && i < n; i++)
+            found += is_ours(r, &run.entries[i]);
+        *at = n ? run.seq + n : end;
+    }
+    return found;
+}
+
+/* ---- picking ---- */
+
+/* The accounts that must wait, in a table that is emptied by a new stamp. */
+static void mark_busy(struct mj__window *w, uint32_t did)
+{
+    if (2 * (w->busy_count + 1) > w->busy_cap) {
+        size_t cap = w->busy_cap;
+        void *old = w->busy;
+        const struct {
+            uint32_t did, stamp;
+        } *was = old;
+        w->busy_cap = cap ? 2 * cap : 32;
+        w->busy = mj_calloc(w->busy_cap, sizeof *w->busy);
+        w->busy_count = 0;
+        for (size_t i = 0; i < cap; i++)
+            if (was[i].stamp == w->stamp)
+                mark_busy(w, was[i].did);
+        free(old);
+    }
+    for (size_t i = did & (w->busy_cap - 1);; i = (i + 1) & (w->busy_cap - 1)) {
+        if (w->busy[i].stamp == w->stamp && w->busy[i].did == did)
+            return;
+        if (w->busy[i].stamp != w->stamp) {
+            w->busy[i].did = did;
+            w->busy[i].stamp = w->stamp;
+            w->busy_count++;
+            return;
+        }
+    }
+}
+
+static bool is_busy(const struct mj__window *w, uint32_t did)
+{
+    if (!w->busy_count)
+        return false;
+    for (size_t i = did & (w->busy_cap - 1); w->busy[i].stamp == w->stamp;
+         i = (i + 1) & (w->busy_cap - 1))
+        if (w->busy[i].did == did)
+            return true;
+    return false;
+}
+
+static void no_one_is_busy(struct mj__window *w)
+{
+    w->busy_count = 0;
+    if (!++w->stamp && w->busy_cap) {
+        memset(w->busy, 0, w->busy_cap * sizeof *w->busy);
+        w->stamp = 1;
+    } else if (!w->stamp) {
+        w->stamp = 1;
+    }
+}
+
+static void pick(struct mj__window *w, size_t i)
+{
+    if (w->picked_count == w->picked_cap) {
+        w->picked_cap = w->picked_cap ? 2 * w->picked_cap : 16;
+        w->picked = mj_realloc(w->picked, w->picked_cap * sizeof *w->picked);
+    }
+    w->picked[w->picked_count++] = i;
+}
+
+void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
+{
+    struct mj__window *w = &r->window;
+    const struct mj_owner_cfg *c = &r->cfg;
+    size_t bytes = 0, most = c->max_bytes < PARCEL_MOST ? c->max_bytes : PARCEL_MOST;
+    bool full = false;
+    *due_us = -1;
+    w->picked_count = 0;
+    no_one_is_busy(w);
+    for (size_t i = w->head; i < w->n && !full; i++) {
+        const struct mj__slot *s = &w->slots[i];
+        if (s->state == MJ__DONE)
+            continue;
+        bool due = s->state == MJ__WAITING && s->due_us <= now_us;
+        bool joins = !w->picked_count || s->group == w->slots[w->picked[0]].group;
+        if (s->state == MJ__WAITING && !due && (*due_us < 0 || s->due_us < *due_us))
+            *due_us = s->due_us;
+        if (due && joins && (c->order != MJ_ORDER_DID || !is_busy(w, s->did))) {
+            if (w->picked_count && bytes + s->size > most) {
+                full = true;
+                break;
+            }
+            pick(w, i);
+            bytes += s->size;
+            full = w->picked_count >= c->max || bytes >= most;
+        } else if (c->order == MJ_ORDER_TOTAL) {
+            break;
+        } else if (c->order == MJ_ORDER_DID) {
+            mark_busy(w, s->did);
+        }
+    }
+    if (!w->picked_count || full || c->every_us <= 0 || w->live >= c->window)
+        return;
+    const struct mj__slot *first = &w->slots[w->picked[0]];
+    if (first->group || first->since_us + c->every_us <= now_us || first->since_us > now_us)
+        return;
+    int64_t ripe = first->since_us + c->every_us;
+    if (*due_us < 0 || ripe < *due_us)
+        *due_us = ripe;
+    w->picked_count = 0;
+}

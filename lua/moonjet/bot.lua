@@ -1,0 +1,467 @@
+--- What makes an agent a bot: flows of what happens to it, and manners.
+---
+---   me:on { "mention", "reply" }  ─▶  one flow, matched in C by me.account  ─▶  each
+---                                      └ a post that is both runs the function once, with both
+---                                        reasons
+---
+--- Manners are kept over restarts, in maps that scripts cannot name: who has said stop, whom the
+--- bot has answered lately, and which accounts are bots. A bot answers neither itself nor who has
+--- said stop; another bot once in a while only; and nobody for ever in one thread.
+local host, jet = ...
+
+local posts = host.library "post"
+local rich_text = host.library "richtext"
+local xrpc = host.library "xrpc"
+
+local error, ipairs, pairs, tostring, type = error, ipairs, pairs, tostring, type
+local format = string.format
+
+local M = {}
+
+local POST, LIKE, REPOST, FOLLOW, PROFILE = "app.bsky.feed.post", "app.bsky.feed.like",
+  "app.bsky.feed.repost", "app.bsky.graph.follow", "app.bsky.actor.profile"
+
+local MANNERS = { stop = { "!stop" }, start = { "!start" }, cooldown = "1h", per_thread = 20 }
+local KNOWN, UNKNOWN = "1d", "10m" -- how long it is remembered whether an account is a bot
+
+local memory, stops, past -- maps, once there is an agent
+
+--- While a script loads that has an agent.
+function M.declare()
+  memory = memory or host.map "moonjet.bots"
+  stops = stops or host.map "moonjet.stops"
+end
+
+-- # Reasons
+
+--- What of the network each reason is; the account is a set.
+local MATCHES = {
+  mention = function(account) return { collection = POST, mentions = account } end,
+  reply = function(account) return { collection = POST, reply_to = account } end,
+  reply_root = function(account) return { collection = POST, root = account } end,
+  quote = function(account) return { collection = POST, quotes = account } end,
+  like = function(account) return { collection = LIKE, subject = account } end,
+  repost = function(account) return { collection = REPOST, subject = account } end,
+  follow = function(account) return { collection = FOLLOW, subject = account } end,
+}
+--- Those of deletes, which do not say what was deleted: a map remembers it.
+local UNDONE = { unlike = LIKE, unrepost = REPOST, unfollow = FOLLOW }
+local REASON_OF = { [LIKE] = "like", [REPOST] = "repost", [FOLLOW] = "follow" }
+
+local function all_reasons()
+  local names = {}
+  for name in pairs(MATCHES) do
+    names[name] = true
+  end
+  for name in pairs(UNDONE) do
+    names[name] = true
+  end
+  return names
+end
+local REASONS = all_reasons()
+
+local function did_of(uri)
+  return type(uri) == "string" and uri:match "^at://([^/]+)" or uri
+end
+
+--- Every reason for which the event is the account's business: a list, with each as a key, too.
+local function reasons_of(ev, is_me)
+  local reasons = {}
+  local function add(name, yes)
+    if yes then
+      reasons[#reasons + 1] = name
+      reasons[name] = true
+    end
+  end
+  local function names_me(path)
+    local uri = ev:get(path)
+    return type(uri) == "string" and is_me(did_of(uri))
+  end
+  if ev.op ~= "create" then
+    return reasons
+  elseif ev.collection == POST then
+    for did in ev:mentions() do
+      add("mention", not reasons.mention and is_me(did))
+    end
+    add("reply", names_me "reply.parent.uri")
+    add("reply_root", names_me "reply.root.uri")
+    add("quote", names_me "embed.record.uri" or names_me "embed.record.record.uri")
+  elseif REASON_OF[ev.collection] then
+    add(REASON_OF[ev.collection], names_me(ev.collection == FOLLOW and "subject" or "subject.uri"))
+  end
+  return reasons
+end
+
+-- # Manners
+
+--- What is remembered of the agent under this key.
+local function key(a, what, ...)
+  local parts = { what, a.identifier, ... }
+  for i, part in ipairs(parts) do
+    if #part > 1000 then
+      parts[i] = part:sub(1, 1000)
+    end
+  end
+  return table.concat(parts, "\n")
+end
+
+local function manners_of(a)
+  return a.manners or MANNERS
+end
+
+--- Whether the account says of itself that it is a bot: a label in its profile. What cannot be
+--- found out is no.
+local function is_bot(a, did)
+  local at = key(a, "bot", did)
+  local known = memory:get(at)
+  if known ~= nil then
+    return known
+  end
+  local who = jet.resolve(did)
+  local found, name
+  if who and who.pds then
+    local _
+    found, _, name = xrpc.call({ service = who.pds }, "me:reply", "GET",
+      "com.atproto.repo.getRecord", { retry = false, timeout = 5,
+        params = { repo = did, collection = PROFILE, rkey = "self" } })
+  end
+  local bot = false
+  if found then
+    local profile = type(found.value) == "table" and found.value or {}
+    local labels = type(profile.labels) == "table" and profile.labels.values
+    for _, label in ipairs(type(labels) == "table" and labels or {}) do
+      bot = bot or (type(label) == "table" and label.val == "bot")
+    end
+  end
+  memory:set(at, bot, (found or name == "RecordNotFound") and KNOWN or UNKNOWN)
+  return bot
+end
+
+--- What the agent is about to answer: whose it is, which one, and in which thread.
+local function question_of(x)
+  local uri = x.uri
+  local root = type(x) == "userdata" and x:get "reply.root.uri" or type(x) == "table"
+    and type(x.root) == "table" and x.root.uri
+  return did_of(uri), uri, type(root) == "string" and root or uri
+end
+
+--- Asks before an answer: nil, why not, and the reason's name; or the function that notes the
+--- answer. The same question may be answered again: it comes again after a crash.
+local function may_answer(a, x)
+  local did, uri, root = question_of(x)
+  local manners = manners_of(a)
+  if did == a.did then
+    return nil, "a bot does not answer itself", "Own"
+  elseif stops:has(key(a, "stop", did)) then
+    return nil, did .. " does not want to hear from the bot", "OptedOut"
+  end
+  local last, thread = key(a, "last", did), key(a, "thread", did, root)
+  local before = memory:get(last)
+  if before ~= uri then
+    if before and manners.cooldown and is_bot(a, did) then
+      return nil, format("%s is a bot, too, and was answered lately", did), "Cooldown"
+    elseif manners.per_thread and memory:get(thread, 0) >= manners.per_thread then
+      return nil, format("%s has got %d answers in this thread", did, manners.per_thread),
+        "Cooldown"
+    end
+  end
+  return function()
+    if memory:get(last) ~= uri then
+      memory:set(thread, memory:get(thread, 0) + 1, "1d")
+    end
+    memory:set(last, uri, manners.cooldown or "1h")
+  end
+end
+
+--- Whether one of the words stands in the text by itself.
+local function says(text, words)
+  if not words then
+    return false
+  end
+  text = " " .. text:lower():gsub("%s", " ") .. " "
+  for _, word in ipairs(words) do
+    if text:find(" " .. word .. " ", 1, true) then
+      return true
+    end
+  end
+  return false
+end
+
+--- Notes "!stop" and "!start"; true when that was all that was to be done.
+function M.heeds(a, did, text)
+  local manners = manners_of(a)
+  local at = key(a, "stop", did)
+  if says(text, manners.start) and stops:has(at) then
+    stops:remove(at)
+    jet.log.info("%s wants to hear from %s again", did, a.identifier)
+    return true
+  elseif says(text, manners.stop) then
+    stops:set(at, true)
+    jet.log.info("%s does not want to hear from %s any more", did, a.identifier)
+    return true
+  end
+  return stops:has(at)
+end
+
+M.may_answer = may_answer
+
+-- # Flows
+
+local function check_reasons(what, reasons)
+  if type(reasons) == "string" then
+    reasons = { reasons }
+  elseif type(reasons) ~= "table" or #reasons == 0 then
+    error(what .. " wants a reason or a list of them, such as { \"mention\", \"reply\" }", 4)
+  end
+  for _, name in ipairs(reasons) do
+    if not REASONS[name] then
+      local near = host.closest(tostring(name), REASONS)
+      error(format("%s knows no reason '%s'%s", what, tostring(name),
+        near and format("; did you mean '%s'?", near) or ""), 4)
+    end
+  end
+  return reasons
+end
+
+--- The options of on, and what is left for each.
+local function on_options(what, options)
+  if options ~= nil and type(options) ~= "table" then
+    error(format("%s wants its options as a table, not %s", what, type(options)), 4)
+  end
+  local own, rest = {}, { workers = 4 }
+  for name, value in pairs(options or {}) do
+    if name == "limit" or name == "manners" or name == "name" then
+      own[name] = value
+    else
+      rest[name] = value
+    end
+  end
+  return own, rest
+end
+
+--- The flow of what matches, limited per account if that is wanted, into an each of that name.
+local function attach(matches, name, work, own, rest)
+  local flow = jet.from(matches)
+  if own.limit then
+    flow = flow:limit { rate = own.limit, by = "did" }
+  end
+  return flow:each(work, rest):as(name)
+end
+
+--- Flows that remember what likes, reposts and follows of the account were, and one of their
+--- deletes.
+local function attach_undone(a, me, undone, name, fn, own, rest)
+  past = past or host.map "moonjet.past"
+  local made, deleted = {}, {}
+  for i, reason in ipairs(undone) do
+    local collection = UNDONE[reason]
+    made[i] = { collection = collection, op = "create", subject = me.account }
+    deleted[i] = { collection = collection, op = "delete" }
+  end
+  jet.from(made):tap(function(ev)
+    local subject = ev:get(ev.collection == FOLLOW and "subject" or "subject.uri")
+    if type(subject) == "string" and #subject <= 4000 and ev.did ~= a.did then
+      past:set(key(a, ev.uri), subject)
+    end
+  end):as(name .. "_made")
+  local flow = jet.from(deleted):where(function(ev) return past:has(key(a, ev.uri)) end)
+  if own.limit then
+    flow = flow:limit { rate = own.limit, by = "did" }
+  end
+  flow:each(function(ev)
+    local at = key(a, ev.uri)
+    local subject = past:get(at)
+    local reason = "un" .. REASON_OF[ev.collection]
+    local result = fn(ev, { reason, [reason] = true }, subject)
+    past:remove(at)
+    return result
+  end, rest):as(name .. "_undone")
+end
+
+local function on(a, me, what, reasons, fn, options)
+  reasons = check_reasons(what, reasons)
+  if type(fn) ~= "function" then
+    error(format("%s wants a function, not %s", what, type(fn)), 3)
+  end
+  host.need_declare(what)
+  local own, rest = on_options(what, options)
+  local account = me.account
+  local matches, undone = {}, {}
+  for _, reason in ipairs(reasons) do
+    if UNDONE[reason] then
+      undone[#undone + 1] = reason
+    else
+      local match = MATCHES[reason](account)
+      match.op, match.did = "create", jet.no(account)
+      matches[#matches + 1] = match
+    end
+  end
+  local function is_me(did)
+    return did ~= nil and (did == a.did or account:has(did))
+  end
+  local name = own.name or ("on_" .. table.concat(reasons, "_")):sub(1, 50)
+  if #undone > 0 then
+    attach_undone(a, me, undone, name, fn, own, rest)
+  end
+  if #matches == 0 then
+    return
+  end
+  attach(matches, name, function(ev)
+    local why = reasons_of(ev, is_me)
+    if ev.collection == POST and own.manners ~= false then
+      if (why.mention or why.reply) and M.heeds(a, ev.did, ev.text) then
+        return
+      end
+      local good, message = may_answer(a, ev)
+      if not good then
+        jet.log.debug("%s is left alone: %s", ev.uri, message)
+        return
+      end
+    end
+    return fn(ev, why)
+  end, own, rest)
+end
+
+-- # The self-label
+
+--- The profile with the label, or nil when it has it.
+local function labelled(profile)
+  local labels = type(profile.labels) == "table" and profile.labels or
+    { ["$type"] = "com.atproto.label.defs#selfLabels" }
+  local values = type(labels.values) == "table" and labels.values or jet.array {}
+  for _, label in ipairs(values) do
+    if type(label) == "table" and label.val == "bot" then
+      return nil
+    end
+  end
+  values[#values + 1] = { val = "bot" }
+  labels.values = values
+  profile.labels = labels
+  return profile
+end
+
+--- Puts the label into the profile. True, or nil and a message.
+local function put_label(me)
+  local did, message = me:login()
+  if not did then
+    return nil, message
+  end
+  local found, name
+  found, message, name = me:get_record(format("at://%s/%s/self", did, PROFILE))
+  if not found and name ~= "RecordNotFound" then
+    return nil, message
+  end
+  local profile = labelled(found and found.value or {})
+  if not profile then
+    return true
+  end
+  local ok
+  ok, message = me:put(PROFILE, "self", profile, { swap = found and found.cid or false })
+  return ok and true or nil, message
+end
+
+local function keep_labelling(a, me)
+  local pause, done = 10, key(a, "labelled")
+  while not memory:get(done) do
+    local ok, message = put_label(me)
+    if ok then
+      memory:set(done, true)
+      jet.log.info("%s says in its profile that it is a bot", a.identifier)
+      return
+    end
+    jet.log.warn("%s has no bot label yet: %s", a.identifier, tostring(message))
+    jet.sleep(pause .. "s")
+    pause = math.min(pause * 2, 3600)
+  end
+end
+
+-- # Methods of agents
+
+local MANNERS_OPTIONS = { stop = true, start = true, cooldown = true, per_thread = true }
+
+local function check_words(name, words)
+  if words == false then
+    return false
+  elseif type(words) == "string" then
+    words = { words }
+  end
+  if type(words) ~= "table" then
+    error(format("me:manners: '%s' is a list of words, or false", name), 3)
+  end
+  local list = {}
+  for i, word in ipairs(words) do
+    if type(word) ~= "string" or word == "" or word:find "%s" then
+      error(format("me:manners: '%s' is a list of words without spaces", name), 3)
+    end
+    list[i] = word:lower()
+  end
+  return list
+end
+
+function M.add(Agent, self_of)
+  posts.add(Agent, self_of, function(me, x)
+    return may_answer(self_of(me, "reply"), x)
+  end)
+  host.library "chat".add(Agent, self_of, M)
+
+  function Agent:on(reasons, fn, options)
+    on(self_of(self, "on"), self, "me:on", reasons, fn, options)
+    return self
+  end
+
+  for reason in pairs(REASONS) do
+    local what = "on_" .. reason
+    Agent[what] = function(self, fn, options)
+      on(self_of(self, what), self, "me:" .. what, reason, fn, options)
+      return self
+    end
+  end
+
+  function Agent:reasons(ev)
+    local a = self_of(self, "reasons")
+    if type(ev) ~= "userdata" then
+      error(format("me:reasons wants an event, not %s", type(ev)), 2)
+    end
+    return reasons_of(ev, function(did) return did ~= nil and did == a.did end)
+  end
+
+  function Agent:manners(options)
+    local a = self_of(self, "manners")
+    host.need_declare "me:manners"
+    options = rich_text.check_options("me:manners", options, MANNERS_OPTIONS, 3)
+    local manners = {}
+    for name, default in pairs(MANNERS) do
+      manners[name] = default
+      if options[name] ~= nil then
+        manners[name] = options[name]
+      end
+    end
+    manners.stop = check_words("stop", manners.stop)
+    manners.start = check_words("start", manners.start)
+    if manners.cooldown and not host.seconds(manners.cooldown) then
+      error("me:manners: 'cooldown' is a duration, such as \"1h\", or false", 2)
+    end
+    local n = manners.per_thread
+    if n and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then
+      error("me:manners: 'per_thread' is a whole number from 1, or false", 2)
+    end
+    a.manners = manners
+    return self
+  end
+
+  --- Whether the account has said stop.
+  function Agent:opted_out(did)
+    return stops:has(key(self_of(self, "opted_out"), "stop", tostring(did)))
+  end
+
+  function Agent:label_self_as_bot()
+    local a = self_of(self, "label_self_as_bot")
+    host.need_declare "me:label_self_as_bot"
+    if not memory:get(key(a, "labelled")) then
+      jet.spawn(keep_labelling, a, self)
+    end
+    return self
+  end
+end
+
+return M
