@@ -699,6 +699,12 @@ uint64_t mj_labels_newest(const struct mj_labels *l)
 
 uint64_t mj_labels_oldest(const struct mj_labels *l) { return atomic_load(&l->oldest); }
 
+uint64_t mj_labels_next(const struct mj_labels *l)
+{
+    uint64_t next = mj_labels_newest(l) + 1, begin = atomic_load(&l->begin_at);
+    return next > begin ? next : begin;
+}
+
 void mj_labels_watch(struct mj_labels *l, void (*fn)(void *ctx), void *ctx)
 {
     pthread_mutex_lock(&l->watch_lock);

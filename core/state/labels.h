@@ -67,6 +67,8 @@ bool mj_labels_served(const struct mj_labels *l);
  * is none. */
 uint64_t mj_labels_newest(const struct mj_labels *l);
 uint64_t mj_labels_oldest(const struct mj_labels *l);
+/* The seq of the next label, at least. */
+uint64_t mj_labels_next(const struct mj_labels *l);
 /* `fn` is called on the thread after new ones were published. NULL: not any more, and when this
  * returns it is not being called either. */
 void mj_labels_watch(struct mj_labels *l, void (*fn)(void *ctx), void *ctx);
