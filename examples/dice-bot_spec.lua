@@ -1,75 +1,58 @@
 describe("dice-bot", function()
-  local bot = "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
-  local t, written
-
-  -- A PDS with one account, as far as the bot can tell.
-  local function pds(request)
-    if request.url:find("createSession", 1, true) then
-      return { status = 200, body = { accessJwt = "token" } }
-    end
-    written[#written + 1] = jet.json.decode(request.body)
-    return { status = 200, body = { uri = "at://x", cid = "y" } }
-  end
+  local POST, PROFILE = "app.bsky.feed.post", "app.bsky.actor.profile"
+  local t, pds
 
   before_each(function()
-    written = {}
-    t = jet.test("dice-bot", { config = { did = bot }, secrets = { BOT_PASSWORD = "secret" } })
-    t:http(pds)
-    t:resolve(function(who) return { did = who, pds = "https://pds.example.com" } end)
+    t = jet.test("dice-bot", { config = { handle = "bot.test" }, secrets = { BOT_PASSWORD = "x" } })
+    pds = t:pds { password = "x" }
+    t:advance "1s"
   end)
 
   local function mention(text, event)
-    return t:post({ text = text, facets = { {
+    local ev = t:post({ text = text, facets = { {
       index = { byteStart = 0, byteEnd = 4 },
-      features = { { ["$type"] = "app.bsky.richtext.facet#mention", did = bot } },
+      features = { { ["$type"] = "app.bsky.richtext.facet#mention", did = pds.did } },
     } } }, event)
+    t:advance "1s"
+    return ev
   end
 
   it("answers below the question", function()
     local question = mention "@bot d20"
-    t:advance "1s"
-    assert.equal(1, #written)
-    assert.equal(bot, written[1].repo)
-    assert.equal(question.rkey, written[1].rkey)
-    assert.equal(question.cid, written[1].record.reply.parent.cid)
-    assert.matches("^You rolled %d+%.$", written[1].record.text)
+    local answers = pds:list(POST)
+    assert.equal(1, #answers)
+    assert.equal(question.cid, answers[1].value.reply.parent.cid)
+    assert.matches("^You rolled %d+%.$", answers[1].value.text)
   end)
 
-  it("says who it is", function()
+  it("answers once, also when it does not hear that it has", function()
+    pds:fail { method = "com.atproto.repo.putRecord", lost = true }
     mention "@bot"
-    t:advance "1s"
-    local requests = t:requests()
-    assert.equal("https://pds.example.com/xrpc/com.atproto.server.createSession", requests[1].url)
-    assert.equal("Bearer token", requests[2].headers.Authorization)
-  end)
-
-  it("logs in again when its token is over", function()
-    local refused = false
-    t:http(function(request)
-      if request.url:find("putRecord", 1, true) and not refused then
-        refused = true
-        return { status = 401 }
-      end
-      return pds(request)
-    end)
-    mention "@bot"
-    t:advance "1s"
-    assert.equal(1, #written)
-    assert.equal(4, #t:requests())
+    t:advance "1m"
+    assert.equal(1, #pds:list(POST))
   end)
 
   it("leaves its own posts, and those of others, alone", function()
-    mention("@bot", { did = bot })
+    mention("@bot", { did = pds.did })
     t:post { text = "bot" }
     t:advance "1s"
-    assert.same({}, written)
+    assert.same({}, pds:list(POST))
   end)
 
   it("answers an account six times a minute at most", function()
     for _ = 1, 10 do
       mention "@bot"
     end
-    t:advance "1s"
-    assert.equal(6, #written)
+    assert.equal(6, #pds:list(POST))
+  end)
+
+  it("takes no for an answer", function()
+    mention "@bot !stop"
+    mention "@bot d6"
+    assert.same({}, pds:list(POST))
+  end)
+
+  it("says that it is a bot", function()
+    assert.same({ { val = "bot" } }, pds:list(PROFILE)[1].value.labels.values)
   end)
 end)

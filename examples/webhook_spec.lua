@@ -1,9 +1,10 @@
 describe("webhook", function()
   local me, url = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "https://example.com/hook"
+  local secrets = { HOOK = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }
   local t
 
   before_each(function()
-    t = jet.test("webhook", { config = { did = me, url = url } })
+    t = jet.test("webhook", { config = { did = me, url = url }, secrets = secrets })
   end)
 
   local function follow(subject)
@@ -12,38 +13,29 @@ describe("webhook", function()
   end
 
   it("posts new followers in one batch", function()
-    t:http(function() return { status = 204 } end)
     local first, second = follow(me), follow(me)
     follow "did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"
+    assert.equal(0, #t:webhooks())
     t:advance "2s"
-    local requests = t:requests()
-    assert.equal(1, #requests)
-    assert.equal(url, requests[1].url)
-    local list = jet.json.decode(requests[1].body)
-    assert.equal(2, #list)
-    assert.equal(first.did, list[1].did)
-    assert.equal(second.did, list[2].did)
-  end)
-
-  it("tries again until it is taken", function()
-    local answers = { 503, 429, 200 }
-    t:http(function() return { status = table.remove(answers, 1) } end)
-    follow(me)
-    t:advance "10s"
-    assert.equal(3, #t:requests())
-    t:advance "1h"
-    assert.equal(0, #t:requests())
-  end)
-
-  it("does not insist when it is refused", function()
-    t:http(function() return { status = 410 } end)
-    follow(me)
-    t:advance "1h"
-    assert.equal(1, #t:requests())
-    assert.matches("refuses: 410", t:errors()[1])
+    local posts = t:webhooks()
+    assert.equal(1, #posts)
+    assert.equal(url, posts[1].url)
+    assert.equal("application/json", posts[1].type)
+    assert.equal(2, #posts[1].data)
+    assert.equal(first.did, posts[1].data[1].did)
+    assert.equal(second.did, posts[1].data[2].did)
   end)
 
   it("needs to know whose followers", function()
-    assert.has_error(function() jet.test("webhook", { config = { url = url } }) end)
+    assert.has_error(function() jet.test("webhook", { config = { url = url }, secrets = secrets }) end)
+  end)
+
+  it("does not post in the clear, but where it is told to", function()
+    local function load(allow)
+      return jet.test("webhook", {
+        config = { did = me, url = "http://hook.lan/x", allow = allow }, secrets = secrets })
+    end
+    assert.has_error(function() load() end)
+    assert.truthy(load "hook.lan")
   end)
 end)

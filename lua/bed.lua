@@ -260,6 +260,17 @@ function Test:sunk(plugin)
   return readable(sunk(self, plugin))
 end
 
+local webhooks = Test.webhooks
+function Test:webhooks(node)
+  local posts = webhooks(self, node)
+  for _, post in ipairs(posts) do
+    if post.type == "application/json" then
+      post.data = env.jet.json.decode(post.body)
+    end
+  end
+  return posts
+end
+
 local printed = Test.printed
 function Test:printed()
   return readable(printed(self))

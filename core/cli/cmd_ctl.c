@@ -14,8 +14,8 @@
 #include "state/members.h"
 
 struct cfg {
-    const char *socket, *data;
-    bool json, all, once;
+    const char *socket, *data, *at;
+    bool json, all, once, yes;
     int64_t interval;
 };
 
@@ -27,7 +27,10 @@ static const struct mj_option options[] = {
      .env = "JETSTREAM_DATA_DIR"},
     {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "the answer as it came"},
     {"all", MJ_OPT_FLAG, offsetof(struct cfg, all), NULL,
-     "reload: also scripts whose files are as they were"},
+     "reload: also scripts whose files are as they were; deliveries retry: every dead letter"},
+    {"at", MJ_OPT_STR, offsetof(struct cfg, at), "TIME",
+     "deliveries rewind: -2h, 2026-11-27T09:00:00Z, Unix seconds or microseconds, oldest or now"},
+    {"yes", MJ_OPT_FLAG, offsetof(struct cfg, yes), NULL, "deliveries: without asking"},
     {"once", MJ_OPT_FLAG, offsetof(struct cfg, once), NULL, "top: one table, then the end"},
     {"interval", MJ_OPT_TIME, offsetof(struct cfg, interval), "TIME",
      "top: from one table to the next", .def = "1s"},
@@ -48,6 +51,10 @@ static const struct command {
     {"set", 1, MJ_STRINGS_MAX, "list | show|clear NAME | add|remove NAME MEMBER… | load NAME FILE",
      "look at named sets, and change them"},
     {"why", 1, 1, "at://DID/COLLECTION/RKEY", "what became of a record, and why"},
+    {"deliveries", 0, MJ_STRINGS_MAX,
+     "list [NAME] | show|retry|purge NAME|LETTER | pause|resume|forget NAME | rewind NAME "
+     "--at=TIME",
+     "what webhooks, :each and plug-ins deliver, and dead letters"},
     {"metrics", 0, 0, "", "the metrics, in Prometheus' text form"},
     {"repl", 0, 1, "[SCRIPT]", "Lua inside the running moonjet"},
 };
@@ -280,6 +287,11 @@ static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
             return usage("why: %s", mj_buf_cstr(&error));
         why_target_deinit(&target);
     }
+    if (strcmp(c->name, "deliveries") == 0) {
+        const struct mj__ctl_deliveries given = {pos.v + 1, pos.n - 1, cfg.at,
+                                                 cfg.all,   cfg.yes,   cfg.json};
+        return mj__ctl_deliveries(mj_buf_cstr(&socket), &given);
+    }
     struct mj__ctl_answer answer = {0};
     if (!(r = make_body(&cfg, c, &pos, &body)) &&
         !(r = ask(mj_buf_cstr(&socket), c->name, mj_buf_span(&body), &answer)))
@@ -308,6 +320,13 @@ const struct mj_command mj_cmd_ctl = {
         "where\n"
         "                             it went; also a link to a post, or a DID for its account\n"
         "                             events. Exit status 1: it never arrived\n"
+        "  deliveries [list [NAME]]   what webhooks, :each and plug-ins deliver\n"
+        "  deliveries show NAME       one of them, and its dead letters\n"
+        "  deliveries show LETTER     a dead letter: its number, or its webhook-id\n"
+        "  deliveries retry|purge NAME|LETTER (retry --all)\n"
+        "  deliveries pause|resume NAME\n"
+        "  deliveries rewind NAME --at=-2h\n"
+        "  deliveries forget NAME     of a script that is no more\n"
         "  metrics                    in Prometheus' text form\n"
         "  repl [SCRIPT]              Lua inside the running moonjet\n"
         "\n"

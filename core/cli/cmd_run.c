@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "cli/commands.h"
 #include "cli/control_path.h"
+#include "cli/deliveries.h"
 #include "cli/run.h"
 #include "flow/plugin.h"
 
@@ -34,6 +35,8 @@ static void health(void *ctx, struct mj_buf *json)
     if (last)
         mj_buf_printf(json, ",\"last_frame_age_seconds\":%.3f", (double)(mj_now_us() - last) / 1e6);
     run_put_sources(run, json);
+    mj_buf_puts(json, ",\"deliveries\":");
+    mj__deliveries_summary(run->readers, json);
 }
 
 /* Something came from another thread, or SIGHUP. */
@@ -182,6 +185,7 @@ static int route(const struct run_settings *settings, char **argv)
         status = find_dictionary(cfg, &dictionary);
     if (status)
         goto out;
+    run.journal = journal;
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);
@@ -268,6 +272,7 @@ out:
     mj_scripts_free(run.scripts);
     mj_sinks_wait(PLUGINS_END_US);
     mj_routes_free(run.routes);
+    run_stop_deliveries();
     mj_readers_free(run.readers);
     mj_store_close(run.store);
     run_free_why(&run);

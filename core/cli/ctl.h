@@ -30,6 +30,18 @@ struct mj_span mj__ctl_error(const struct mj__ctl_answer *a, struct mj_buf *text
  * no JSON; then nothing was appended. */
 bool mj__ctl_show(struct mj_span json, struct mj_buf *out);
 
+/* ---- deliveries ---- */
+
+/* What stands behind `moonjet ctl deliveries`; all borrowed. */
+struct mj__ctl_deliveries {
+    const char *const *words; /* the verb and the words of a name */
+    size_t words_n;
+    const char *at; /* or NULL */
+    bool all, yes, json;
+};
+/* An exit status. */
+int mj__ctl_deliveries(const char *socket, const struct mj__ctl_deliveries *given);
+
 /* ---- top ---- */
 
 struct mj__ctl_node {

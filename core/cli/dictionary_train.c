@@ -168,6 +168,8 @@ static int read_journal(const struct train_cfg *c, struct sampler *s, struct mj_
         if (mj_view_load(&view, &run))
             continue; /* damaged, which the journal has said; the others will do */
         for (size_t i = 0; i < run.count; i++) {
+            if (!run.entries[i].streams) /* not what a server sends */
+                continue;
             sampler_add(s, mj_run_json(&run, i));
             show_progress(s, of);
         }

@@ -65,6 +65,7 @@ struct source {
 
 struct run {
     struct mj_loop *loop;
+    struct mj_journal *journal; /* borrowed */
     struct mj_router *router;
     struct mj_streams *streams;
     struct mj_scripts *scripts;
@@ -201,8 +202,10 @@ void run_watch_again(struct run *run);
 /* run_services.c: what scripts get; before they are loaded. 0 or an exit status, after saying why.
  */
 int run_start_services(struct run *run);
-/* A net of its own, with the operator's options; `fn` is its wake function. */
-int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out);
+/* A net of its own, with the operator's options; `fn` is its wake function, `journal` what its
+ * webhooks read (NULL: none). */
+int run_start_net(const struct run_cfg *cfg, struct mj_journal *journal, void (*fn)(void *ctx),
+                  void *ctx, struct mj_net **out);
 /* When no script runs any more. */
 void run_stop_net(struct run *run);
 /* Whether that is a list as http_allow wants it. 0, or MJ_ESYNTAX with a sentence. */
@@ -240,5 +243,9 @@ bool run_next_arg(struct run_args *a, struct mj_buf *out);
 void run_set_command(struct run *run, struct run_args *args,
                      struct mj_call *call); /* run_state.c */
 void run_why_command(struct run *run, struct run_args *args, struct mj_call *call); /* run_why.c */
+/* run_deliveries.c: answers on a thread of its own. */
+void run_deliveries_command(struct run *run, struct run_args *args, struct mj_call *call);
+/* Waits for those threads; before the readers are freed. */
+void run_stop_deliveries(void);
 /* Answers what the server's thread has handed over. */
 void run_take_calls(struct run *run);

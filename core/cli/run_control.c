@@ -193,6 +193,7 @@ static const struct {
                 {"reload", reload},
                 {"set", run_set_command},
                 {"why", run_why_command},
+                {"deliveries", run_deliveries_command},
                 {"repl", repl}};
 
 static void command(struct run *run, struct mj_call *call)

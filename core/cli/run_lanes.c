@@ -69,6 +69,23 @@ static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
     mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who, anew);
 }
 
+static int hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)
+{
+    (void)ctx;
+    return mj_hook_check(spec, error);
+}
+
+static void *hook_open(void *ctx, struct mj_reader *reader, const struct mj_hook_spec *spec)
+{
+    return mj_net_hook_open(((struct run_lane *)ctx)->net, reader, spec);
+}
+
+static void hook_close(void *ctx, void *hook)
+{
+    if (((const struct run_lane *)ctx)->net) /* otherwise it went with the net */
+        mj_hook_close(hook);
+}
+
 /* ---- on the net's ---- */
 
 static void on_answers(void *ctx)
@@ -97,7 +114,9 @@ static void stop_lane(struct run_lane *l)
  */
 static void free_lane(struct run_lane *l)
 {
+    mj_net_drain(l->net, STOP_US);
     mj_net_stop(l->net);
+    l->net = NULL;
     mj_lane_free(l->lane, 0);
     mj_scripts_free(l->scripts);
     free(l->path);
@@ -137,11 +156,14 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
                                        .resolve = resolve,
                                        .routes = routes,
                                        .wake = wake_lane,
-                                       .notify = wake_lane};
+                                       .notify = wake_lane,
+                                       .hook_check = hook_check,
+                                       .hook_open = hook_open,
+                                       .hook_close = hook_close};
     mj_scripts_set_services(l->scripts, &l->services);
     mj_scripts_set_store(l->scripts, run->store);
     mj_scripts_on_stuck(l->scripts, run_restart, NULL);
-    int err = run_start_net(&run->settings->cfg, on_answers, l, &l->net) ? MJ_EIO : 0;
+    int err = run_start_net(&run->settings->cfg, run->journal, on_answers, l, &l->net) ? MJ_EIO : 0;
     if (!err)
         err = mj_net_allow(l->net, name, s->http_allow.v, s->http_allow.n, error);
     if (!err)

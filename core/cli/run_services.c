@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "cli/run.h"
 
+#define DRAIN_US INT64_C(3000000) /* for what webhooks have in the air at the end */
+
 static void fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
 {
     mj_net_fetch(((struct run *)ctx)->net, ticket, request);
@@ -21,6 +23,24 @@ static void routes(void *ctx, const char *const *texts, size_t n)
     mj_routes_set(((struct run *)ctx)->routes, texts, n);
 }
 
+static int hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)
+{
+    (void)ctx;
+    return mj_hook_check(spec, error);
+}
+
+static void *hook_open(void *ctx, struct mj_reader *reader, const struct mj_hook_spec *spec)
+{
+    const struct run *run = ctx;
+    return run->net ? mj_net_hook_open(run->net, reader, spec) : NULL;
+}
+
+static void hook_close(void *ctx, void *hook)
+{
+    if (((const struct run *)ctx)->net) /* otherwise it went with the net */
+        mj_hook_close(hook);
+}
+
 /* The loop comes back to the scripts by itself; a timer of no time will do. */
 static void wake(void *ctx)
 {
@@ -31,13 +51,15 @@ static void wake(void *ctx)
 
 static void wake_loop(void *ctx) { mj_loop_wake(((struct run *)ctx)->loop); }
 
-int run_start_net(const struct run_cfg *cfg, void (*fn)(void *ctx), void *ctx, struct mj_net **out)
+int run_start_net(const struct run_cfg *cfg, struct mj_journal *journal, void (*fn)(void *ctx),
+                  void *ctx, struct mj_net **out)
 {
     MJ_AUTO_BUF error = {0};
     struct mj_net_cfg net = {.allow = cfg->http_allow.v,
                              .allow_count = cfg->http_allow.n,
                              .plc = cfg->plc,
                              .dns = cfg->dns,
+                             .journal = journal,
                              .wake = fn,
                              .ctx = ctx};
     if (!mj_net_start(&net, out, &error))
@@ -54,11 +76,14 @@ int run_start_services(struct run *run)
         (struct mj_services){.ctx = run, .routes = routes, .wake = wake, .notify = wake_loop};
     /* A plain Jetstream server needs no client; a configuration file may name scripts later. */
     if (s->file.script_count || s->path) {
-        int status = run_start_net(&s->cfg, wake_loop, run, &run->net);
+        int status = run_start_net(&s->cfg, run->journal, wake_loop, run, &run->net);
         if (status)
             return status;
         run->services.fetch = fetch;
         run->services.resolve = resolve;
+        run->services.hook_check = hook_check;
+        run->services.hook_open = hook_open;
+        run->services.hook_close = hook_close;
     }
     mj_scripts_set_services(run->scripts, &run->services);
     return 0;
@@ -66,6 +91,7 @@ int run_start_services(struct run *run)
 
 void run_stop_net(struct run *run)
 {
+    mj_net_drain(run->net, DRAIN_US);
     mj_net_stop(run->net);
     run->net = NULL;
 }

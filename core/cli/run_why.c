@@ -42,6 +42,8 @@ static void *search_main(void *arg)
 {
     struct search *s = arg;
     why_search(s->run->journal, &s->target, &s->stop, &s->found);
+    if (s->run->readers)
+        why_deliveries(s->run->readers, &s->target, &s->stop, &s->found);
     atomic_store(&s->done, true);
     mj_loop_wake(s->run->loop);
     return NULL;

@@ -26,22 +26,32 @@ struct why_target {
  * with a sentence appended to `error`. */
 int why_target_parse(const char *given, struct why_target *out, struct mj_buf *error);
 void why_target_deinit(struct why_target *t);
+/* Is that event what was asked for? */
+struct mj_from_json;
+bool why_target_is(const struct why_target *t, struct mj_from_json *reader, struct mj_span json);
 
 /* ---- what the journal has: why_search.c ---- */
 
 #define WHY_ENTRIES_MAX 200 /* the newest are told */
-#define WHY_READERS_MAX 200 /* of one entry */
+#define WHY_NOTES_MAX   200 /* of one entry */
 #define WHY_PAUSES_MAX  8
+
+/* A reader that an entry is for. */
+struct why_noted {
+    char *reader; /* owned: "SCRIPT NODE" */
+    uint64_t seq; /* of the note */
+};
 
 struct why_entry {
     uint64_t seq;
     int64_t time_us;
     uint64_t streams;
     uint8_t kind, op;
-    struct mj_buf json;    /* owned */
-    struct mj_buf readers; /* owned: names of readers it has notes for, NUL-terminated, in a row */
-    size_t reader_count;
-    int64_t upstream_seq; /* as a note says; 0 when it has none */
+    struct mj_buf json;      /* owned */
+    struct why_noted *notes; /* owned */
+    size_t note_count;
+    int64_t upstream_seq;     /* as a note says; 0 when it has none */
+    struct mj_buf deliveries; /* owned: JSON objects with commas between them */
 };
 
 struct why_found {
@@ -56,7 +66,9 @@ struct why_found {
         int64_t from_us, to_us;
     } pauses[WHY_PAUSES_MAX]; /* nothing came, around when the record was made; the longest */
     size_t pause_count;
-    bool damaged; /* a part could not be read */
+    bool damaged;          /* a part could not be read */
+    bool asked;            /* why_deliveries() was called: there are readers to know of */
+    struct mj_buf letters; /* owned: dead letters about it, as JSON objects with commas between */
 };
 
 /* Reads the whole journal, a second or so for a day of it; with a view of its own, on any thread.
@@ -65,9 +77,15 @@ void why_search(struct mj_journal *journal, const struct why_target *target,
                 const _Atomic bool *stop, struct why_found *out);
 void why_found_deinit(struct why_found *f);
 
-/* ---- the report: why_report.c ---- */
+/* ---- what was delivered: why_deliveries.c ---- */
 
 struct mj_readers;
+
+/* Adds to what was found; on any thread. */
+void why_deliveries(struct mj_readers *readers, const struct why_target *target,
+                    const _Atomic bool *stop, struct why_found *found);
+
+/* ---- the report: why_report.c ---- */
 
 struct why_graph {
     const struct mj_graph *graph; /* borrowed */
@@ -77,9 +95,8 @@ struct why_graph {
 struct why_world {
     const struct why_target *target;
     const struct why_found *found;
-    struct mj_why *rings[2];    /* borrowed; NULL: there is none */
-    struct mj_readers *readers; /* borrowed, or NULL */
-    struct why_graph *graphs;   /* borrowed: those that run, or were named */
+    struct mj_why *rings[2];  /* borrowed; NULL: there is none */
+    struct why_graph *graphs; /* borrowed: those that run, or were named */
     size_t graph_count;
     bool running;
     const char *(*stream)(void *ctx, unsigned bit); /* name, or NULL */

@@ -318,6 +318,17 @@ static void put_flows(struct report *r, struct step *s)
 
 /* ---- entries ---- */
 
+/* Where nobody could be asked how it went. */
+static void put_readers(struct report *r, const struct why_entry *e)
+{
+    mj_buf_puts(r->out, ",\"readers\":[");
+    for (size_t i = 0; i < e->note_count; i++) {
+        mj_buf_puts(r->out, i ? "," : "");
+        mj_buf_put_json(r->out, mj_str(e->notes[i].reader));
+    }
+    mj_buf_putc(r->out, ']');
+}
+
 static void put_entries(struct report *r, const struct step *s)
 {
     struct mj_buf *out = r->out;
@@ -335,7 +346,11 @@ static void put_entries(struct report *r, const struct step *s)
             mj_buf_put_json(out, mj_str(name));
             first = false;
         }
-        mj_buf_puts(out, "]}");
+        mj_buf_printf(out, "],\"deliveries\":[%.*s]", (int)e->deliveries.len,
+                      (const char *)e->deliveries.ptr);
+        if (!r->w->found->asked && e->note_count)
+            put_readers(r, e);
+        mj_buf_putc(out, '}');
     }
     mj_buf_putc(out, ']');
 }
@@ -418,6 +433,7 @@ static void put_known(struct report *r)
     }
     mj_buf_printf(out, ",\"account\":{\"events\":%" PRIu64 ",\"newest_us\":%" PRId64 "}", seen,
                   last);
+    mj_buf_printf(out, ",\"letters\":[%.*s]", (int)f->letters.len, (const char *)f->letters.ptr);
     mj_buf_puts(out, ",\"pauses\":[");
     for (size_t i = 0; i < f->pause_count; i++)
         mj_buf_printf(out, "%s{\"from_us\":%" PRId64 ",\"to_us\":%" PRId64 "}", i ? "," : "",

@@ -6,12 +6,13 @@
 #include "base/json.h"
 #include "cli/why.h"
 #include "event/from_json.h"
+#include "journal/reader.h"
 
-#define ENTRY_NOTE  7                  /* journal/reader.h */
-#define PAUSE_US    INT64_C(5000000)   /* without an event: worth telling */
-#define BEFORE_US   INT64_C(60000000)  /* pauses are looked for from a minute before … */
-#define AFTER_US    INT64_C(600000000) /* … to ten after the record was made */
-#define NOTES_AHEAD 4096               /* entries behind an event that may be its notes */
+#define MJ_ENTRY_NOTE 7                  /* journal/reader.h */
+#define PAUSE_US      INT64_C(5000000)   /* without an event: worth telling */
+#define BEFORE_US     INT64_C(60000000)  /* pauses are looked for from a minute before … */
+#define AFTER_US      INT64_C(600000000) /* … to ten after the record was made */
+#define NOTES_AHEAD   4096               /* entries behind an event that may be its notes */
 
 struct search {
     struct mj_view view;
@@ -31,23 +32,18 @@ static bool may_have(const struct mj_summary *s, uint32_t did)
     return true;
 }
 
-/* Is it what was asked for? */
-static bool is_target(struct search *s, struct mj_span json)
+static void free_entry(struct why_entry *e)
 {
-    struct mj_event ev;
-    size_t at;
-    if (mj_event_from_json(s->reader, json, &ev, &at) || !mj_span_eq(ev.did, s->target->did))
-        return false;
-    if (!s->target->collection.len)
-        return ev.kind != MJ_KIND_COMMIT;
-    return ev.kind == MJ_KIND_COMMIT && mj_span_eq(ev.collection, s->target->collection) &&
-           mj_span_eq(ev.rkey, s->target->rkey);
+    for (size_t i = 0; i < e->note_count; i++)
+        free(e->notes[i].reader);
+    free(e->notes);
+    mj_buf_deinit(&e->json);
+    mj_buf_deinit(&e->deliveries);
 }
 
 static void drop_oldest(struct why_found *f)
 {
-    mj_buf_deinit(&f->entries[0].json);
-    mj_buf_deinit(&f->entries[0].readers);
+    free_entry(&f->entries[0]);
     memmove(f->entries, f->entries + 1, --f->count * sizeof *f->entries);
     f->left_out++;
 }
@@ -71,29 +67,30 @@ static void add_entry(struct search *s, const struct mj_run *run, size_t i)
     mj_buf_put(&e->json, json.ptr, json.len);
 }
 
-/* {"reader":"SCRIPT NODE","back":2,"seq":17}: true when it stands for that entry. */
-static bool read_note(struct mj_span json, uint64_t back, struct why_entry *e)
+/* {"reader":"SCRIPT NODE","back":2,"seq":17}: kept when it stands for that entry. */
+static void read_note(struct mj_span json, uint64_t note, struct why_entry *e)
 {
     struct mj_span rest = json, object, key, raw, reader = {NULL, 0};
-    int64_t n = 0, seq = 0;
+    int64_t back = 0, seq = 0;
+    MJ_AUTO_BUF name = {0};
     if (mj_json_take(&rest, &object) != MJ_JSON_OBJECT)
-        return false;
+        return;
     rest = mj_json_inside(object);
     for (int type; (type = mj_json_member(&rest, &key, &raw)) >= 0;) {
         if (type == MJ_JSON_STRING && mj_span_is(key, "\"reader\""))
             reader = raw;
         if (type == MJ_JSON_NUMBER && mj_span_is(key, "\"back\""))
-            mj_span_i64(raw, &n);
+            mj_span_i64(raw, &back);
         if (type == MJ_JSON_NUMBER && mj_span_is(key, "\"seq\""))
             mj_span_i64(raw, &seq);
     }
-    if (!reader.len || n < 0 || (uint64_t)n != back || e->reader_count == WHY_READERS_MAX)
-        return false;
-    mj_json_text(reader, &e->readers);
-    mj_buf_putc(&e->readers, 0);
-    e->reader_count++;
+    if (!reader.len || back < 0 || (uint64_t)back != note - e->seq ||
+        e->note_count == WHY_NOTES_MAX)
+        return;
+    mj_json_text(reader, &name);
+    e->notes = mj_realloc(e->notes, (e->note_count + 1) * sizeof *e->notes);
+    e->notes[e->note_count++] = (struct why_noted){mj_strdup(mj_buf_cstr(&name)), note};
     e->upstream_seq = seq ? seq : e->upstream_seq;
-    return true;
 }
 
 /* Notes lie behind their event, in the same batch: before anything of another account comes. */
@@ -105,13 +102,13 @@ static void find_notes(struct search *s, struct why_entry *e)
         for (size_t i = 0; i < run.count; i++) {
             if (run.entries[i].did != s->did)
                 return;
-            if (run.entries[i].kind != ENTRY_NOTE)
+            if (run.entries[i].kind != MJ_ENTRY_NOTE)
                 continue;
             if (!run.data && mj_view_load(&s->view, &run)) {
                 s->out->damaged = true;
                 return;
             }
-            read_note(mj_run_json(&run, i), run.seq + i - e->seq, e);
+            read_note(mj_run_json(&run, i), run.seq + i, e);
         }
 }
 
@@ -122,7 +119,7 @@ static void look_into(struct search *s, struct mj_run *run, uint16_t collection)
         return;
     for (size_t i = 0; i < run->count; i++) {
         const struct mj_entry *e = &run->entries[i];
-        if (MJ_LIKELY(e->did != s->did) || e->kind == ENTRY_NOTE)
+        if (MJ_LIKELY(e->did != s->did) || e->kind == MJ_ENTRY_NOTE)
             continue;
         f->of_did++;
         f->did_us = mj_run_time(run, i);
@@ -134,7 +131,7 @@ static void look_into(struct search *s, struct mj_run *run, uint16_t collection)
             f->damaged = true;
             return;
         }
-        if (is_target(s, mj_run_json(run, i)))
+        if (why_target_is(s->target, s->reader, mj_run_json(run, i)))
             add_entry(s, run, i);
     }
 }
@@ -217,10 +214,9 @@ void why_search(struct mj_journal *journal, const struct why_target *target,
 
 void why_found_deinit(struct why_found *f)
 {
-    for (size_t i = 0; i < f->count; i++) {
-        mj_buf_deinit(&f->entries[i].json);
-        mj_buf_deinit(&f->entries[i].readers);
-    }
+    for (size_t i = 0; i < f->count; i++)
+        free_entry(&f->entries[i]);
+    mj_buf_deinit(&f->letters);
     free(f->entries);
     *f = (struct why_found){0};
 }

@@ -122,19 +122,25 @@ static void put_streams(struct show *s, const cJSON *step)
 {
     const cJSON *entry, *name, *entries = list(step, "entries");
     bool main = false;
-    cJSON_ArrayForEach(entry, entries) cJSON_ArrayForEach(name, list(entry, "streams"))
+    cJSON_ArrayForEach(entry, entries)
     {
-        const char *stream = cJSON_GetStringValue(name);
-        if (!stream)
-            continue;
-        main |= !strcmp(stream, "main");
-        mj_buf_puts(s->out, "  ");
-        tint(s, GREEN);
-        mj_buf_puts(s->out, !strcmp(stream, "main") ? "in the main stream" : "in stream ");
-        if (strcmp(stream, "main") != 0)
-            put(s, stream);
-        tint(s, PLAIN);
-        mj_buf_printf(s->out, ", as seq %" PRId64 " of the journal\n", number(entry, "seq"));
+        cJSON_ArrayForEach(name, list(entry, "streams"))
+        {
+            const char *stream = cJSON_GetStringValue(name);
+            if (!stream)
+                continue;
+            main |= !strcmp(stream, "main");
+            mj_buf_puts(s->out, "  ");
+            tint(s, GREEN);
+            mj_buf_puts(s->out, !strcmp(stream, "main") ? "in the main stream" : "in stream ");
+            if (strcmp(stream, "main") != 0)
+                put(s, stream);
+            tint(s, PLAIN);
+            mj_buf_printf(s->out, ", as seq %" PRId64 " of the journal\n", number(entry, "seq"));
+        }
+        if (!cJSON_GetArraySize(list(entry, "streams")))
+            mj_buf_printf(s->out, "  kept for deliveries only, as seq %" PRId64 " of the journal\n",
+                          number(entry, "seq"));
     }
     if (main)
         return;
@@ -153,6 +159,107 @@ static void put_streams(struct show *s, const cJSON *step)
         tint(s, YELLOW);
         mj_buf_puts(s->out, "not in the main stream\n");
         tint(s, PLAIN);
+    }
+}
+
+/* ---- deliveries ---- */
+
+static void put_status(struct show *s, const cJSON *o)
+{
+    const char *reason = text(o, "reason");
+    if (number(o, "status"))
+        mj_buf_printf(s->out, ", status %" PRId64, number(o, "status"));
+    if (*reason) {
+        mj_buf_puts(s->out, ": ");
+        put(s, reason);
+    }
+}
+
+static void put_letter(struct show *s, const cJSON *letter)
+{
+    tint(s, RED);
+    mj_buf_puts(s->out, "dead letter");
+    tint(s, PLAIN);
+    mj_buf_printf(s->out, " %" PRId64 " since ", number(letter, "id"));
+    put_time(s, number(letter, "died_us"));
+    mj_buf_printf(s->out, ", after %" PRId64 " attempt%s", number(letter, "attempts"),
+                  number(letter, "attempts") == 1 ? "" : "s");
+    put_status(s, letter);
+    if (*text(letter, "excerpt")) {
+        mj_buf_puts(s->out, "\n        it answered: ");
+        put(s, text(letter, "excerpt"));
+    }
+    mj_buf_putc(s->out, '\n');
+}
+
+/* What the state of the reader adds, when it is not just doing its work. */
+static void put_reader(struct show *s, const cJSON *d)
+{
+    const char *state = text(d, "reader_state"), *reason = text(d, "reader_reason");
+    bool odd = !strcmp(state, "paused") || !strcmp(state, "disabled") || !strcmp(state, "gone");
+    if (!odd && strcmp(state, "behind") != 0)
+        return;
+    mj_buf_puts(s->out, !strcmp(state, "gone") ? "; nobody takes from it now" : "; it is ");
+    if (strcmp(state, "gone") != 0)
+        put(s, state);
+    if (odd && *reason) {
+        mj_buf_puts(s->out, " (");
+        put(s, reason);
+        mj_buf_puts(s->out, ")");
+    }
+}
+
+static void put_delivery(struct show *s, const cJSON *d)
+{
+    const char *state = text(d, "state");
+    const cJSON *a, *letter = cJSON_GetObjectItemCaseSensitive(d, "letter");
+    mj_buf_puts(s->out, "  ");
+    put(s, text(d, "reader"));
+    if (*text(d, "kind")) {
+        mj_buf_puts(s->out, " (");
+        put(s, text(d, "kind"));
+        mj_buf_puts(s->out, ")");
+    }
+    mj_buf_puts(s->out, ": ");
+    if (letter) {
+        put_letter(s, letter);
+    } else {
+        tint(s, !strcmp(state, "delivered") ? GREEN : YELLOW);
+        put(s, !strcmp(state, "trying")      ? "not delivered yet"
+               : !strcmp(state, "waiting")   ? "waits for its turn"
+               : !strcmp(state, "forgotten") ? "the reader was forgotten"
+                                             : state);
+        tint(s, PLAIN);
+        if (strcmp(state, "delivered") != 0)
+            put_reader(s, d);
+        mj_buf_putc(s->out, '\n');
+    }
+    cJSON_ArrayForEach(a, list(d, "attempts"))
+    {
+        const char *result = text(a, "result");
+        mj_buf_puts(s->out, "    ");
+        put_time(s, number(a, "time_us"));
+        mj_buf_printf(s->out, "  attempt %" PRId64 " ", number(a, "attempt"));
+        tint(s, !strcmp(result, "delivered") ? GREEN : RED);
+        put(s, !strcmp(result, "dead") ? "failed for good" : result);
+        tint(s, PLAIN);
+        put_status(s, a);
+        mj_buf_putc(s->out, '\n');
+    }
+}
+
+static void put_deliveries(struct show *s, const cJSON *step)
+{
+    const cJSON *entry, *d, *name;
+    cJSON_ArrayForEach(entry, list(step, "entries"))
+    {
+        cJSON_ArrayForEach(d, list(entry, "deliveries")) put_delivery(s, d);
+        cJSON_ArrayForEach(name, list(entry, "readers"))
+        {
+            mj_buf_puts(s->out, "  ");
+            put(s, cJSON_IsString(name) ? name->valuestring : "");
+            mj_buf_puts(s->out, " gets it; whether it did, moonjet ctl why tells\n");
+        }
     }
 }
 
@@ -263,6 +370,7 @@ static void put_step(struct show *s, const cJSON *step)
         return;
     }
     put_streams(s, step);
+    put_deliveries(s, step);
     put_flows(s, step);
 }
 
@@ -310,6 +418,18 @@ static void put_made(struct show *s, const cJSON *report)
     mj_buf_putc(s->out, '\n');
 }
 
+static void put_letters(struct show *s, const cJSON *report)
+{
+    const cJSON *l;
+    cJSON_ArrayForEach(l, list(report, "letters"))
+    {
+        mj_buf_puts(s->out, "  ");
+        put(s, text(l, "reader"));
+        mj_buf_puts(s->out, ": ");
+        put_letter(s, cJSON_GetObjectItemCaseSensitive(l, "letter"));
+    }
+}
+
 static void put_never(struct show *s, const cJSON *report)
 {
     const cJSON *account = cJSON_GetObjectItemCaseSensitive(report, "account"), *p;
@@ -330,6 +450,7 @@ static void put_never(struct show *s, const cJSON *report)
     } else {
         mj_buf_puts(s->out, "  of this account there is nothing at all\n");
     }
+    put_letters(s, report);
     cJSON_ArrayForEach(p, list(report, "pauses"))
     {
         mj_buf_puts(s->out, "  nothing came at all from ");

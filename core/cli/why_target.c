@@ -1,6 +1,7 @@
 #include "atproto/syntax.h"
 #include "base/err.h"
 #include "cli/why.h"
+#include "event/from_json.h"
 
 /* What bsky.app's pages show. */
 static const struct {
@@ -97,6 +98,18 @@ int why_target_parse(const char *given, struct why_target *out, struct mj_buf *e
     out->collection = mj_span(out->text.ptr + starts[1], parts[1].len);
     out->rkey = mj_span(out->text.ptr + starts[2], parts[2].len);
     return 0;
+}
+
+bool why_target_is(const struct why_target *t, struct mj_from_json *reader, struct mj_span json)
+{
+    struct mj_event ev;
+    size_t at;
+    if (mj_event_from_json(reader, json, &ev, &at) || !mj_span_eq(ev.did, t->did))
+        return false;
+    if (!t->collection.len)
+        return ev.kind != MJ_KIND_COMMIT;
+    return ev.kind == MJ_KIND_COMMIT && mj_span_eq(ev.collection, t->collection) &&
+           mj_span_eq(ev.rkey, t->rkey);
 }
 
 void why_target_deinit(struct why_target *t) { mj_buf_deinit(&t->text); }

@@ -2,6 +2,10 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -10,6 +14,9 @@
 #include "deliver/internal.h"
 
 #define EXTRA_FDS 32
+#define READY_MAX 256               /* sockets looked at in a round */
+#define IDLE_MAX  2048L             /* connections kept open */
+#define WAIT_US   INT64_C(60000000) /* a round begins so often at least */
 
 struct mj_http_task {
     struct mj_http_task *next;
@@ -19,6 +26,13 @@ struct mj_http_task {
 
 /* ---- any thread ---- */
 
+void mj_http_wake(struct mj_http *h)
+{
+    uint64_t one = 1;
+    ssize_t ignored = write(h->bell, &one, sizeof one);
+    (void)ignored; /* it rings already */
+}
+
 static void hand_over(struct mj_http *h, struct mj_job *job)
 {
     pthread_mutex_lock(&h->lock);
@@ -27,7 +41,7 @@ static void hand_over(struct mj_http *h, struct mj_job *job)
     h->incoming_last = &job->next;
     pthread_mutex_unlock(&h->lock);
     if (empty)
-        curl_multi_wakeup(h->multi);
+        mj_http_wake(h);
 }
 
 void mj_http_send(struct mj_http *h, const struct mj_fetch *r, bool trusted, mj_http_done_fn done,
@@ -71,7 +85,7 @@ void mj_http_run(struct mj_http *h, void (*fn)(void *ctx), void *ctx)
     h->tasks_last = &t->next;
     pthread_mutex_unlock(&h->lock);
     if (empty)
-        curl_multi_wakeup(h->multi);
+        mj_http_wake(h);
 }
 
 struct allow {
@@ -80,12 +94,10 @@ struct allow {
     char *script;
 };
 
-static struct mj_client *find_client(struct mj_http *h, const char *script);
-
 static void set_allow(void *ctx)
 {
     struct allow *a = ctx;
-    struct mj_client *c = find_client(a->h, a->script);
+    struct mj_client *c = mj__http_client(a->h, a->script);
     mj_reach_free(c->reach);
     c->reach = a->reach;
     free(a->script);
@@ -101,7 +113,7 @@ void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach
 
 /* ---- the net thread ---- */
 
-static struct mj_client *find_client(struct mj_http *h, const char *script)
+struct mj_client *mj__http_client(struct mj_http *h, const char *script)
 {
     static const char *const names[MJ_OUTCOMES] = {"2xx", "3xx", "4xx", "5xx", "error", "refused"};
     for (struct mj_party *p = h->clients; p; p = p->next)
@@ -162,7 +174,7 @@ static void finish(struct mj_job *job, const char *error, enum mj_outcome outcom
                            .headers = mj_buf_span(&job->headers),
                            .body = mj_buf_span(&job->body),
                            .unsent = error && !job->easy};
-    struct mj_client *client = job->client ? job->client : find_client(h, job->script);
+    struct mj_client *client = job->client ? job->client : mj__http_client(h, job->script);
     mj_metric_add(client->outcomes[outcome], 1);
     if (outcome != MJ_OUTCOME_REFUSED)
         mj_histogram_observe(h->seconds, mj_mono_us() - job->start_us);
@@ -311,7 +323,7 @@ static void admit(struct mj_http *h, struct mj_job *job)
     for (size_t i = 0; i < name.len; i++)
         if (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z')
             name.ptr[i] |= 0x20;
-    job->client = find_client(h, job->script);
+    job->client = mj__http_client(h, job->script);
     job->client->party.jobs++;
     job->client->bytes += job->counted;
     if (job->client->party.jobs > h->cfg.max_waiting / 2 ||
@@ -352,44 +364,115 @@ static bool take_over(struct mj_http *h)
     return stopping;
 }
 
-static void perform(struct mj_http *h)
+/* Tells whoever waits for what has ended. True when something has. */
+static bool take_results(struct mj_http *h)
 {
     int ignored;
-    curl_multi_perform(h->multi, &ignored);
+    bool any = false;
     for (CURLMsg *m; (m = curl_multi_info_read(h->multi, &ignored));) {
         struct mj_job *job = NULL;
         CURLcode code = m->data.result;
         if (m->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&job);
-        on_result(job, code);
+        if (job->line)
+            mj__line_result(job, code);
+        else
+            on_result(job, code);
+        any = true;
     }
+    return any;
 }
 
-static void wait(struct mj_http *h)
+/* libcurl's timers go by the real time, also where the clock stands. */
+static int64_t real_us(void)
 {
-    struct pollfd fds[EXTRA_FDS];
-    struct curl_waitfd wait_for[EXTRA_FDS];
-    int64_t timeout_us = 60000000;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int on_timer(CURLM *multi, long ms, void *ctx)
+{
+    struct mj_http *h = ctx;
+    (void)multi;
+    h->curl_due_us = ms < 0 ? INT64_MAX : ms ? real_us() + (int64_t)ms * 1000 : 0;
+    return 0;
+}
+
+/* libcurl wants to know of a socket, or no more. */
+static int on_interest(CURL *easy, curl_socket_t fd, int what, void *ctx, void *known)
+{
+    struct mj_http *h = ctx;
+    struct epoll_event e = {.data.fd = fd};
+    (void)easy;
+    (void)known;
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(h->epoll, EPOLL_CTL_DEL, fd, NULL);
+        return 0;
+    }
+    e.events |= what & CURL_POLL_IN ? EPOLLIN : 0;
+    e.events |= what & CURL_POLL_OUT ? EPOLLOUT : 0;
+    if (epoll_ctl(h->epoll, EPOLL_CTL_MOD, fd, &e))
+        epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e);
+    return 0;
+}
+
+/* What is due by libcurl's clock. True when something has ended. */
+static bool run_due(struct mj_http *h)
+{
+    int ignored;
+    if (h->curl_due_us == INT64_MAX || (h->curl_due_us && h->curl_due_us > real_us()))
+        return false;
+    h->curl_due_us = INT64_MAX;
+    curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &ignored);
+    return take_results(h);
+}
+
+static void on_ready(struct mj_http *h, const struct epoll_event *e)
+{
+    int ignored, what = 0;
+    uint64_t count;
+    if (e->data.fd == h->bell) {
+        if (read(h->bell, &count, sizeof count) < 0)
+            return; /* somebody was sooner */
+        return;
+    }
+    what |= e->events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0;
+    what |= e->events & EPOLLOUT ? CURL_CSELECT_OUT : 0;
+    what |= e->events & EPOLLERR ? CURL_CSELECT_ERR : 0;
+    curl_multi_socket_action(h->multi, e->data.fd, what, &ignored);
+}
+
+/* Waits for sockets, the bell, the poller's descriptors, or that long. */
+static void wait(struct mj_http *h, int64_t timeout_us)
+{
+    struct pollfd fds[1 + EXTRA_FDS];
+    struct epoll_event ready[READY_MAX];
+    size_t n = 0;
     if (h->next_expiry_us != INT64_MAX && h->next_expiry_us - mj_mono_us() < timeout_us)
         timeout_us = h->next_expiry_us - mj_mono_us();
     if (h->waiting && h->lingering && h->lingering->until_us - mj_mono_us() < timeout_us)
         timeout_us = h->lingering->until_us - mj_mono_us();
-    size_t n = 0;
+    if (!h->curl_due_us)
+        timeout_us = 0;
+    else if (h->curl_due_us != INT64_MAX && h->curl_due_us - real_us() < timeout_us)
+        timeout_us = h->curl_due_us - real_us();
     if (h->poller.prepare)
-        n = h->poller.prepare(h->poller.ctx, fds, EXTRA_FDS, &timeout_us);
-    for (size_t i = 0; i < n; i++) {
-        wait_for[i] = (struct curl_waitfd){.fd = fds[i].fd};
-        wait_for[i].events = (short)((fds[i].events & POLLIN ? CURL_WAIT_POLLIN : 0) |
-                                     (fds[i].events & POLLOUT ? CURL_WAIT_POLLOUT : 0));
+        n = h->poller.prepare(h->poller.ctx, fds + 1, EXTRA_FDS, &timeout_us);
+    int ms = timeout_us <= 0 ? 0 : (int)(timeout_us / 1000) + 1;
+    if (n) {
+        fds[0] = (struct pollfd){.fd = h->epoll, .events = POLLIN};
+        for (size_t i = 1; i <= n; i++)
+            fds[i].revents = 0;
+        poll(fds, (nfds_t)n + 1, ms);
+        ms = 0;
     }
-    int ms = timeout_us <= 0 ? 0 : (int)(timeout_us / 1000) + 1, ignored;
-    curl_multi_poll(h->multi, wait_for, (unsigned)n, ms, &ignored);
-    for (size_t i = 0; i < n; i++)
-        fds[i].revents = (short)((wait_for[i].revents & CURL_WAIT_POLLIN ? POLLIN : 0) |
-                                 (wait_for[i].revents & CURL_WAIT_POLLOUT ? POLLOUT : 0));
+    int count = epoll_wait(h->epoll, ready, READY_MAX, ms);
+    for (int i = 0; i < count; i++)
+        on_ready(h, &ready[i]);
     if (h->poller.ready)
-        h->poller.ready(h->poller.ctx, fds, n);
+        h->poller.ready(h->poller.ctx, fds + 1, n);
 }
 
 static void *serve(void *arg)
@@ -397,16 +480,23 @@ static void *serve(void *arg)
     struct mj_http *h = arg;
     while (!take_over(h)) {
         start_waiting(h);
-        perform(h);
-        start_waiting(h); /* turns that have become free */
+        int64_t again_us = h->tick ? h->tick(h->tick_ctx) : WAIT_US;
+        bool ended = run_due(h);
         expire_waiting(h, mj_mono_us());
         expire_lingering(h, mj_mono_us());
-        wait(h);
+        wait(h, ended ? 0 : again_us);
+        take_results(h);
     }
     return NULL;
 }
 
 void mj_http_set_poller(struct mj_http *h, const struct mj_http_poller *p) { h->poller = *p; }
+
+void mj_http_set_tick(struct mj_http *h, int64_t (*fn)(void *ctx), void *ctx)
+{
+    h->tick = fn;
+    h->tick_ctx = ctx;
+}
 
 /* ---- start and stop ---- */
 
@@ -440,6 +530,8 @@ static void destroy(struct mj_http *h)
         free(p);
     }
     curl_slist_free_all(h->connect_to);
+    close(h->epoll);
+    close(h->bell);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }
@@ -468,11 +560,21 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
                               "How long requests took, time of waiting for a turn included.",
                               bounds, MJ_COUNT(bounds), NULL);
     h->multi = curl_multi_init();
-    if (h->multi)
-        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 64L); /* idle ones kept */
+    h->curl_due_us = INT64_MAX;
+    h->epoll = epoll_create1(EPOLL_CLOEXEC);
+    h->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event bell = {.events = EPOLLIN, .data.fd = h->bell};
+    bool watched = epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->bell, &bell) == 0;
+    if (h->multi) {
+        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
+        curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
+        curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
+        curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+        curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
+    }
     for (size_t i = 0; cfg->connect_to && cfg->connect_to[i]; i++)
         h->connect_to = curl_slist_append(h->connect_to, cfg->connect_to[i]);
-    if (!h->multi || pthread_create(&h->thread, NULL, serve, h)) {
+    if (!h->multi || !watched || pthread_create(&h->thread, NULL, serve, h)) {
         mj_log(MJ_LOG_ERROR, "http", "cannot start the net thread");
         destroy(h);
         return MJ_EIO;
@@ -488,7 +590,7 @@ void mj_http_stop(struct mj_http *h)
     pthread_mutex_lock(&h->lock);
     h->stopping = true;
     pthread_mutex_unlock(&h->lock);
-    curl_multi_wakeup(h->multi);
+    mj_http_wake(h);
     pthread_join(h->thread, NULL);
     bool more;
     do {
@@ -504,6 +606,7 @@ void mj_http_stop(struct mj_http *h)
                 h->waiting_last = &h->waiting;
             finish(job, "Moonjet is stopping", MJ_OUTCOME_ERROR, 0);
         }
+        mj__lines_stop(h);
         take_over(h);
         pthread_mutex_lock(&h->lock);
         more = h->waiting || h->incoming || h->tasks; /* answers may lead to further requests */

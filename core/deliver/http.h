@@ -50,6 +50,39 @@ void mj_http_allow(struct mj_http *h, const char *script, struct mj_reach *reach
 
 /* For others who live on the net thread. */
 
+/* A line to one address: what is known beforehand is prepared once, and handles are kept, so a
+ * request costs little. A line has no turn to wait for and shares no limit with anybody: whoever
+ * uses it decides how many requests are in the air, and a peer that hangs holds up these only. */
+struct mj_http_line;
+struct mj_http_line_cfg {
+    const char *script;     /* borrowed during the call: whose requests they are, in metrics */
+    const char *url;        /* the same */
+    struct mj_span headers; /* the same: lines to be checked now; what a script gave */
+    struct mj_reach *allow; /* taken: what it may reach besides; NULL for nothing */
+    bool only_allowed;      /* also of the public internet only what a list names */
+    int64_t timeout_us;
+    size_t max_bytes; /* of an answer; what comes behind is not read, and that is no error */
+    size_t keep;      /* idle handles */
+};
+/* Any thread. 0, or MJ_EINVAL with a sentence appended to `error` (`allow` is taken all the same).
+ */
+int mj_http_line_new(struct mj_http *h, const struct mj_http_line_cfg *cfg,
+                     struct mj_http_line **out, struct mj_buf *error);
+/* "https://host:port", for messages. Borrowed. */
+const char *mj_http_line_origin(const struct mj_http_line *line);
+/* Posts the body, which is borrowed until `done`; `headers` (lines, made by ourselves) is copied.
+ * `done` is called once, never before this returns, and may send the next. */
+void mj_http_line_post(struct mj_http_line *line, struct mj_span headers, struct mj_span body,
+                       mj_http_done_fn done, void *ctx);
+/* When nothing of it is in the air. NULL is fine. */
+void mj_http_line_free(struct mj_http_line *line);
+
+/* Calls fn in each round of the thread; it returns after how many µs it wants to be called again
+ * at the latest. One at a time; fn NULL: nobody. */
+void mj_http_set_tick(struct mj_http *h, int64_t (*fn)(void *ctx), void *ctx);
+/* Lets a round begin, soon. Any thread. */
+void mj_http_wake(struct mj_http *h);
+
 /* Runs fn there, soon (or, at the end, on the thread that stops it). Any thread. */
 void mj_http_run(struct mj_http *h, void (*fn)(void *ctx), void *ctx);
 

@@ -92,6 +92,24 @@ static int add_header(struct mj_job *job, const char *line)
     return 0;
 }
 
+int mj__job_headers(struct mj_job *job, struct mj_span lines)
+{
+    MJ_AUTO_BUF text = {0};
+    curl_slist_free_all(job->header_list);
+    job->header_list = NULL;
+    while (lines.len) {
+        const uint8_t *end = memmem(lines.ptr, lines.len, "\r\n", 2);
+        size_t len = end ? (size_t)(end - lines.ptr) : lines.len;
+        text.len = 0;
+        mj_buf_put(&text, lines.ptr, len);
+        if (add_header(job, mj_buf_cstr(&text)))
+            return MJ_ENOMEM;
+        len += end ? 2 : 0;
+        lines = mj_span(lines.ptr + len, lines.len - len);
+    }
+    return add_header(job, "Expect:") ? MJ_ENOMEM : 0;
+}
+
 /* "Name: value\r\n"…; a line break anywhere else would let a value smuggle in headers. */
 static int read_headers(struct mj_job *job)
 {
@@ -156,15 +174,26 @@ int mj__job_prepare(struct mj_job *job)
 /* Judges an address, and says what is wrong with it. */
 static bool may_reach(struct mj_job *job, const struct mj_address *a, int port)
 {
-    if (job->trusted || mj_reach_may(job->http->cfg.reach, job->host, a, port) ||
-        mj_reach_may(job->client->reach, job->host, a, port))
+    const struct mj_http_line *line = job->line;
+    const struct mj_reach *const lists[] = {job->http->cfg.reach, job->client->reach,
+                                            line ? line->allow : NULL};
+    for (size_t i = 0; i < MJ_COUNT(lists); i++)
+        if (line && line->only_allowed ? mj_reach_names(lists[i], job->host, a, port)
+                                       : mj_reach_may(lists[i], job->host, a, port))
+            return true;
+    if (job->trusted)
         return true;
     char text[MJ_ADDRESS_TEXT];
+    const char *special = mj_address_special(a);
     mj_address_print(a, text);
     job->refused = true;
     job->error.len = 0;
-    mj_buf_printf(&job->error, "refused: %s is %s; --http-allow %s lets scripts reach it", text,
-                  mj_address_special(a), text);
+    if (line)
+        mj_buf_printf(&job->error, "refused: %s is %s; name it in the webhook's allow to reach it",
+                      text, special ? special : "in no list, and the URL is not https");
+    else
+        mj_buf_printf(&job->error, "refused: %s is %s; --http-allow %s lets scripts reach it", text,
+                      special, text);
     return false;
 }
 
@@ -215,6 +244,12 @@ static size_t on_body(char *data, size_t one, size_t n, void *ctx)
 {
     struct mj_job *job = ctx;
     (void)one;
+    if (job->line) {
+        size_t room = job->max_bytes - job->body.len;
+        job->cut = n > room;
+        mj_buf_put(&job->body, data, job->cut ? room : n);
+        return job->cut ? 0 : n;
+    }
     /* These are the bytes after decompression: a small answer cannot unfold into a large one. */
     job->too_large = job->body.len + n > job->max_bytes;
     job->out_of_memory =
@@ -300,7 +335,9 @@ int mj__job_start(struct mj_job *job)
         curl_easy_setopt(e, CURLOPT_CONNECT_TO, job->http->connect_to);
     if (cfg->ca_file)
         curl_easy_setopt(e, CURLOPT_CAINFO, cfg->ca_file);
-    if (job->head) {
+    if (job->line) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+    } else if (job->head) {
         curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
     } else if (strcmp(job->method, "GET") != 0 || job->request_body.len) {
         curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)job->request_body.len);
@@ -323,7 +360,7 @@ static void put_duration(struct mj_buf *out, int64_t us)
 const char *mj__job_result(struct mj_job *job, CURLcode code)
 {
     struct mj_buf *out = &job->error;
-    if (code == CURLE_OK)
+    if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && job->cut))
         return NULL;
     /* It may have had a second address, which failed otherwise. */
     job->refused &= code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK;
@@ -359,7 +396,8 @@ void mj__job_free(struct mj_job *job)
         job->client->party.jobs--;
         job->client->bytes -= job->counted;
     }
-    atomic_fetch_sub_explicit(&job->http->bytes, job->counted, memory_order_relaxed);
+    if (!job->line) /* which may outlive it */
+        atomic_fetch_sub_explicit(&job->http->bytes, job->counted, memory_order_relaxed);
     free(job->script);
     free(job->method);
     free(job->url);

@@ -37,7 +37,7 @@ struct mj_client { /* a script */
     struct mj_metric *outcomes[MJ_OUTCOMES];
 };
 
-/* One request, from mj_http_send() to its `done`. */
+/* One request, from mj_http_send() to its `done`; or a line's, which is used again and again. */
 struct mj_job {
     struct mj_job *next;
     struct mj_http *http; /* borrowed */
@@ -48,7 +48,8 @@ struct mj_job {
     size_t max_bytes;
     size_t counted; /* in http->bytes */
     int64_t start_us, deadline_us, timeout_us;
-    bool trusted; /* the operator named the address */
+    bool trusted;              /* the operator named the address */
+    struct mj_http_line *line; /* borrowed; NULL: a request of its own */
 
     char *origin; /* owned: "https://host:port", for messages, which must not show tokens */
     char *host;   /* owned: as in the URL, without brackets */
@@ -60,7 +61,20 @@ struct mj_job {
     char curl_error[CURL_ERROR_SIZE];
     size_t lines; /* of the answer's headers */
     bool head, refused, too_large, too_many_headers, out_of_memory;
+    bool cut; /* a line's: more of the answer is not kept */
     struct mj_buf headers, body, error;
+};
+
+/* http_line.c */
+struct mj_http_line {
+    struct mj_http_line *next; /* in http->lines, once it was used */
+    struct mj_http *http;      /* borrowed */
+    struct mj_job *first;      /* owned: what the others are made after; of no request itself */
+    struct mj_reach *allow;    /* owned */
+    bool only_allowed, known;
+    int64_t timeout_us;
+    size_t max_bytes, keep, idle_count;
+    struct mj_job *idle, *running; /* owned lists */
 };
 
 /* A look-up that was given up: its thread is the system's until that gives up, too. */
@@ -74,6 +88,8 @@ struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
     CURLM *multi;                  /* owned */
+    int epoll, bell;               /* owned: libcurl's sockets; what other threads ring */
+    int64_t curl_due_us;           /* libcurl wants to be called, in real time; 0: at once */
     struct curl_slist *connect_to; /* owned */
     struct mj_metric *in_flight, *queued;
     struct mj_histogram *seconds;
@@ -88,6 +104,7 @@ struct mj_http {
 
     struct mj_job *waiting, **waiting_last; /* for a turn, in order */
     struct mj_job *running;                 /* owned list */
+    struct mj_http_line *lines;             /* borrowed list */
     size_t active;
     int64_t next_expiry_us; /* no waiting job ends before; INT64_MAX for none */
     struct mj_party *hosts[256];
@@ -95,11 +112,21 @@ struct mj_http {
     struct mj_lingering *lingering, **lingering_last; /* owned list, in order of time */
 
     struct mj_http_poller poller;
+    int64_t (*tick)(void *ctx); /* mj_http_set_tick(); NULL for none */
+    void *tick_ctx;             /* borrowed: its own */
 };
+
+/* http.c: the script's own party, made when it is new. */
+struct mj_client *mj__http_client(struct mj_http *h, const char *script);
+/* http_line.c: a line's request has ended; at the end all of them have. */
+void mj__line_result(struct mj_job *job, CURLcode code);
+void mj__lines_stop(struct mj_http *h);
 
 /* http_job.c: reads URL, method and headers of a new job, and finds out whom it goes to. 0, or
  * MJ_EINVAL with the sentence in job->error. */
 int mj__job_prepare(struct mj_job *job);
+/* Header lines made or checked by ourselves, in place of those the job has. 0 or MJ_ENOMEM. */
+int mj__job_headers(struct mj_job *job, struct mj_span lines);
 /* Makes the easy handle. 0, MJ_ENOMEM, or MJ_EINVAL with the sentence in job->error. */
 int mj__job_start(struct mj_job *job);
 /* What the result of a transfer means, as a sentence; NULL: there is an answer. */

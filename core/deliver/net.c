@@ -21,10 +21,12 @@ struct mj_net {
     struct mj_reach *reach;       /* owned */
     struct mj_http *http;         /* owned */
     struct mj_resolver *resolver; /* owned */
+    struct mj_hooks *hooks;       /* owned; NULL without a journal */
     void (*wake)(void *ctx);
     void *ctx; /* borrowed */
     pthread_mutex_t lock;
     struct letter *first, **last; /* answers */
+    struct mj_hook_ask *asks, **asks_last;
 };
 
 static struct letter *letter_new(struct mj_net *n, uint64_t ticket)
@@ -54,7 +56,7 @@ static void post(struct letter *l)
     struct mj_net *n = l->net;
     l->next = NULL;
     pthread_mutex_lock(&n->lock);
-    bool empty = !n->first;
+    bool empty = !n->first && !n->asks;
     *n->last = l;
     n->last = &l->next;
     pthread_mutex_unlock(&n->lock);
@@ -104,6 +106,51 @@ void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, bool 
                                                     letter_new(n, ticket));
 }
 
+/* A webhook's parcel, for the script's function. */
+static void on_ask(void *ctx, struct mj_hook_ask *ask)
+{
+    struct mj_net *n = ctx;
+    *mj_hook_ask_next(ask) = NULL;
+    pthread_mutex_lock(&n->lock);
+    bool empty = !n->first && !n->asks;
+    *n->asks_last = ask;
+    n->asks_last = mj_hook_ask_next(ask);
+    pthread_mutex_unlock(&n->lock);
+    if (empty && n->wake)
+        n->wake(n->ctx);
+}
+
+/* scripts NULL: nobody is there any more. */
+static void answer_asks(struct mj_net *n, struct mj_scripts *scripts)
+{
+    pthread_mutex_lock(&n->lock);
+    struct mj_hook_ask *list = n->asks;
+    n->asks = NULL;
+    n->asks_last = &n->asks;
+    pthread_mutex_unlock(&n->lock);
+    for (struct mj_hook_ask *a = list, *next; a; a = next) {
+        struct mj_hook_question q;
+        struct mj_formatted made = {.what = MJ_FORMAT_GONE};
+        next = *mj_hook_ask_next(a);
+        mj_hook_question(a, &q);
+        if (scripts)
+            mj_scripts_format(scripts, q.function, q.items, q.n, q.list, &made);
+        mj_hook_answer(a, &made);
+    }
+}
+
+struct mj_hook *mj_net_hook_open(struct mj_net *n, struct mj_reader *reader,
+                                 const struct mj_hook_spec *spec)
+{
+    return n->hooks ? mj_hook_open(n->hooks, reader, spec) : NULL;
+}
+
+void mj_net_drain(struct mj_net *n, int64_t budget_us)
+{
+    if (n && n->hooks)
+        mj_hooks_drain(n->hooks, budget_us);
+}
+
 static struct letter *take_all(struct mj_net *n)
 {
     pthread_mutex_lock(&n->lock);
@@ -131,6 +178,7 @@ void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts)
         }
         letter_free(l);
     }
+    answer_asks(n, scripts);
 }
 
 /* NULL with a sentence in `error`. */
@@ -162,6 +210,7 @@ int mj_net_start(const struct mj_net_cfg *cfg, struct mj_net **out, struct mj_bu
     struct mj_net *n = mj_calloc(1, sizeof *n);
     pthread_mutex_init(&n->lock, NULL);
     n->last = &n->first;
+    n->asks_last = &n->asks;
     n->wake = cfg->wake;
     n->ctx = cfg->ctx;
     n->reach = read_list(cfg->allow, cfg->allow_count, error);
@@ -181,6 +230,11 @@ int mj_net_start(const struct mj_net_cfg *cfg, struct mj_net **out, struct mj_bu
         if (err)
             mj_buf_puts(error, "cannot look up names; the log says why");
     }
+    if (!err && cfg->journal) {
+        const struct mj_hooks_cfg hooks = {
+            .http = n->http, .journal = cfg->journal, .ask = on_ask, .ctx = n};
+        n->hooks = mj_hooks_new(&hooks);
+    }
     if (err)
         mj_net_stop(n);
     else
@@ -192,7 +246,10 @@ void mj_net_stop(struct mj_net *n)
 {
     if (!n)
         return;
+    mj_net_drain(n, 0);
     mj_http_stop(n->http);
+    answer_asks(n, NULL);
+    mj_hooks_free(n->hooks);
     mj_resolver_free(n->resolver);
     for (struct letter *l = take_all(n), *next; l; l = next) {
         next = l->next;

@@ -98,8 +98,12 @@ int mj_reach_allow(struct mj_reach *r, const char *text, struct mj_buf *error)
 
 bool mj_reach_may(const struct mj_reach *r, const char *host, const struct mj_address *a, int port)
 {
-    if (!mj_address_special(a))
-        return true;
+    return !mj_address_special(a) || mj_reach_names(r, host, a, port);
+}
+
+bool mj_reach_names(const struct mj_reach *r, const char *host, const struct mj_address *a,
+                    int port)
+{
     struct mj_span name = without_dot(mj_str(host));
     for (size_t i = 0; r && i < r->n; i++) {
         const struct allowed *e = &r->v[i];

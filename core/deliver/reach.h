@@ -24,6 +24,10 @@ int mj_reach_allow(struct mj_reach *r, const char *text, struct mj_buf *error);
 /* May the address be connected to, on behalf of a request to that host? r NULL: an empty list. */
 bool mj_reach_may(const struct mj_reach *r, const char *host, const struct mj_address *a, int port);
 
+/* The same, but public addresses are allowed no more than others: only what the list has. */
+bool mj_reach_names(const struct mj_reach *r, const char *host, const struct mj_address *a,
+                    int port);
+
 /* What the address is, "a private address", when it is not one of the public internet; else NULL.
  * IPv4 addresses inside of IPv6 ones count as what they are. Static storage. */
 const char *mj_address_special(const struct mj_address *a);

@@ -21,6 +21,7 @@ void mj_graph_free(struct mj_graph *g)
         free(n->match_text);
         free(n->stream);
         free(n->plugin);
+        free(n->target);
         for (size_t k = 0; k < n->source_count; k++)
             free(n->sources[k]);
         free(n->sources);
@@ -38,7 +39,7 @@ const char *mj_node_type_name(enum mj_node_type type)
 {
     static const char *const names[] = {"main",  "from",  "where", "map",    "tap",    "stream",
                                         "print", "strip", "keep",  "redact", "sample", "dedupe",
-                                        "limit", "batch", "each",  "sink"};
+                                        "limit", "batch", "each",  "sink",   "webhook"};
     return names[type];
 }
 
@@ -141,6 +142,8 @@ static void describe(const struct mj_node *n, struct mj_buf *out)
         mj_buf_puts(out, " → stdout");
     if (n->plugin)
         mj_buf_printf(out, " → plug-in %s", n->plugin);
+    if (n->target)
+        mj_buf_printf(out, " → %s", n->target);
 }
 
 static void print_node(const struct mj_node *n, unsigned depth, struct mj_buf *out)
@@ -210,6 +213,10 @@ void mj_graph_print_json(const struct mj_graph *g, struct mj_buf *out)
             mj_buf_puts(out, ",\"plugin\":");
             mj_buf_put_json(out, mj_str(n->plugin));
         }
+        if (n->target) {
+            mj_buf_puts(out, ",\"target\":");
+            mj_buf_put_json(out, mj_str(n->target));
+        }
         mj_buf_putc(out, '}');
     }
     mj_buf_puts(out, "]}");
@@ -222,7 +229,8 @@ size_t mj_graph_warn(const struct mj_graph *g, struct mj_buf *out)
         const struct mj_node *n = g->nodes[i];
         bool on_main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
         bool ends = n->type == MJ_NODE_TAP || n->type == MJ_NODE_STREAM ||
-                    n->type == MJ_NODE_PRINT || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+                    n->type == MJ_NODE_PRINT || n->type == MJ_NODE_EACH ||
+                    n->type == MJ_NODE_SINK || n->type == MJ_NODE_HOOK;
         if (on_main || ends || n->child_count)
             continue;
         mj_buf_printf(out, "%s:%u: what passes %s ends nowhere; give it a :to(…) or a :tap(…)\n",

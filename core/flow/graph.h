@@ -35,7 +35,8 @@ enum mj_node_type {
     MJ_NODE_LIMIT,  /* drops what is too much */
     MJ_NODE_BATCH,  /* end for the router: fn collects; its children get lists from there */
     MJ_NODE_EACH,   /* end for the router: fn hands a kept event to a task */
-    MJ_NODE_SINK    /* end for the router: fn hands it to a plug-in */
+    MJ_NODE_SINK,   /* end for the router: fn hands it to a plug-in */
+    MJ_NODE_HOOK    /* end for the router: its reader's owner posts it */
 };
 
 enum mj_verdict { MJ_VERDICT_DROP, MJ_VERDICT_PASS, MJ_VERDICT_ERROR };
@@ -73,6 +74,7 @@ struct mj_node {
     char *stream;           /* owned: name of the stream it feeds, else NULL */
     int bit;                /* of that stream, once added to a router */
     char *plugin;           /* owned: name of the plug-in it sends to, else NULL */
+    char *target;           /* owned: the origin of a webhook's URL, else NULL */
     bool durable;           /* an end that may have a durable reader … */
     enum mj_reader_kind reader_kind;
     struct mj_reader *reader; /* … and has one, borrowed, once it is live in a router that has a

@@ -102,7 +102,7 @@ static struct mj__output *output_of(struct mj_router *r, const struct mj_event *
 }
 
 /* The event is for a durable end: its reader gets a note behind it. */
-static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
+static void add_reader(struct mj_router *r, struct mj_reader *reader, const struct mj_event *ev)
 {
     if (r->noted_count == r->noted_cap) {
         r->noted_cap = r->noted_cap ? r->noted_cap * 2 : 8;
@@ -112,9 +112,17 @@ static void note(struct mj_router *r, struct mj_reader *reader, const struct mj_
     r->noted[r->noted_count++] = (struct mj__noted){reader, output};
 }
 
+/* What main's nodes pass on as it came is not worth a note: every event would have one. */
+static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
+{
+    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
+    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
+        mj__why_note(&r->why, n, did);
+}
+
 /* Behind a batch: durable ends form their lists of what is noted for them. True when there is
  * another end, which gets them from the node's function. */
-static bool note_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
+static bool add_batch(struct mj_router *r, const struct mj_node *batch, const struct mj_event *ev)
 {
     bool others = !batch->child_count;
     for (size_t i = 0; i < batch->child_count; i++) {
@@ -122,9 +130,10 @@ static bool note_batch(struct mj_router *r, const struct mj_node *batch, const s
         others |= !n->reader;
         if (!n->reader)
             continue;
-        note(r, n->reader, ev);
+        add_reader(r, n->reader, ev);
         bump(n->in, 1);
         bump(n->passed, 1);
+        note(r, n, MJ_WHY_PASSED);
     }
     return others;
 }
@@ -160,14 +169,6 @@ static enum mj_verdict decide_timed(struct mj_router *r, struct mj_node *n,
     return verdict;
 }
 
-/* What main's nodes pass on as it came is not worth a note: every event would have one. */
-static void note(struct mj_router *r, struct mj_node *n, enum mj_why_did did)
-{
-    bool main = n->type == MJ_NODE_MAIN || (n->parent && n->parent->type == MJ_NODE_MAIN);
-    if (r->why.why && !(main && did == MJ_WHY_PASSED && !n->reason))
-        mj__why_note(&r->why, n, did);
-}
-
 /* Runs one node. Returns the event as it leaves the node, or NULL. */
 static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
@@ -185,13 +186,14 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
         break;
     case MJ_NODE_EACH:
     case MJ_NODE_SINK:
+    case MJ_NODE_HOOK:
         if (n->reader)
-            note(r, n->reader, ev);
+            add_reader(r, n->reader, ev);
         else
             verdict = n->fn(n, ev);
         break;
     case MJ_NODE_BATCH:
-        if (note_batch(r, n, ev))
+        if (add_batch(r, n, ev))
             verdict = n->fn(n, ev);
         break;
     default:
@@ -215,7 +217,8 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
     }
     bump(verdict == MJ_VERDICT_ERROR ? n->errors : n->dropped, 1);
     /* What had no room for its copy does not keep main from going on. */
-    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK;
+    bool copies = n->type == MJ_NODE_BATCH || n->type == MJ_NODE_EACH || n->type == MJ_NODE_SINK ||
+                  n->type == MJ_NODE_HOOK;
     note(r, n,
          verdict == MJ_VERDICT_ERROR ? MJ_WHY_ERROR
          : copies                    ? MJ_WHY_NO_ROOM
@@ -226,8 +229,12 @@ static const struct mj_event *run(struct mj_router *r, struct mj_node *n, const 
 static void run_flow(struct mj_router *r, struct mj_node *n, const struct mj_event *ev)
 {
     ev = run(r, n, ev);
-    if (n->type == MJ_NODE_BATCH) /* what is behind it gets lists */
+    if (n->type == MJ_NODE_BATCH) { /* what is behind it gets lists */
+        for (size_t i = 0; i < n->child_count; i++)
+            if (n->children[i]->reader)
+                note(r, n->children[i], MJ_WHY_PASSED);
         return;
+    }
     for (size_t i = 0; ev && i < n->child_count; i++)
         run_flow(r, n->children[i], ev);
 }
@@ -484,9 +491,9 @@ int mj__router_inject(struct mj_router *r, const struct mj_event *ev, const stru
     r->output_count = r->noted_count = 0;
     mj_facts_begin(mj_decision_facts(r->plan.decision), &now);
     *output_of(r, &now) = (struct mj__output){&now, way->streams, way->prints};
-    for (size_t i = 0; i < way->reader_count; i++)
-        note(r, way->readers[i], &now);
     mj__why_begin(&r->why);
+    for (size_t i = 0; i < way->reader_count; i++)
+        add_reader(r, way->readers[i], &now);
     if (r->plan.reader_count)
         run_readers(r, &now);
     int err = emit_outputs(r, now.collection.len ? mj_collection_id(now.collection) : 0);

@@ -13,6 +13,9 @@
 #define COUNT_MOST   1000000 /* of what waits; more need not be told apart */
 #define COUNT_A_SAVE 200000  /* notes counted at one save, of all readers */
 
+/* In the order of moonjet_reader_state. */
+static const char *const states[] = {"live", "behind", "paused", "disabled", "gone"};
+
 /* ---- making ---- */
 
 static struct mj_metric *metric(const struct mj_reader *r, const char *family,
@@ -33,6 +36,8 @@ static void make_metrics(struct mj_reader *r)
                       "Events of a durable reader that are being delivered.");
     r->m.letters = metric(r, "moonjet_reader_dead_letters", MJ_GAUGE,
                           "Dead letters of a durable reader that are kept.");
+    r->m.state = metric(r, "moonjet_reader_state", MJ_GAUGE,
+                        "A durable reader: 0 live, 1 behind, 2 paused, 3 disabled, 4 gone.");
     r->m.delivered = metric(r, "moonjet_reader_delivered_total", MJ_COUNTER,
                             "Events that a durable reader has delivered.");
     r->m.failed = metric(r, "moonjet_reader_failed_total", MJ_COUNTER,
@@ -323,6 +328,14 @@ void mj_reader_pause(struct mj_reader *r) { set_state(r, true, false, NULL); }
 
 void mj_reader_resume(struct mj_reader *r) { set_state(r, false, false, NULL); }
 
+bool mj_reader_done(struct mj_reader *r, uint64_t note)
+{
+    pthread_mutex_lock(&r->lock);
+    bool done = note < r->scanned && !mj__window_find(&r->window, note);
+    pthread_mutex_unlock(&r->lock);
+    return done;
+}
+
 void mj_reader_rewind(struct mj_reader *r, int64_t time_us)
 {
     struct mj_readers *rs = r->rs;
@@ -391,18 +404,23 @@ static void look(struct mj_reader *r, struct mj_reader_state *out, uint64_t most
                              : "live";
 }
 
-void mj_reader_state(struct mj_reader *r, struct mj_reader_state *out)
+static void state_of(struct mj_reader *r, struct mj_reader_state *out, uint64_t most)
 {
     pthread_mutex_lock(&r->rs->lock);
     mj_view_refresh(&r->rs->view);
     pthread_mutex_lock(&r->lock);
-    look(r, out, COUNT_MOST);
+    look(r, out, most);
     pthread_mutex_unlock(&r->lock);
     pthread_mutex_unlock(&r->rs->lock);
 }
 
-void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
-                     void *ctx)
+void mj_reader_state(struct mj_reader *r, struct mj_reader_state *out)
+{
+    state_of(r, out, COUNT_MOST);
+}
+
+static void each(struct mj_readers *rs, uint64_t most,
+                 bool (*fn)(void *ctx, const struct mj_reader_state *s), void *ctx)
 {
     size_t n = atomic_load_explicit(&rs->count, memory_order_acquire);
     for (size_t i = 0; i < n; i++) {
@@ -412,10 +430,22 @@ void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct m
         pthread_mutex_unlock(&rs->all[i]->lock);
         if (!known)
             continue;
-        mj_reader_state(rs->all[i], &s);
+        state_of(rs->all[i], &s, most);
         if (!fn(ctx, &s))
             return;
     }
+}
+
+void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
+                     void *ctx)
+{
+    each(rs, COUNT_MOST, fn, ctx);
+}
+
+void mj_readers_glance(struct mj_readers *rs,
+                       bool (*fn)(void *ctx, const struct mj_reader_state *s), void *ctx)
+{
+    each(rs, 0, fn, ctx);
 }
 
 struct mj_reader *mj_readers_find(struct mj_readers *rs, const char *name)
@@ -443,4 +473,7 @@ void mj__reader_show(struct mj_reader *r, int64_t now_us)
                        s.at_us && now_us > s.at_us ? (double)(now_us - s.at_us) / 1e6 : 0);
     mj_metric_set(r->m.air, (int64_t)s.in_the_air);
     mj_metric_set(r->m.letters, (int64_t)s.letters);
+    for (int i = 0; i < (int)MJ_COUNT(states); i++)
+        if (strcmp(s.state, states[i]) == 0)
+            mj_metric_set(r->m.state, i);
 }

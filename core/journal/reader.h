@@ -160,6 +160,9 @@ struct mj_reader_state {
  * own. */
 void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
                      void *ctx);
+/* The same at once, without looking at the index: `waiting` is what is known so far. */
+void mj_readers_glance(struct mj_readers *rs,
+                       bool (*fn)(void *ctx, const struct mj_reader_state *s), void *ctx);
 /* "SCRIPT NODE"; the journal it reads, for the owner's view. Borrowed for the life of the registry.
  */
 const char *mj_reader_name(const struct mj_reader *r);
@@ -169,6 +172,8 @@ struct mj_reader *mj_readers_find(struct mj_readers *rs, const char *name);
 void mj_reader_state(struct mj_reader *r, struct mj_reader_state *out);
 void mj_reader_pause(struct mj_reader *r);
 void mj_reader_resume(struct mj_reader *r); /* also out of "disabled" */
+/* Whether it is done with the note of that seq: delivered, or a dead letter. */
+bool mj_reader_done(struct mj_reader *r, uint64_t note);
 /* Back (or forward) to the first event at or after that time: what is in the air is forgotten, and
  * everything from there goes out again under the same ids. */
 void mj_reader_rewind(struct mj_reader *r, int64_t time_us);

@@ -107,8 +107,8 @@ struct mj_reader {
     struct mj__revived *revived; /* owned, in the order they were asked for */
     size_t revived_count, revived_cap;
     struct {
-        struct mj_metric *waiting, *lag, *air, *letters, *delivered, *failed, *retried, *dead,
-            *overtaken, *dropped;
+        struct mj_metric *state, *waiting, *lag, *air, *letters, *delivered, *failed, *retried,
+            *dead, *overtaken, *dropped;
     } m;
 };
 

@@ -44,6 +44,9 @@ struct mj_bed {
     struct sunk *sunk;                      /* owned array */
     size_t sunk_count, sunk_cap, sunk_from; /* before it, all are taken */
 
+    struct mj_bed_post *posts;                /* owned array */
+    size_t post_count, posts_cap, posts_from; /* the same */
+
     struct mj_logged *logs; /* owned array */
     size_t logged, logs_cap;
     size_t logs_taken[2]; /* lines, errors: looked at */
@@ -113,6 +116,27 @@ static void on_sunk(void *ctx, const char *plugin, const struct mj_event *ev)
     struct mj_kept *event = mj_kept_new(ev);
     bed->bytes += mj_kept_size(event) + sizeof *bed->sunk;
     bed->sunk[bed->sunk_count++] = (struct sunk){mj_strdup(plugin), event, false};
+}
+
+static void on_posted(void *ctx, const struct mj_posted *p)
+{
+    struct mj_bed *bed = ctx;
+    if (bed->bytes > MJ_BED_OUTPUT_MAX) {
+        bed->full = true;
+        return;
+    }
+    if (bed->post_count == bed->posts_cap) {
+        bed->posts_cap = bed->posts_cap ? 2 * bed->posts_cap : 16;
+        bed->posts = mj_realloc(bed->posts, bed->posts_cap * sizeof *bed->posts);
+    }
+    struct mj_bed_post *post = &bed->posts[bed->post_count++];
+    *post = (struct mj_bed_post){.node = mj_strdup(p->node),
+                                 .url = mj_strdup(p->url),
+                                 .id = mj_strdup(p->id),
+                                 .events = p->events};
+    mj_buf_put(&post->type, p->type.ptr, p->type.len);
+    mj_buf_put(&post->body, p->body.ptr, p->body.len);
+    bed->bytes += p->body.len + sizeof *post;
 }
 
 /* The label by which metrics of a script are told from those of others. */
@@ -268,8 +292,12 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
     mj_router_set_stdout(bed->router, false);
     mj_router_set_clock(bed->router, bed_now, bed);
     bed->scripts = mj_scripts_new(bed->router);
-    bed->services = (struct mj_services){
-        .ctx = bed, .now_us = bed_now, .fetch = on_fetch, .resolve = on_resolve, .sunk = on_sunk};
+    bed->services = (struct mj_services){.ctx = bed,
+                                         .now_us = bed_now,
+                                         .fetch = on_fetch,
+                                         .resolve = on_resolve,
+                                         .sunk = on_sunk,
+                                         .posted = on_posted};
     mj_scripts_set_services(bed->scripts, &bed->services);
     if (strict)
         mj_scripts_strict(bed->scripts);
@@ -300,6 +328,15 @@ void mj_bed_free(struct mj_bed *bed)
         free(bed->sunk[i].plugin);
     }
     free(bed->sunk);
+    for (size_t i = 0; i < bed->post_count; i++) {
+        struct mj_bed_post *p = &bed->posts[i];
+        free(p->node);
+        free(p->url);
+        free(p->id);
+        mj_buf_deinit(&p->type);
+        mj_buf_deinit(&p->body);
+    }
+    free(bed->posts);
     free_asks(bed);
     free(bed->outputs);
     free(bed->logs);
@@ -396,6 +433,20 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
         const struct mj_output *o = &bed->outputs[(*at)++];
         if (stream ? o->streams >> bit & 1 : o->prints)
             return o;
+    }
+    return NULL;
+}
+
+const struct mj_bed_post *mj_bed_posted(struct mj_bed *bed, const char *node)
+{
+    while (bed->posts_from < bed->post_count && bed->posts[bed->posts_from].taken)
+        bed->posts_from++;
+    for (size_t i = bed->posts_from; i < bed->post_count; i++) {
+        struct mj_bed_post *p = &bed->posts[i];
+        if (p->taken || (node && strcmp(p->node, node) != 0))
+            continue;
+        p->taken = true;
+        return p;
     }
     return NULL;
 }

@@ -108,6 +108,15 @@ bool mj_bed_has_stream(const struct mj_bed *bed, const char *stream);
 /* The next event that was handed to the plug-in of that name since the last one asked for; NULL
  * when there is none. Borrowed until the bed's next call. */
 const struct mj_event *mj_bed_sunk(struct mj_bed *bed, const char *plugin);
+/* The next request that a webhook would have made since the last one asked for, of that node (NULL:
+ * any); NULL when there is none. Borrowed until the bed's next call. */
+struct mj_bed_post {
+    char *node, *url, *id;    /* owned by the bed */
+    struct mj_buf type, body; /* the same */
+    size_t events;
+    bool taken;
+};
+const struct mj_bed_post *mj_bed_posted(struct mj_bed *bed, const char *node);
 /* The next line the script logged, or (error) the next error of its functions; NULL when there is
  * none. Borrowed until the bed's next call. */
 const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);

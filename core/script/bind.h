@@ -58,6 +58,8 @@ void mj_bind_sink_host(lua_State *L);
 void mj_outlet_node(struct mj_outlet *o, struct mj_node *node);
 /* bind_flow.c: pushes it as a sink for flow:to [raises]. */
 void mj_push_outlet(lua_State *L, struct mj_outlet *o);
+/* bind_webhook.c */
+void mj_bind_webhook(lua_State *L);
 /* bind_http.c, bind_serve.c */
 void mj_bind_http(lua_State *L);
 void mj_bind_http_host(lua_State *L);
@@ -67,6 +69,9 @@ void mj_bind_keys_host(lua_State *L);
 void mj_bind_publish_host(lua_State *L);
 void mj_bind_label_host(lua_State *L);
 void mj_bind_state_host(lua_State *L);
+/* Appends the option `headers` of the table at `options` as lines "Name: value\r\n" to `out`, which
+ * must be one of the VM's own [raises]. True when one of them is Content-Type. */
+bool mj_put_headers(lua_State *L, int options, const char *what, struct mj_buf *out);
 /* Pushes "name: value\r\n"… as a table [raises]. */
 void mj_push_headers(lua_State *L, struct mj_span lines);
 /* Raises when the call in progress has used up its part of the C stack: coroutines in coroutines

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "script/bind.h"
 #include "script/made.h"
+#include "script/webhook.h"
 
 struct flow {
     struct mj_node *at;   /* what the next operator is put behind */
@@ -13,6 +14,7 @@ struct sink {
     enum mj_node_type type;
     char name[MJ_STREAM_NAME_MAX + 1]; /* of a stream */
     struct mj_outlet *outlet;          /* borrowed: of a plug-in in C */
+    struct mj_webhook *webhook;        /* borrowed */
 };
 
 static void *check_class(lua_State *L, int index, enum mj_slot slot)
@@ -284,7 +286,8 @@ static int flow_to(lua_State *L)
     struct flow *f = check_flow(L, "to", true);
     int top = lua_gettop(L);
     if (top < 2)
-        return luaL_error(L, "to wants a sink: jet.stream(name), jet.print() or jet.sink(plugin)");
+        return luaL_error(L, "to wants a sink: jet.stream(name), jet.webhook { … }, jet.print() or "
+                             "jet.sink(plugin)");
     for (int i = 2; i <= top; i++) {
         struct sink *s = check_class(L, i, MJ_SLOT_SINK);
         if (lua_type(L, i) == LUA_TTABLE && mj_made_by(L, i, MJ_SLOT_SINK)) {
@@ -296,16 +299,22 @@ static int flow_to(lua_State *L)
                               lua_tostring(L, i));
         if (!s)
             return luaL_error(
-                L, "to wants a sink: jet.stream(name), jet.print() or jet.sink(plugin), not %s",
+                L,
+                "to wants a sink: jet.stream(name), jet.webhook { … }, jet.print() or "
+                "jet.sink(plugin), not %s",
                 luaL_typename(L, i));
         if (f->at->type == MJ_NODE_BATCH && s->type != MJ_NODE_SINK)
             return luaL_error(L, "behind batch there are lists, which %s cannot take",
-                              s->type == MJ_NODE_STREAM ? "a stream" : "jet.print");
+                              s->type == MJ_NODE_STREAM ? "a stream"
+                              : s->webhook ? "jet.webhook (give it batch = { … } instead)"
+                                           : "jet.print");
         f->last = add_node(L, s->type, f->at);
         if (s->type == MJ_NODE_STREAM)
             f->last->stream = mj_strdup(s->name);
         if (s->outlet)
             mj_outlet_node(s->outlet, f->last);
+        if (s->webhook)
+            mj_webhook_node(s->webhook, f->last);
         mj_made_used(L, i);
     }
     lua_settop(L, 1);
@@ -322,6 +331,11 @@ static struct sink *push_sink(lua_State *L, enum mj_node_type type)
 }
 
 void mj_push_outlet(lua_State *L, struct mj_outlet *o) { push_sink(L, MJ_NODE_SINK)->outlet = o; }
+
+void mj_push_webhook(lua_State *L, struct mj_webhook *w)
+{
+    push_sink(L, MJ_NODE_HOOK)->webhook = w;
+}
 
 /* jet.stream(name) */
 static int jet_stream(lua_State *L)

@@ -18,9 +18,8 @@ static const struct mj_services *services_of(lua_State *L)
 
 static bool is_content_type(const char *name) { return strcasecmp(name, "content-type") == 0; }
 
-/* Appends the option `headers` as lines to vm->scratch. A line break in a value would start another
- * header. True when one of them is Content-Type. */
-static bool put_headers(lua_State *L, int options, const char *what, struct mj_buf *out)
+/* A line break in a value would start another header. */
+bool mj_put_headers(lua_State *L, int options, const char *what, struct mj_buf *out)
 {
     bool typed = false;
     lua_getfield(L, options, "headers");
@@ -78,7 +77,7 @@ static int host_fetch(lua_State *L)
         if (f.timeout_us < 1000 || f.timeout_us > TIMEOUT_MAX_US)
             return luaL_error(L, "%s: 'timeout' is 1ms to 10m", what);
         f.max_bytes = (size_t)mj_integer_option(L, 5, what, "max_bytes", 1, BYTES_MAX, BYTES);
-        if (put_headers(L, 5, what, &vm->scratch))
+        if (mj_put_headers(L, 5, what, &vm->scratch))
             json = false;
     }
     if (json)

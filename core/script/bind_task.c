@@ -1,9 +1,6 @@
 /* jet.every, jet.spawn, jet.sleep, jet.on_stop, jet.time: what scripts do by the clock. What the
  * top level declares starts when the script does. */
-#include <stdio.h>
-
 #include "base/clock.h"
-#include "event/id.h"
 #include "script/bind.h"
 #include "script/services.h"
 #include "script/task.h"
@@ -174,39 +171,6 @@ static int host_taken(lua_State *L)
     return 0;
 }
 
-/* host.in_hand(): of the event that an :each works on, its id (32 hex digits), its rev or nil, and
- * its time_us; nothing elsewhere */
-static int host_in_hand(lua_State *L)
-{
-    const struct mj_task *t = mj_vm_of(L)->task;
-    const struct mj_event *ev = t ? mj__task_event(t) : NULL;
-    uint8_t id[MJ_EVENT_ID];
-    if (!ev)
-        return 0;
-    mj_event_id(ev, id);
-    char hex[2 * MJ_EVENT_ID + 1];
-    for (size_t i = 0; i < MJ_EVENT_ID; i++)
-        snprintf(hex + 2 * i, 3, "%02x", id[i]);
-    lua_pushstring(L, hex);
-    if (ev->rev.len)
-        lua_pushlstring(L, (const char *)ev->rev.ptr, ev->rev.len);
-    else
-        lua_pushnil(L);
-    lua_pushnumber(L, (lua_Number)ev->time_us);
-    return 3;
-}
-
-/* host.next_write(): 0, then 1, … for each write that the task makes, the same in every attempt;
- * nothing outside of tasks */
-static int host_next_write(lua_State *L)
-{
-    struct mj_task *t = mj_vm_of(L)->task;
-    if (!t)
-        return 0;
-    lua_pushnumber(L, mj__task_next_write(t));
-    return 1;
-}
-
 /* jet.retry(reason, after) */
 static int jet_retry(lua_State *L)
 {
@@ -371,9 +335,8 @@ void mj_bind_task(lua_State *L)
 
 void mj_bind_task_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"enter", host_enter},           {"left", host_left},
-                                    {"running", host_running},       {"in_hand", host_in_hand},
-                                    {"next_write", host_next_write}, {"taken", host_taken},
-                                    {"never", host_never},           {NULL, NULL}};
+    static const luaL_Reg host[] = {{"enter", host_enter},     {"left", host_left},
+                                    {"running", host_running}, {"taken", host_taken},
+                                    {"never", host_never},     {NULL, NULL}};
     luaL_register(L, NULL, host);
 }

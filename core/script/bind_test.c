@@ -423,6 +423,28 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, mj__spec_bed(L, spec), NULL);
 }
 
+/* test:webhooks(node): what webhooks would have posted */
+static int test_webhooks(lua_State *L)
+{
+    struct mj_spec *spec = mj__spec_of(L);
+    struct mj_bed *bed = mj__spec_bed(L, spec);
+    const char *node = luaL_optstring(L, 2, NULL);
+    const struct mj_bed_post *p;
+    lua_newtable(L);
+    for (int n = 1; (p = mj_bed_posted(bed, node)); n++) {
+        lua_createtable(L, 0, 6);
+        set_text(L, "node", p->node);
+        set_text(L, "url", p->url);
+        set_text(L, "id", p->id);
+        set_bytes(L, "type", mj_buf_span(&p->type));
+        set_bytes(L, "body", mj_buf_span(&p->body));
+        lua_pushinteger(L, (lua_Integer)p->events);
+        lua_setfield(L, -2, "events");
+        lua_rawseti(L, -2, n);
+    }
+    return 1;
+}
+
 /* test:sunk(plugin): what went to it */
 static int test_sunk(lua_State *L)
 {
@@ -534,16 +556,14 @@ void mj_bind_test(lua_State *L, struct mj_spec *spec)
                                     {"now", host_now},
                                     {"like", host_like},
                                     {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"send", mj__test_send},   {"now", test_now},
-                                       {"advance", test_advance}, {"stop", test_stop},
-                                       {"reload", test_reload},   {"answer", test_answer},
-                                       {"edit", test_edit},       {"has", test_has},
-                                       {"members", test_members}, {"requests", test_requests},
-                                       {"serve", test_serve},     {"replay", test_replay},
-                                       {"take", test_take},       {"printed", test_printed},
-                                       {"sunk", test_sunk},       {"streams", test_streams},
-                                       {"logs", test_logs},       {"errors", test_errors},
-                                       {"metric", test_metric},   {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"send", mj__test_send},     {"now", test_now},         {"advance", test_advance},
+        {"stop", test_stop},         {"reload", test_reload},   {"answer", test_answer},
+        {"edit", test_edit},         {"has", test_has},         {"members", test_members},
+        {"requests", test_requests}, {"serve", test_serve},     {"replay", test_replay},
+        {"take", test_take},         {"printed", test_printed}, {"sunk", test_sunk},
+        {"webhooks", test_webhooks}, {"streams", test_streams}, {"logs", test_logs},
+        {"errors", test_errors},     {"metric", test_metric},   {NULL, NULL}};
     mj__spec_register(L, spec, host);
     luaL_newmetatable(L, "moonjet.test");
     lua_newtable(L);

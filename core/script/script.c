@@ -277,6 +277,9 @@ int64_t mj_scripts_tend(struct mj_scripts *s)
 
 int64_t mj_scripts_run(struct mj_scripts *s, int64_t budget_us)
 {
+    /* The reader of a script in a lane is found by the router, after the script was loaded. */
+    for (size_t i = 0; i < s->count; i++)
+        mj__webhooks_begin(s->scripts[i]->vm);
     int64_t next = mj__sched_run(s->sched, budget_us);
     next = sooner(next, mj_scripts_tend(s));
     mj__retired_tick(s);

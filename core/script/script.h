@@ -115,6 +115,13 @@ int64_t mj_scripts_tend(struct mj_scripts *s);
 void mj_scripts_fetched(struct mj_scripts *s, uint64_t ticket, const struct mj_fetched *answer);
 void mj_scripts_resolved(struct mj_scripts *s, uint64_t ticket, const struct mj_identity *answer);
 
+/* Runs a webhook's format function on the items: what it made of them is appended to out's buffers.
+ * `list`: it gets a list, even of one. */
+struct mj_item;
+struct mj_formatted; /* script/hook.h */
+void mj_scripts_format(struct mj_scripts *s, uint64_t function, const struct mj_item *items,
+                       size_t n, bool list, struct mj_formatted *out);
+
 /* A request to one of the scripts' routes; everything borrowed during the call. */
 struct mj_route_request {
     struct mj_span method, path, query, headers, body, peer;

@@ -35,6 +35,18 @@ struct mj_identity {
     const char *labeler, *label_key;      /* a labeler's address and key */
 };
 
+struct mj_hook_spec; /* script/hook.h */
+struct mj_reader;    /* journal/reader.h */
+
+/* What a webhook would post, where nothing is posted; everything borrowed during the call. */
+struct mj_posted {
+    const char *node;
+    const char *url;
+    struct mj_span type, body; /* Content-Type, body */
+    const char *id;            /* of its first event */
+    size_t events;
+};
+
 struct mj_services {
     void *ctx;
     /* Unix µs; NULL: the clock. A test's clock stands still. */
@@ -49,6 +61,15 @@ struct mj_services {
     /* Takes what goes to plug-ins, which do not run then: for specs and the backtest. NULL: they
      * run. `ev` is borrowed. */
     void (*sunk)(void *ctx, const char *plugin, const struct mj_event *ev);
+    /* Webhooks. Whether one can be made of the spec: 0, or a negative error with a sentence. */
+    int (*hook_check)(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error);
+    /* Posts what the reader has from now on (the spec is copied), until hook_close() gets what this
+     * returned; NULL when it cannot, which it has said. */
+    void *(*hook_open)(void *ctx, struct mj_reader *reader, const struct mj_hook_spec *spec);
+    void (*hook_close)(void *ctx, void *hook);
+    /* Takes what webhooks would post: for specs. NULL: see `sunk`, which then gets their events,
+     * with "webhook" for the plug-in's name. */
+    void (*posted)(void *ctx, const struct mj_posted *posted);
     /* Something became due earlier than the last mj_scripts_run() said: call it soon. */
     void (*wake)(void *ctx);
     /* The same, on any thread. */

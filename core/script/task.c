@@ -30,11 +30,10 @@ struct mj_task {
     int (*expire_push)(lua_State *L, void *ctx);
     void *expire_ctx;
     bool begun, timed_out;
-    unsigned writes;
     const char *name;          /* borrowed */
     struct mj_node *node;      /* borrowed; may be NULL */
     const struct mj_event *ev; /* borrowed: what it is about; may be NULL */
-    unsigned writes;           /* mj_task_view.writes */
+    unsigned writes;           /* numbered so far */
     void (*done)(void *ctx, bool ok);
     void *ctx;
 };
@@ -491,14 +490,10 @@ bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out)
     return true;
 }
 
-const struct mj_event *mj__task_event(const struct mj_task *t) { return t->ev; }
-
 void *mj__task_ctx(const struct mj_task *t)
 {
     return t->node && t->node->type == MJ_NODE_EACH ? t->ctx : NULL;
 }
-
-unsigned mj__task_next_write(struct mj_task *t) { return t->writes++; }
 
 bool mj__task_timed_out(const struct mj_task *t) { return t->timed_out; }
 
@@ -698,6 +693,7 @@ void mj__tasks_begin(struct mj_vm *vm)
     s->vms[s->vm_count++] = vm;
     vm->tasks->begun = true;
     mj__task_binding_begin(vm);
+    mj__webhooks_begin(vm);
     mj__sched_news(s); /* its readers may hold some */
     mj__tasks_poke(vm);
 }
@@ -708,6 +704,7 @@ void mj__tasks_stop(struct mj_vm *vm, int64_t budget_us)
     if (of->stopping || !of->begun)
         return;
     mj__batches_flush(vm);
+    mj__webhooks_stop(vm);
     of->stopping = true;
     mj__eaches_stop(vm);
     of->stop_by = mj__sched_now(vm->sched) + budget_us;

@@ -79,11 +79,6 @@ bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
  * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
  * Borrowed from that value. */
 const char *mj__retry_reason(lua_State *L, int64_t *after_us);
-/* The event it is about, or NULL. Borrowed. */
-const struct mj_event *mj__task_event(const struct mj_task *t);
-/* Counts up from 0: each write of the task to the outside is told apart by it, and the same in each
- * attempt. */
-unsigned mj__task_next_write(struct mj_task *t);
 /* In `done` only: whether the task ran out of its own time. */
 bool mj__task_timed_out(const struct mj_task *t);
 /* What `done` gets, of a task that is an :each's; else NULL. */

@@ -85,6 +85,7 @@ static int setup(lua_State *L)
     mj_bind_task(L);
     mj_bind_http(L);
     mj_bind_each(L);
+    mj_bind_webhook(L);
     mj_bind_queue(L);
     mj_bind_json(L);
     mj_bind_text(L);
@@ -155,6 +156,7 @@ void mj_vm_free(struct mj_vm *vm)
     }
     mj_plan_free(vm->plan);
     mj__outlets_free(vm);
+    mj__webhooks_free(vm);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);

@@ -101,7 +101,9 @@ struct mj_vm {
     size_t held_debt;   /* bytes of kept events taken since the collector was last pushed */
     size_t gc_used;     /* bytes in use when the last one ended */
 
-    struct mj_outlet *outlets; /* owned list: plug-ins it sends to, bind_sink.c */
+    struct mj_outlet *outlets;   /* owned list: plug-ins it sends to, bind_sink.c */
+    struct mj_webhook *webhooks; /* owned lists: webhook.c */
+    struct mj_hooked *hooked;
 
     struct {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
@@ -168,6 +170,12 @@ int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
 void mj__outlets_read(struct mj_vm *vm);
 /* They end, each when it has delivered what waits. */
 void mj__outlets_free(struct mj_vm *vm);
+
+/* webhook.c: those of the script that have a reader open, once; are closed, which ends by itself;
+ * go. */
+void mj__webhooks_begin(struct mj_vm *vm);
+void mj__webhooks_stop(struct mj_vm *vm);
+void mj__webhooks_free(struct mj_vm *vm);
 
 /* Raises unless the script is being loaded: `what` draws the graph. */
 void mj_need_declare(lua_State *L, const char *what);

@@ -360,6 +360,8 @@ size_t mj_classes_match(struct mj_classes *c, const struct mj_run *r, size_t n)
     mj_epoch_enter();
     for (; i < n && c->hit_count < HITS_ENOUGH; i++) {
         const struct mj_entry *e = &r->entries[i];
+        if (MJ_UNLIKELY(!e->streams)) /* durable readers' own */
+            continue;
         struct candidate at = {e, mj_run_json(r, i), (uint32_t)i, mj_filter_pass_bit(e),
                                e->kind == MJ_KIND_COMMIT && e->collection == MJ_COLLECTION_OTHER};
         consider_list(c, rest->v, rest->count, &at);

@@ -45,6 +45,7 @@ struct mj_disk {
     size_t waiting;              /* bytes of these, and of those being written */
     uint64_t handed, written;    /* batches, ever */
     bool closing;
+    bool read_only; /* there is no thread, and what is handed over is dropped */
     _Atomic uint64_t next_number;
     /* the thread's own */
     struct batch *writing;
@@ -332,6 +333,8 @@ static void *run(void *arg)
 bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force)
 {
     bool taken = true;
+    if (d->read_only)
+        batch->len = 0;
     if (!batch->len)
         return true;
     struct batch *b = mj_calloc(1, sizeof *b);
@@ -547,16 +550,17 @@ static int find_numbers(struct mj_disk *d)
 static int open_env(struct mj_disk *d)
 {
     MDB_txn *txn;
+    unsigned flags = d->read_only ? MDB_RDONLY : 0;
     int err = mdb_env_create(&d->env);
     if (!err) /* more, if the file is larger */
         err = mdb_env_set_mapsize(d->env, MAP_MIN);
     if (!err) /* reads are not bound to a thread */
-        err = mdb_env_open(d->env, d->dir, MDB_NOTLS, 0600);
+        err = mdb_env_open(d->env, d->dir, MDB_NOTLS | flags, 0600);
     /* LMDB syncs what is in its file, not the file's name. */
-    if (!err && mj_sync_dir(d->dir))
+    if (!err && !d->read_only && mj_sync_dir(d->dir))
         err = errno;
     if (!err)
-        err = mdb_txn_begin(d->env, NULL, 0, &txn);
+        err = mdb_txn_begin(d->env, NULL, flags, &txn);
     if (err)
         return err;
     err = mdb_dbi_open(txn, NULL, 0, &d->dbi);
@@ -581,7 +585,7 @@ static void free_disk(struct mj_disk *d)
     free(d);
 }
 
-int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
+static struct mj_disk *disk_new(const char *dir)
 {
     struct mj_disk *d = mj_calloc(1, sizeof *d);
     pthread_condattr_t monotonic;
@@ -593,6 +597,12 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    return d;
+}
+
+int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
+{
+    struct mj_disk *d = disk_new(dir);
     d->m.commits = mj_metric("moonjet_state_commits_total", MJ_COUNTER,
                              "Transactions of what scripts persist.", NULL);
     d->m.errors = mj_metric("moonjet_state_write_errors_total", MJ_COUNTER,
@@ -622,6 +632,24 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
     return 0;
 }
 
+int mj_disk_open_read_only(const char *dir, struct mj_disk **out, struct mj_buf *error)
+{
+    struct mj_disk *d = disk_new(dir);
+    MJ_AUTO_BUF file = {0};
+    d->read_only = true;
+    mj_buf_printf(&file, "%s/data.mdb", dir);
+    int err = access(mj_buf_cstr(&file), R_OK) ? errno : 0;
+    if (!err)
+        err = mj_disk_probe(dir) ? MDB_CORRUPTED : open_env(d);
+    if (!err) {
+        *out = d;
+        return 0;
+    }
+    mj_buf_printf(error, "%s: %s", mj_buf_cstr(&file), mdb_strerror(err));
+    free_disk(d);
+    return err == ENOENT ? MJ_ENOENT : MJ_EIO;
+}
+
 void mj_disk_close(struct mj_disk *d)
 {
     if (!d)
@@ -630,7 +658,8 @@ void mj_disk_close(struct mj_disk *d)
     d->closing = true;
     pthread_cond_signal(&d->wake);
     pthread_mutex_unlock(&d->lock);
-    pthread_join(d->thread, NULL);
+    if (!d->read_only)
+        pthread_join(d->thread, NULL);
     size_t lost = batch_bytes(d->writing);
     if (lost)
         mj_log(MJ_LOG_ERROR, "state", "%zu bytes of what scripts persist could not be written",

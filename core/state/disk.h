@@ -25,6 +25,9 @@ struct mj_disk;
 
 /* Makes DIR if need be. 0, or MJ_EIO with a sentence that names it and the remedy in `error`. */
 int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error);
+/* For looking at it, also while another process writes: what is handed over is dropped. 0;
+ * MJ_ENOENT when there is nothing, MJ_EIO, with a sentence in `error`. */
+int mj_disk_open_read_only(const char *dir, struct mj_disk **out, struct mj_buf *error);
 /* Writes what was handed over, if the disk takes it, and ends the thread. NULL is fine. */
 void mj_disk_close(struct mj_disk *d);
 

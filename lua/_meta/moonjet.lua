@@ -72,6 +72,31 @@ function jet.stream(name) end
 ---@return jet.Sink
 function jet.print() end
 
+---@class jet.WebhookOptions
+---@field url string where to post to: https, or http for hosts that `allow` names; no user name in it
+---@field secret? string | string[] from jet.secret: "whsec_…" signs with HMAC-SHA256, "whsk_…" with Ed25519; of several, each signs, so that a receiver can change keys at its leisure
+---@field github_secret? string any text: signs in GitHub's way, too (X-Hub-Signature-256)
+---@field signature? "standard" | "github" "github": `secret` is any text, and signs in that way only
+---@field allow? string | string[] hosts, addresses and prefixes beside the public internet that it may reach: "hook.lan", "10.0.0.5:8080", "10.0.0.0/8"
+---@field retry? { tries: integer, min: jet.Duration, max: jet.Duration, for: jet.Duration } how often in all, the wait after the first failure and the longest (doubled each time, a random part of it is waited), and for how long (write ["for"]); default from "5s" to "2h" for "75h", then it is a dead letter
+---@field refused? "dead" | "retry" what 4xx means other than 401, 403, 404, 408, 410, 425 and 429: a dead letter at once, or as any failure; default "dead"
+---@field batch? { max: integer, bytes: integer, every: jet.Duration } so many events in a request, at most 10,000; default 100, 1 MiB, and what came "1s" ago does not wait for more. Without it each event has its own
+---@field order? "did" | "total" | "none" what waits for what: an account's events for each other, each for the one before, nothing; default "did"
+---@field concurrency? integer requests at once, at most 256; default 4, with order "total" 1
+---@field rate? jet.Rate requests, spread evenly
+---@field timeout? jet.Duration of a request; default "15s"
+---@field format? "event" | "batch" | fun(ev: jet.Event | jet.Event[]): (string | table | nil), string? the body: the event's JSON as Jetstream sends it; {"type":"moonjet.batch","timestamp":…,"data":[{"id":…,"event":…},…]}, which is the default with a batch; or what the function returns, a text or a table to be sent as JSON, and a content type. nil: nothing is sent
+---@field headers? table<string, string> further headers
+---@field name? string of the node, as :as() gives it; a second flow to the same webhook gets "NAME#2"
+
+--- Posts events to an address, each signed and tried again until it is taken, in order; as a sink. What
+--- waits is in the journal, under a position that belongs to the script's file name and the node's name:
+--- it survives restart and reload, not a new name. Requests follow Standard Webhooks (docs/webhooks.md):
+--- `webhook-id` is the same for every attempt. The format function has the 50 ms of any call.
+---@param options jet.WebhookOptions
+---@return jet.Sink
+function jet.webhook(options) end
+
 --- A plug-in as a sink: a C or Lua plug-in by name, with its options.
 ---@param plugin string
 ---@param options? table<string, any>
@@ -721,7 +746,7 @@ function Agent:get(nsid, params, options) end
 ---@param body? table | string a table is sent as JSON
 ---@param options? jet.CallOptions
 ---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
-function Agent:post(nsid, body, options) end
+function Agent:call(nsid, body, options) end
 
 --- Creates a record, with `$type`, and in collections of app.bsky with a `createdAt`, if it has
 --- none. In an each: once per event, however often the event comes, since the record's key comes
@@ -811,6 +836,274 @@ function Xrpc:get(nsid, params, options) end
 ---@param options? jet.CallOptions
 ---@return any, string?, string?, integer? # the answer; or nil, message, error name, status
 function Xrpc:post(nsid, body, options) end
+
+-- # Bots
+
+---@alias jet.Reason "mention" | "reply" | "reply_root" | "quote" | "like" | "repost" | "follow" | "unlike" | "unrepost" | "unfollow"
+
+---@class jet.OnOptions: jet.EachOptions
+---@field limit? jet.Rate per account; what is too much is dropped
+---@field manners? boolean false: the function also gets what the bot would not answer (`me:manners`)
+---@field name? string of the flow; default "on_" and the reasons
+
+--- Runs the function as a task for each event that has one of these reasons, once, whatever number of
+--- them it has; never for the account's own. The events are found in C, by `me.account`.
+---
+--- "mention", "reply", "quote", "like", "repost" and "follow" are what they say; "reply_root" is a
+--- reply anywhere in a thread that the account began. Deletes do not say what is deleted: "unlike",
+--- "unrepost" and "unfollow" are known of what came while the script ran, the last 100,000; the
+--- function then also gets the post, or the account, that was liked, reposted or followed. Top level
+--- only.
+---@param reasons jet.Reason | jet.Reason[]
+---@param fn fun(ev: jet.Event, reasons: table<jet.Reason, true>, subject: string?) reasons is also a list
+---@param options? jet.OnOptions `workers` is 4 if it does not say otherwise
+---@return jet.Agent
+function Agent:on(reasons, fn, options) end
+
+--- `me:on("mention", fn, options)`. There is one of these for each reason.
+---@param fn fun(ev: jet.Event, reasons: table<jet.Reason, true>)
+---@param options? jet.OnOptions
+---@return jet.Agent
+function Agent:on_mention(fn, options) end
+
+--- Every reason for which the event is the account's business: a list, with each as a key, too.
+---@param ev jet.Event
+---@return table<jet.Reason, true>
+function Agent:reasons(ev) end
+
+---@class jet.Manners
+---@field stop? string[] | false words by which an account says that it wants no answers; default { "!stop" }
+---@field start? string[] | false words that take that back; default { "!start" }
+---@field cooldown? jet.Duration | false how long an account that says of itself that it is a bot waits for the next answer; default "1h"
+---@field per_thread? integer | false answers to one account in one thread, in a day; default 20
+
+--- What keeps a bot from being a nuisance, or talking to other bots for ever. Without it, the
+--- defaults hold. Asked before functions of `on` run, and by reply, quote and thread, which return
+--- nil, a message, and "Own", "OptedOut" or "Cooldown"; kept over restarts. Top level only.
+---@param options jet.Manners
+---@return jet.Agent
+function Agent:manners(options) end
+
+--- Whether the account has said that it wants no answers.
+---@param did string
+---@return boolean
+function Agent:opted_out(did) end
+
+--- Puts the label "bot" into the account's profile, once: whoever removes it there is not overruled.
+--- Top level only.
+---@return jet.Agent
+function Agent:label_self_as_bot() end
+
+---@class jet.Image
+---@field alt string what it shows; "" when there is nothing to say
+---@field data? string its bytes: PNG, JPEG, GIF or WebP, at most 2,000,000
+---@field url? string where it is
+---@field blob? table what me:upload has returned
+---@field aspect? { width: integer, height: integer } default: its own, but of a blob
+
+---@class jet.Card
+---@field uri string
+---@field title? string
+---@field description? string
+---@field thumb? table a blob of at most 1,000,000 bytes
+
+---@class jet.PostOptions
+---@field langs? string | string[] at most 3
+---@field images? jet.Image[] at most 4
+---@field card? string | jet.Card a link card; of an address, as me:card makes it
+---@field quote? jet.Event | jet.Written a post to quote; goes with images or a card
+---@field tags? string[] hashtags beside the text, at most 8
+---@field labels? string | string[] what the post says of itself: "porn", "graphic-media", "!no-unauthenticated"
+---@field replies? "nobody" | ("mentioned" | "followers" | "following")[] who may reply; default: everybody
+---@field quotes? boolean false: nobody may quote it
+---@field key? string as for me:create
+---@field priority? jet.Priority default "normal"; of replies and quotes "high"
+
+---@class jet.Posted: jet.Written
+---@field root { uri: string, cid: string }? of a reply: where its thread begins
+
+--- Writes a post. A text is made rich text with its defaults (`jet.richtext`); one of more than 300
+--- characters or 3,000 bytes is an error, and so is an image without alt text. In an each it is
+--- written once, however often the event comes.
+---@param text string | jet.RichText
+---@param options? jet.PostOptions
+---@return jet.Posted?, string?, string?, integer? # or nil, message, error name, status
+function Agent:post(text, options) end
+
+--- Writes a reply, in the thread of what it replies to, unless manners forbid.
+---@param to jet.Event | jet.Posted
+---@param text string | jet.RichText
+---@param options? jet.PostOptions
+---@return jet.Posted?, string?, string?, integer? # or nil, message, error name, status
+function Agent:reply(to, text, options) end
+
+--- Writes a post that quotes another, unless manners forbid.
+---@param what jet.Event | jet.Posted
+---@param text string | jet.RichText
+---@param options? jet.PostOptions
+---@return jet.Posted?, string?, string?, integer? # or nil, message, error name, status
+function Agent:quote(what, text, options) end
+
+---@class jet.ThreadOptions
+---@field counters? boolean "1/3" at the end of each part, of a text that is split
+---@field below? jet.Event | jet.Posted a post that the thread replies to
+---@field langs? string | string[] of all parts, as labels
+---@field labels? string | string[]
+---@field replies? "nobody" | ("mentioned" | "followers" | "following")[] of the first
+---@field quotes? boolean of the first
+---@field key? string as for me:create
+---@field priority? jet.Priority
+
+--- Writes posts below each other: of a list, of texts or of tables with a `text` and what me:post
+--- takes; or of one text, split where that is needed.
+---@param parts string | jet.RichText | (string | jet.RichText | table)[] at most 100
+---@param options? jet.ThreadOptions
+---@return jet.Posted[]?, string?, string?, integer? # or nil, message, error name, status
+function Agent:thread(parts, options) end
+
+--- What a web page says of itself, with its picture uploaded, for `card`.
+---@param url string
+---@return jet.Card?, string?
+function Agent:card(url) end
+
+--- Likes a post.
+---@param what jet.Event | jet.Posted
+---@param options? { key?: string, priority?: jet.Priority } priority is "low" if it does not say otherwise
+---@return jet.Written?, string?, string?, integer?
+function Agent:like(what, options) end
+
+--- Reposts a post.
+---@param what jet.Event | jet.Posted
+---@param options? { key?: string, priority?: jet.Priority } as for like
+---@return jet.Written?, string?, string?, integer?
+function Agent:repost(what, options) end
+
+--- Follows an account.
+---@param who string | jet.Event a DID, a handle, or the account of the event
+---@param options? { key?: string, priority?: jet.Priority } as for like
+---@return jet.Written?, string?, string?, integer?
+function Agent:follow(who, options) end
+
+--- Takes a like back: by its own address, or by the post's, which is looked for among the account's
+--- last 3,000 likes. That there is none is as good.
+---@param what string | jet.Event | jet.Posted
+---@return true?, string?, string?, integer?
+function Agent:unlike(what) end
+
+--- Takes a repost back, as unlike does.
+---@param what string | jet.Event | jet.Posted
+---@return true?, string?, string?, integer?
+function Agent:unrepost(what) end
+
+--- Takes a follow back, as unlike does: by its own address, or the account.
+---@param who string | jet.Event
+---@return true?, string?, string?, integer?
+function Agent:unfollow(who) end
+
+---@class jet.Message
+---@field id string
+---@field did string who sent it
+---@field text string
+---@field convo string the conversation
+---@field sent_at string?
+---@field facets table?
+
+---@class jet.DmOptions
+---@field every? jet.Duration default "15s"; longer while the chat service fails
+---@field manners? boolean false: also messages that the bot would not answer
+---@field service? string the chat service; default "did:web:api.bsky.chat#bsky_chat"
+
+--- Runs the function for each direct message to the account that came since the script first ran,
+--- one after the other, never for its own. It asks the chat service, which wants an app password
+--- that allows direct messages. A message comes again only if Moonjet ends while the function runs.
+--- Top level only.
+---@param fn fun(message: jet.Message)
+---@param options? jet.DmOptions
+---@return jet.Agent
+function Agent:on_dm(fn, options) end
+
+--- Sends a direct message, of at most 1,000 characters. It is no record, so a retry may send it twice.
+---@param to string | jet.Message a DID or a handle, or the message that it answers
+---@param text string | jet.RichText
+---@param options? { service?: string }
+---@return any, string?, string?, integer? # the message; or nil, message, error name, status
+function Agent:dm(to, text, options) end
+
+-- # Rich text
+
+---@class jet.RichTextOptions
+---@field detect? boolean false: the text is taken as it is
+---@field markdown? boolean reads `[our page](https://example.com)`; not for strangers' texts, who could hide where a link leads
+---@field shorten? boolean shows less of long addresses
+
+--- A text with its mentions, links and hashtags, as the network's apps find them. Without a text, an
+--- empty one to add to.
+---@param text? string | jet.RichText UTF-8
+---@param options? jet.RichTextOptions
+---@return jet.RichText
+function jet.richtext(text, options) end
+
+--- How many characters people see in the text: an emoji with all its parts is one. A post has at most
+--- 300 of them, and 3,000 bytes.
+---@param text string at most 1 MiB
+---@return integer
+function jet.graphemes(text) end
+
+---@class jet.RichText
+---@field text string
+local RichText = {}
+
+--- Adds a text, with what is found in it.
+---@param text string | jet.RichText
+---@param options? jet.RichTextOptions
+---@return jet.RichText
+function RichText:add(text, options) end
+
+--- Adds a mention.
+---@param shown string "@alice.example.com"
+---@param who? string the DID or handle; default: what is shown
+---@return jet.RichText
+function RichText:mention(shown, who) end
+
+--- Adds a link.
+---@param shown string
+---@param uri? string default: what is shown, which is then shortened
+---@return jet.RichText
+function RichText:link(shown, uri) end
+
+--- Adds a hashtag.
+---@param tag string with or without "#"
+---@return jet.RichText
+function RichText:tag(tag) end
+
+--- How many characters people see.
+---@return integer
+function RichText:length() end
+
+--- Whether it has at most so many characters, and no more bytes than go with them.
+---@param max? integer default 300
+---@return boolean
+function RichText:fits(max) end
+
+--- It, or as much of it as fits with a "…" behind, up to the end of a word.
+---@param max? integer default 300
+---@return jet.RichText
+function RichText:truncate(max) end
+
+--- Parts that fit: cut at the ends of words, never in a mention, link or hashtag. Of a link that is
+--- longer than a part, less is shown.
+---@param options? { max?: integer, counters?: boolean } max: default 300; counters: "1/3" at the end of each
+---@return jet.RichText[]
+function RichText:split(options) end
+
+--- Looks up the DIDs of handles that are mentioned; who is not found is not mentioned. me:post and
+--- the like do that themselves. Tasks only.
+---@return jet.RichText
+function RichText:resolve() end
+
+--- The facets, for a record; nil when there are none.
+---@return table[]?
+function RichText:facets() end
 
 -- # Everything else
 
@@ -1005,6 +1298,12 @@ function Test:ask(method, path, body, headers) end
 ---@param plugin string
 ---@return table[]
 function Test:sunk(plugin) end
+
+--- What webhooks would have posted since the last call, of one node or of all; `data` is the body when
+--- it is JSON. Nothing is signed or sent.
+---@param node? string "webhook#1", or the webhook's name
+---@return { node: string, url: string, id: string, type: string, body: string, data: any, events: integer }[]
+function Test:webhooks(node) end
 
 --- Log lines since the last call.
 ---@return { level: string, text: string }[]

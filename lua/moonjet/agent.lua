@@ -122,6 +122,7 @@ local function take_session(a, answer, service)
   end
   local old = a.session or {}
   local lasts = lifetime(answer.accessJwt) or 3600
+  a.number = a.number + 1
   a.session = {
     did = answer.did, access = answer.accessJwt, refresh = answer.refreshJwt,
     service = a.service or pds_of(answer.didDoc) or service,
@@ -147,6 +148,7 @@ local function recall_session(a)
   end
   host.hide(nil, s.access)
   host.hide(nil, s.refresh)
+  a.number = a.number + 1
   a.session = s
   a.client.service = s.service
   return s
@@ -246,10 +248,10 @@ local function log_in(a)
   return nil, message
 end
 
---- A session in place of the one with the token `stale` (nil: of none).
-local function get_session(a, stale)
+--- A session in place of the one there is, or of none.
+local function get_session(a)
   local kept = recall(a, "session")
-  if kept and kept.access ~= stale and kept.access ~= (a.session or {}).access and recall_session(a)
+  if kept and kept.refresh ~= (a.session or {}).refresh and recall_session(a)
     and jet.time() < a.session.renew then
     return a.session -- of the script's last version, which runs to its end beside this one
   end
@@ -264,18 +266,19 @@ local function get_session(a, stale)
   return log_in(a)
 end
 
---- One at a time, in a task of its own, so that nobody's timeout ends it; all who want it wait.
+--- The token and its number in place of the one with the number `stale`. One at a time, in a task of
+--- its own, so that nobody's timeout ends it; all who want it wait.
 local function renew(a, stale)
   local s = a.session
-  if s and stale and s.access ~= stale and jet.time() < s.renew then
-    return s -- somebody was faster
+  if s and a.number ~= stale and jet.time() < s.renew then
+    return s.access, a.number -- somebody was faster
   end
   local flight = a.flight
   if not flight or flight.done or jet.time() > flight.by then
     flight = { waiting = {}, by = jet.time() + FLIGHT }
     a.flight = flight
     jet.spawn(function()
-      local ok, session, message, seconds = pcall(get_session, a, stale)
+      local ok, session, message, seconds = pcall(get_session, a)
       flight.done, flight.session, flight.seconds = true, ok and session or nil, seconds
       flight.message = ok and message or not ok and tostring(session) or nil
       for _, queue in ipairs(flight.waiting) do
@@ -290,7 +293,7 @@ local function renew(a, stale)
     queue:get(xrpc.duration(left and max(0.1, left - 0.4) or FLIGHT))
   end
   if flight.session then
-    return flight.session
+    return flight.session.access, a.number
   end
   return nil, flight.message or format("%s: the login takes too long", a.identifier), flight.seconds
 end
@@ -299,14 +302,9 @@ end
 local function authorize(a)
   local s = a.session
   if s and jet.time() < s.renew then
-    return s.access
+    return s.access, a.number
   end
-  local message, seconds
-  s, message, seconds = renew(a, s and s.access)
-  if not s then
-    return nil, message, seconds
-  end
-  return s.access
+  return renew(a, a.number)
 end
 
 -- # Points
@@ -470,14 +468,11 @@ local function agent(options)
   host.library "bot".declare()
   host.hide(nil, options.password)
   local a = { identifier = identifier, given = did, did = did, service = service,
-    password = options.password }
+    password = options.password, number = 0 }
   a.client = {
     service = service, priority = options.priority,
     authorize = function() return authorize(a) end,
-    renew = function(stale)
-      local s, message, seconds = renew(a, stale)
-      return s and s.access, message, seconds
-    end,
+    renew = function(stale) return renew(a, stale) end,
     budget = function(cost, priority) return budget(a, cost, priority) end,
     settle = function(...) return settle(a, ...) end,
   }

@@ -457,9 +457,7 @@ function M.add(Agent, self_of)
   function Agent:label_self_as_bot()
     local a = self_of(self, "label_self_as_bot")
     host.need_declare "me:label_self_as_bot"
-    if not memory:get(key(a, "labelled")) then
-      jet.spawn(keep_labelling, a, self)
-    end
+    jet.spawn(keep_labelling, a, self)
     return self
   end
 end

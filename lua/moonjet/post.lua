@@ -44,7 +44,12 @@ M.check_ref = check_ref
 --- The reply's `reply`: below the post, in its thread. A stranger wrote what the thread's root is.
 local function reply_to(x)
   local parent = ref_of(x)
-  local root = ref_of(type(x) == "userdata" and x:table "reply.root" or x.root)
+  local root
+  if type(x) == "userdata" then
+    root = ref_of(x:table "reply.root")
+  else
+    root = ref_of(x.root)
+  end
   if root and not root.uri:find "^at://[^/]+/[^/]+/[^/]+$" then
     root = nil
   end

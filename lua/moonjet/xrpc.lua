@@ -3,9 +3,10 @@
 ---
 --- A client is a table:
 ---   service     "https://host", where requests go
----   authorize   a function that returns the token, or nil, a message and for how many seconds
----               trying again is no use; nil: nobody is logged in
----   renew       a function that gets the token which was refused, and returns as authorize
+---   authorize   a function that returns the token and its number, or nil, a message and for how
+---               many seconds trying again is no use; nil: nobody is logged in
+---   renew       a function that gets the number of a token which was refused, and returns as
+---               authorize
 ---   budget      a function (points, priority) that takes them, or returns how many seconds there
 ---               are too few; nil: none is kept
 ---   settle      a function (cost, limit, remaining, reset) that hears what the service counts
@@ -268,14 +269,12 @@ local function attempt(client, what, method, nsid, call, left)
   for name, value in pairs(call.headers or {}) do
     headers[name] = value
   end
-  local token
-  if call.token then
-    token = call.token
-  elseif client.authorize then
-    local message, seconds
-    token, message, seconds = client.authorize()
+  local token, number = call.token, nil
+  if not token and client.authorize then
+    local seconds
+    token, number, seconds = client.authorize()
     if not token then
-      return "later", message, nil, nil, seconds
+      return "later", number, nil, nil, seconds
     end
   end
   if token then
@@ -334,7 +333,7 @@ local function attempt(client, what, method, nsid, call, left)
   end
   if token and not call.token and (response.status == 401 or TOKEN[name]) then
     host.count("requests", "token")
-    return "token", message, name, response.status, token
+    return "token", message, name, response.status, number
   elseif is_transient(response.status) then
     host.count("requests", "failed")
     return "later", message, name, response.status, retry_after(response.headers)
@@ -382,7 +381,7 @@ local function persist(client, fn, patient)
       end
       if token then
         verdict = "again"
-      elseif message then
+      elseif type(message) == "string" then
         verdict, value, name, status, extra = "later", message, nil, nil, seconds
       else
         return nil, value, name, status

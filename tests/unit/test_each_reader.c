@@ -344,7 +344,7 @@ static void reloads_under_load(void **state)
                                  "  busy:set(ev.did, true)\n"
                                  "  if n ~= last:get(ev.did, 0) + 1 then order:inc 'wrong' end\n"
                                  "  last:set(ev.did, n)\n"
-                                 "  jet.sleep(({ '1ms', '3ms', '9ms' })[n % 3 + 1])\n"
+                                 "  jet.sleep(({ '1ms', '3ms', '9ms' })[n %% 3 + 1])\n"
                                  "  busy:remove(ev.did)\n"
                                  "  order:inc 'done'\n"
                                  "end, { workers = 4, queue = 20 }) -- version %u\n";

@@ -17,11 +17,31 @@ export function network() {
   return started
 }
 
+// A PDS of the test's own, with what peers/net.mjs can be told: { plc, url, ws, stop(), start() }. Stopped
+// and started, it is where it was, with what it knew.
+export async function server(t, { limits, access } = {}) {
+  const { plc } = await network()
+  const dir = t.dir()
+  const s = { plc, dir }
+  const args = ['--plc', plc, '--dir', dir, ...(limits ? ['--limits', limits] : []), ...(access ? ['--access', access] : [])]
+  s.start = async () => {
+    s.child = new Child(t, process.execPath, [path.join(here, 'peers/net.mjs'), ...args, ...(s.port ? ['--port', s.port] : [])])
+    const { pds } = JSON.parse(await s.child.until(() => s.child.lines[0], 'PDS', 60_000))
+    s.url = pds
+    s.ws = pds.replace('http', 'ws')
+    s.port = new URL(pds).port
+  }
+  s.stop = (signal = 'SIGTERM') => s.child.stop(signal, 20_000)
+  await s.start()
+  s.bypass = limits
+  return s
+}
+
 // One XRPC call; throws with the server's words unless the status is `expect`.
 export async function xrpc(net, nsid, { jwt, body, query, auth, raw, type, expect = 200 } = {}) {
   const url = new URL(`/xrpc/${nsid}`, net.url)
   for (const [k, v] of Object.entries(query ?? {})) url.searchParams.set(k, v)
-  const headers = {}
+  const headers = net.bypass ? { 'x-ratelimit-bypass': net.bypass } : {}
   if (jwt) headers.authorization = `Bearer ${jwt}`
   if (auth) headers.authorization = auth
   if (raw) headers['content-type'] = type

@@ -1,10 +1,18 @@
-// A did:plc directory and a PDS (SQLite in a temporary directory), both on 127.0.0.1.
+// A did:plc directory and a PDS (SQLite in a directory), both on 127.0.0.1.
 // Prints one JSON line { plc, pds } when both listen; SIGTERM stops both.
+//
+//   --plc URL       a directory that is there already
+//   --dir DIR       where the PDS keeps its state, so that it can be started again; else a temporary one
+//   --port PORT     of the PDS; else a free one
+//   --limits KEY    rate limits as in production; requests with the header x-ratelimit-bypass: KEY are not counted
+//   --access SPAN   how long access tokens last ("3s"), instead of two hours
 import fs from 'node:fs/promises'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { randomBytes } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import { createHash } from 'node:crypto'
+import { SignJWT } from 'jose'
 import { startPlc } from './plc.mjs'
 
 // The PDS takes a port but no host and would listen on every interface.
@@ -14,6 +22,16 @@ net.Server.prototype.listen = function (...a) {
   return listen.call(this, { port: a[0], host: '127.0.0.1' }, ...a.slice(1).filter((x) => typeof x === 'function'))
 }
 process.env.LOG_ENABLED = 'false'
+const { values: options } = parseArgs({ options: Object.fromEntries(
+  ['plc', 'dir', 'port', 'limits', 'access'].map((name) => [name, { type: 'string' }])) })
+
+// The PDS has no setting for that.
+if (options.access) {
+  const set = SignJWT.prototype.setExpirationTime
+  SignJWT.prototype.setExpirationTime = function (span) {
+    return set.call(this, span === '120mins' ? options.access : span)
+  }
+}
 const { PDS, envToCfg, envToSecrets } = await import('@atproto/pds')
 
 const freePort = () => new Promise((resolve, reject) => {
@@ -25,15 +43,15 @@ const freePort = () => new Promise((resolve, reject) => {
   })
 })
 
-const plc = await startPlc()
-const dir = await fs.mkdtemp(path.join(os.tmpdir(), 'moonjet-e2e-pds-'))
-const port = await freePort()
+const plc = options.plc ? { url: options.plc, close: async () => {} } : await startPlc()
+const dir = options.dir ?? await fs.mkdtemp(path.join(os.tmpdir(), 'moonjet-e2e-pds-'))
+const port = options.port ? Number(options.port) : await freePort()
 const env = {
   devMode: true, port, dataDirectory: dir, blobstoreDiskLocation: path.join(dir, 'blobs'),
   adminPassword: 'admin-pass', jwtSecret: 'jwt-secret', dpopSecret: '11'.repeat(32),
-  plcRotationKeyK256PrivateKeyHex: randomBytes(32).toString('hex'),
+  plcRotationKeyK256PrivateKeyHex: createHash('sha256').update(dir).digest('hex'), // the same when it comes again
   serviceHandleDomains: ['.test'], inviteRequired: false, disableSsrfProtection: true,
-  didPlcUrl: plc.url, rateLimitsEnabled: false, crawlers: [],
+  didPlcUrl: plc.url, rateLimitsEnabled: !!options.limits, rateLimitBypassKey: options.limits, crawlers: [],
 }
 const pds = await PDS.create(envToCfg(env), envToSecrets(env))
 await pds.start()
@@ -45,7 +63,7 @@ const stop = async () => {
   stopping = true
   await pds.destroy().catch(() => {})
   await plc.close()
-  await fs.rm(dir, { recursive: true, force: true })
+  if (!options.dir) await fs.rm(dir, { recursive: true, force: true })
   process.exit(0)
 }
 process.on('SIGTERM', stop)

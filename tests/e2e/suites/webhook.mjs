@@ -1,12 +1,15 @@
 // Webhooks: what Moonjet sends is taken by other people's checkers, what others send is taken by its
 // receiver, and its tools say what is wrong.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import crypto from 'node:crypto'
+import { once } from 'node:events'
 import fs from 'node:fs'
+import net from 'node:net'
 import path from 'node:path'
 import { Webhook as Standard } from 'standardwebhooks'
 import { Webhook as Svix } from 'svix'
-import { Child, test } from '../lib/harness.mjs'
+import { Child, eventually, here, root, skip, test } from '../lib/harness.mjs'
 import { binary, command } from '../lib/moonjet.mjs'
 import { receiver } from '../lib/receiver.mjs'
 
@@ -32,6 +35,33 @@ async function listen(t, ...args) {
     return c.lines.map((l) => JSON.parse(l))
   }
   return c
+}
+
+// The code of docs/webhooks.md in one language, in order.
+function snippets(language) {
+  const text = fs.readFileSync(path.join(root, 'docs/webhooks.md'), 'utf8')
+  return [...text.matchAll(/^```(\w+)\n(.*?)^```$/gms)].filter((m) => m[1] === language).map((m) => m[2])
+}
+
+// A port that nobody has at the moment.
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+// Runs a receiver out of the documentation, and lets `moonjet webhook test --all` judge it.
+async function judge(t, file, args, env, keyFile) {
+  const port = await freePort()
+  new Child(t, file, args, { env: { ...env, PORT: `${port}` }, cwd: here })
+  const url = `http://127.0.0.1:${port}/`
+  await eventually(async () => (await fetch(url, { method: 'POST', body: '{}' })).status === 401, 'a receiver', 60_000)
+  const r = await command(t, ['webhook', 'test', url, '--secret-file', keyFile, '--all'])
+  assert.equal(r.code, 0, r.out + r.err)
+  assert.equal(r.out.match(/^right /gm).length, 7, r.out)
 }
 
 const now = () => Math.floor(Date.now() / 1000)
@@ -170,5 +200,53 @@ export default async function suite() {
     await fails(2, /--fail-rate 2: expected 0 to 1/, 'listen', '--fail-rate', '2')
     await fails(2, /--status is a number/, 'listen', '--status', '99')
     await fails(1, /in use/, 'listen', '--listen', new URL((await listen(t)).url).host)
+  })
+
+  await test('docs/webhooks.md: the receivers for Node are right', async (t) => {
+    const { text, file, dir } = await secrets(t)
+    const [shared, pair] = snippets('js')
+    for (const [name, code, env, key] of [
+      ['shared.mjs', shared, { HOOK_SECRET: text.shared }, file('shared')],
+      ['pair.mjs', pair, { HOOK_PUBLIC_KEY: text.public }, file('private')],
+    ]) {
+      fs.writeFileSync(path.join(dir, name), code)
+      fs.symlinkSync(path.join(here, 'node_modules'), path.join(dir, 'node_modules'))
+      await judge(t, process.execPath, [path.join(dir, name)], env, key)
+      fs.rmSync(path.join(dir, 'node_modules'))
+    }
+  })
+
+  await test('docs/webhooks.md: the receiver for Python is right', async (t) => {
+    const { text, file, dir } = await secrets(t)
+    const [code] = snippets('python')
+    fs.writeFileSync(path.join(dir, 'receiver.py'), code)
+    await judge(t, '/usr/bin/python3', [path.join(dir, 'receiver.py')], { HOOK_SECRET: text.shared }, file('shared'))
+  })
+
+  await test('docs/webhooks.md: the receiver for Go is right', async (t) => {
+    if (spawnSync('go', ['version']).status !== 0) skip('no go', 'MOONJET_REQUIRE_GO')
+    const { text, file, dir } = await secrets(t)
+    const [code] = snippets('go')
+    fs.writeFileSync(path.join(dir, 'receiver.go'), code)
+    const built = spawnSync('go', ['build', '-o', path.join(dir, 'receiver'), path.join(dir, 'receiver.go')], {
+      env: { ...process.env, GO111MODULE: 'off' }, encoding: 'utf8' })
+    assert.equal(built.status, 0, built.stderr)
+    await judge(t, path.join(dir, 'receiver'), [], { HOOK_SECRET: text.shared }, file('shared'))
+  }, { seconds: 180 })
+
+  await test('docs/webhooks.md: the shell can check, too', async (t) => {
+    const { text, file, dir } = await secrets(t)
+    const r = await receiver(t)
+    await command(t, ['webhook', 'test', r.url, '--secret-file', file('shared'), '--secret-file', file('private')])
+    const { headers, body } = r.deliveries[0]
+    const code = snippets('sh').find((c) => c.includes('openssl'))
+    const check = (bytes) => {
+      fs.writeFileSync(path.join(dir, 'body'), bytes)
+      return spawnSync('sh', ['-c', code], { cwd: dir, encoding: 'utf8', env: { ...process.env, HOOK_SECRET: text.shared,
+        webhook_id: headers['webhook-id'], webhook_timestamp: headers['webhook-timestamp'],
+        webhook_signature: headers['webhook-signature'] } }).stdout.trim()
+    }
+    assert.equal(check(body), 'good')
+    assert.equal(check(`${body} `), 'bad')
   })
 }

@@ -1,0 +1,112 @@
+#include "deliver/hook_answer.h"
+
+#include <curl/curl.h>
+
+#include "base/err.h"
+#include "base/json.h"
+
+int64_t mj_retry_after(struct mj_span value, int64_t now_us)
+{
+    char text[64];
+    int64_t seconds, us;
+    int err = mj_span_i64(value, &seconds);
+    if (err == MJ_ELIMIT)
+        return value.ptr[0] == '-' ? 0 : MJ_RETRY_AFTER_MAX;
+    if (err) {
+        if (!value.len || value.len >= sizeof text || memchr(value.ptr, 0, value.len))
+            return 0;
+        memcpy(text, value.ptr, value.len);
+        text[value.len] = 0;
+        time_t when = curl_getdate(text, NULL);
+        if (when < 0)
+            return 0;
+        seconds = (int64_t)when - now_us / 1000000;
+    }
+    if (seconds <= 0)
+        return 0;
+    us = seconds > MJ_RETRY_AFTER_MAX / 1000000 ? MJ_RETRY_AFTER_MAX : seconds * 1000000;
+    return us;
+}
+
+struct mj_span mj_hook_header(struct mj_span lines, const char *name)
+{
+    size_t len = strlen(name);
+    while (lines.len) {
+        const uint8_t *end = memmem(lines.ptr, lines.len, "\r\n", 2);
+        size_t n = end ? (size_t)(end - lines.ptr) : lines.len;
+        if (n > len && memcmp(lines.ptr, name, len) == 0 && lines.ptr[len] == ':') {
+            struct mj_span value = mj_span(lines.ptr + len + 1, n - len - 1);
+            while (value.len && (value.ptr[0] == ' ' || value.ptr[0] == '\t'))
+                value = mj_span(value.ptr + 1, value.len - 1);
+            while (value.len &&
+                   (value.ptr[value.len - 1] == ' ' || value.ptr[value.len - 1] == '\t'))
+                value.len--;
+            return value;
+        }
+        n += end ? 2 : 0;
+        lines = mj_span(lines.ptr + n, lines.len - n);
+    }
+    return mj_span(NULL, 0);
+}
+
+struct mj_judged mj_hook_judge(const struct mj_fetched *a, int64_t now_us)
+{
+    struct mj_judged j = {.what = MJ_ANSWER_RETRY};
+    if (a->error)
+        return j;
+    switch (a->status) {
+    case 401:
+    case 403:
+    case 404:
+        j.what = MJ_ANSWER_REFUSED;
+        break;
+    case 410:
+        j.what = MJ_ANSWER_GONE;
+        break;
+    case 408:
+    case 425:
+    case 429:
+        break;
+    default:
+        if (a->status / 100 == 2)
+            j.what = MJ_ANSWER_DONE;
+        else if (a->status / 100 == 4)
+            j.what = MJ_ANSWER_BAD;
+    }
+    if (j.what == MJ_ANSWER_RETRY)
+        j.after_us = mj_retry_after(mj_hook_header(a->headers, "retry-after"), now_us);
+    return j;
+}
+
+/* An id holds no escapes, so a raw string is compared as it is. */
+static size_t mark(struct mj_span raw, const struct mj_item *items, size_t n, bool *failed)
+{
+    size_t marked = 0;
+    if (raw.len < 2)
+        return 0;
+    struct mj_span id = mj_span(raw.ptr + 1, raw.len - 2);
+    for (size_t i = 0; i < n; i++)
+        if (!failed[i] && mj_span_is(id, items[i].id)) {
+            failed[i] = true;
+            marked++;
+        }
+    return marked;
+}
+
+size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n, bool *failed)
+{
+    struct mj_span raw, key, value, rest = body;
+    size_t marked = 0;
+    if (mj_json_take(&rest, &raw) != MJ_JSON_OBJECT || rest.len)
+        return 0;
+    rest = mj_json_inside(raw);
+    for (int type; (type = mj_json_member(&rest, &key, &value)) >= 0;) {
+        if (type != MJ_JSON_ARRAY || !mj_span_is(key, "\"failed\""))
+            continue;
+        struct mj_span ids = mj_json_inside(value), id;
+        for (int i = 0; i < MJ_HOOK_FAILED_MAX && (type = mj_json_element(&ids, &id)) >= 0; i++)
+            if (type == MJ_JSON_STRING)
+                marked += mark(id, items, n, failed);
+    }
+    return marked;
+}
