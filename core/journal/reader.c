@@ -221,7 +221,7 @@ void mj_readers_publish(struct mj_readers *rs)
 {
     if (MJ_LIKELY(!rs->await))
         return;
-    if (!mj_disk_await(rs->disk, rs->await, PATIENCE_US))
+    if (mj_disk_written(rs->disk) < rs->await && !mj_disk_flush(rs->disk, PATIENCE_US))
         mj_log(MJ_LOG_WARN, "reader",
                "the disk does not take the position of a new reader; should this process die now, "
                "the reader will begin with what comes then");

@@ -44,14 +44,14 @@ void mj_batch_forget(struct mj_buf *batch, const char *script, const char *name)
 /* Any thread. True when the batch was taken, and is empty then; false when too much is waiting
  * already, unless `force`. */
 bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force);
+/* Has what was handed over written now, without waiting for more to come, and waits for that, for
+ * wait_us at most. False when it is not on the disk then. Any thread. */
+bool mj_disk_flush(struct mj_disk *d, int64_t wait_us);
 /* Would a large batch be taken now? */
 bool mj_disk_has_room(struct mj_disk *d);
 /* How many batches were handed over, and how many of these, in that order, are on the disk. */
 uint64_t mj_disk_handed(struct mj_disk *d);
 uint64_t mj_disk_written(struct mj_disk *d);
-/* Waits, for so long at most, until that many batches are on the disk, and lets the thread begin at
- * once. False when they are not. Any thread. */
-bool mj_disk_await(struct mj_disk *d, uint64_t handed, int64_t us);
 uint64_t mj_disk_new_number(struct mj_disk *d);
 
 /* Calls `fn` for each state of a script that is kept. Any thread, but not from `fn`. 0 or MJ_EIO.
