@@ -108,6 +108,7 @@ export default async function suite({ seed, random, ...deliver }) {
       assert.deepEqual(e.wrong, [])
       await lives.stop(m, rng.pick(['SIGTERM', 'SIGKILL']))
       if (power) disk.settle()
+      await lives.verify()
     }
     assert.ok(e.refused > 0 || rounds < 10, 'something was refused')
     console.log(`# ${lives.count} lives (${lives.unheard} never listened), ${e.first.size} events, taken ${e.taken} times, refused ${e.refused} times`)
