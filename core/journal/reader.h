@@ -152,7 +152,8 @@ struct mj_reader_state {
     const char *state; /* "live", "behind", "paused", "disabled", "gone" (no owner) */
     uint64_t position; /* seq; everything below is done */
     int64_t at_us;     /* time_us of the oldest event not done; 0: none */
-    size_t waiting;    /* notes not done; counted up to a million */
+    size_t waiting;    /* notes not done, up to a million; less while what was there at the start,
+                          or before a rewind, is still being counted */
     size_t in_the_air; /* events of parcels taken */
     uint64_t delivered, failed, retried, dead, overtaken; /* events, but failed: attempts */
     size_t letters;                                       /* dead letters held */
