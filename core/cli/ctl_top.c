@@ -192,10 +192,10 @@ static void put_readers(const struct mj__ctl_sample *before, const struct mj__ct
         const struct mj__ctl_reader *r = &rates[i];
         MJ_AUTO_BUF name = {0};
         mj_text_harmless(mj_str(r->name), 41, &name);
+        size_t state = r->state >= 0 && r->state < 100 ? (size_t)r->state : 100;
         mj_buf_printf(out, "%-41s %-8s %11.0f %9.1f %9.0f %10.0f %9.1f %7.0f\n", mj_buf_cstr(&name),
-                      r->state >= 0 && r->state < (double)MJ_COUNT(states) ? states[(int)r->state]
-                                                                           : "",
-                      r->delivered, r->failed, r->in_flight, r->waiting, r->lag, r->letters);
+                      state < MJ_COUNT(states) ? states[state] : "", r->delivered, r->failed,
+                      r->in_flight, r->waiting, r->lag, r->letters);
     }
     free(rates);
 }

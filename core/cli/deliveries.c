@@ -160,6 +160,17 @@ static void put_moment(struct mj_buf *out, const char *key, int64_t us)
     mj_buf_printf(out, us > 0 ? ",\"%s\":\"%s\"" : ",\"%s\":null", key, text);
 }
 
+/* What a process counts goes with it. */
+static void put_counts(struct mj_buf *out, const struct mj_reader_state *s)
+{
+    mj_buf_printf(out,
+                  ",\"in_flight\":%zu,\"delivered\":%" PRIu64 ",\"failed\":%" PRIu64
+                  ",\"retried\":%" PRIu64 ",\"dead\":%" PRIu64 ",\"overtaken\":%" PRIu64,
+                  s->in_the_air, s->delivered, s->failed, s->retried, s->dead, s->overtaken);
+    put_moment(out, "last_delivered", s->last_ok_us);
+    put_moment(out, "last_failed", s->last_fail_us);
+}
+
 static void put_state(struct mj_buf *out, const struct mj_reader_state *s, bool stopped)
 {
     int64_t now = mj_now_us();
@@ -169,16 +180,14 @@ static void put_state(struct mj_buf *out, const struct mj_reader_state *s, bool 
     mj_buf_puts(out, ",\"node\":");
     mj_buf_put_json(out, mj_str(s->node));
     mj_buf_printf(out,
-                  ",\"kind\":\"%s\",\"state\":\"%s\",\"waiting\":%zu,\"in_flight\":%zu,"
-                  "\"lag_seconds\":%.3f,\"delivered\":%" PRIu64 ",\"failed\":%" PRIu64
-                  ",\"retried\":%" PRIu64 ",\"dead\":%" PRIu64 ",\"dead_letters\":%zu,"
-                  "\"overtaken\":%" PRIu64 ",\"position\":%" PRIu64,
-                  kinds[s->kind], state, s->waiting, s->in_the_air,
-                  s->at_us && now > s->at_us ? (double)(now - s->at_us) / 1e6 : 0, s->delivered,
-                  s->failed, s->retried, s->dead, s->letters, s->overtaken, s->position);
+                  ",\"kind\":\"%s\",\"state\":\"%s\",\"waiting\":%zu,\"lag_seconds\":%.3f,"
+                  "\"dead_letters\":%zu,\"position\":%" PRIu64,
+                  kinds[s->kind], state, s->waiting,
+                  s->at_us && now > s->at_us ? (double)(now - s->at_us) / 1e6 : 0, s->letters,
+                  s->position);
     put_moment(out, "oldest", s->at_us);
-    put_moment(out, "last_delivered", s->last_ok_us);
-    put_moment(out, "last_failed", s->last_fail_us);
+    if (!stopped)
+        put_counts(out, s);
     mj_buf_puts(out, ",\"last_error\":");
     if (*s->reason)
         mj_buf_put_json(out, mj_str(s->reason));

@@ -24,9 +24,12 @@ static double number_at(const cJSON *o, const char *key)
     return cJSON_IsNumber(n) ? n->valuedouble : 0;
 }
 
+/* "-" for what is not told. */
 static const char *count_at(const cJSON *o, const char *key, char out[32])
 {
     double n = number_at(o, key);
+    if (!cJSON_HasObjectItem(o, key))
+        return "-";
     return mj_text_number(n > 0 && n < 1e18 ? (uint64_t)n : 0, out);
 }
 
@@ -57,7 +60,7 @@ static void put_ago(struct mj_buf *out, const char *datetime, int64_t now_us)
 {
     int64_t us;
     if (!*datetime || mj_datetime_us(mj_str(datetime), &us)) {
-        mj_buf_puts(out, "never");
+        mj_buf_puts(out, "-");
         return;
     }
     char when[32];
@@ -111,8 +114,11 @@ static void put_list(const cJSON *list, struct mj_buf *out)
         if (number_at(d, "waiting") > 0)
             put_duration(&lag, number_at(d, "lag_seconds"));
         mj_text_harmless(mj_str(text_at(d, "last_error")), ERROR_WIDTH, &error);
-        mj_buf_printf(out, "  %-7.20s  %-8.20s  %11s  %8s  %13s  %9s  %7s  %s\n",
-                      text_at(d, "kind"), text_at(d, "state"), count_at(d, "waiting", a),
+        mj_buf_puts(out, "  ");
+        put_padded(out, text_at(d, "kind"), 7);
+        mj_buf_puts(out, "  ");
+        put_padded(out, text_at(d, "state"), 8);
+        mj_buf_printf(out, "  %11s  %8s  %13s  %9s  %7s  %s\n", count_at(d, "waiting", a),
                       lag.len ? mj_buf_cstr(&lag) : "-", count_at(d, "delivered", b),
                       count_at(d, "failed", c), count_at(d, "dead_letters", e),
                       mj_buf_cstr(&error));
@@ -122,7 +128,7 @@ static void put_list(const cJSON *list, struct mj_buf *out)
 static void put_letters(const cJSON *list, struct mj_buf *out)
 {
     const cJSON *l;
-    char when[32];
+    char when[32], b[32], c[32];
     if (!cJSON_GetArraySize(list))
         return;
     mj_buf_printf(out, "\n%-9s  %-20s  %8s  %6s  %-36s  %s\n", "letter", "died", "attempts",
@@ -133,9 +139,10 @@ static void put_letters(const cJSON *list, struct mj_buf *out)
         MJ_AUTO_BUF reason = {0};
         mj_datetime_us(mj_str(text_at(l, "died")), &us);
         mj_text_harmless(mj_str(text_at(l, "reason")), 100, &reason);
-        mj_buf_printf(out, "%-9.0f  %-20s  %8.0f  %6.0f  %-36.36s  %s\n", number_at(l, "letter"),
-                      mj_text_time(us, when), number_at(l, "attempts"), number_at(l, "status"),
-                      text_at(l, "id"), mj_buf_cstr(&reason));
+        mj_buf_printf(out, "%-9.0f  %-20s  %8s  %6s  ", number_at(l, "letter"),
+                      mj_text_time(us, when), count_at(l, "attempts", b), count_at(l, "status", c));
+        put_padded(out, text_at(l, "id"), 36);
+        mj_buf_printf(out, "  %s\n", mj_buf_cstr(&reason));
     }
 }
 
@@ -166,8 +173,11 @@ static void put_delivery(const cJSON *d, int64_t now_us, struct mj_buf *out)
     put_line(out, "kind", text_at(d, "kind"));
     put_line(out, "state", text_at(d, "state"));
     for (size_t i = 0; i < MJ_COUNT(counts); i++)
-        put_line(out, counts[i].title, count_at(d, counts[i].key, number));
+        if (cJSON_HasObjectItem(d, counts[i].key))
+            put_line(out, counts[i].title, count_at(d, counts[i].key, number));
     for (size_t i = 0; i < MJ_COUNT(times); i++) {
+        if (!cJSON_HasObjectItem(d, times[i].key))
+            continue;
         text.len = 0;
         put_ago(&text, text_at(d, times[i].key), now_us);
         put_line(out, times[i].title, mj_buf_cstr(&text));
@@ -179,8 +189,8 @@ static void put_delivery(const cJSON *d, int64_t now_us, struct mj_buf *out)
 static void put_letter(const cJSON *l, int64_t now_us, struct mj_buf *out)
 {
     MJ_AUTO_BUF text = {0};
-    mj_buf_printf(&text, "%.0f", number_at(l, "letter"));
-    put_line(out, "letter", mj_buf_cstr(&text));
+    char number[32];
+    mj_buf_printf(out, "%-16s%.0f\n", "letter", number_at(l, "letter"));
     put_line(out, "delivery", text_at(l, "delivery"));
     put_line(out, "id", text_at(l, "id"));
     text.len = 0;
@@ -189,9 +199,7 @@ static void put_letter(const cJSON *l, int64_t now_us, struct mj_buf *out)
     text.len = 0;
     put_ago(&text, text_at(l, "first_attempt"), now_us);
     put_line(out, "first attempt", mj_buf_cstr(&text));
-    text.len = 0;
-    mj_buf_printf(&text, "%.0f", number_at(l, "attempts"));
-    put_line(out, "attempts", mj_buf_cstr(&text));
+    put_line(out, "attempts", count_at(l, "attempts", number));
     put_line(out, "reason", text_at(l, "reason"));
     if (*text_at(l, "answer")) {
         mj_buf_printf(out, "%-16s", "answer");

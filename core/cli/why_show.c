@@ -283,7 +283,8 @@ static const char *words_of(const char *verdict, const char *type)
     bool passed = !strcmp(verdict, "passed");
     if (passed && !strcmp(type, "stream"))
         return "took it";
-    if (passed && (!strcmp(type, "each") || !strcmp(type, "batch") || !strcmp(type, "sink")))
+    if (passed && (!strcmp(type, "each") || !strcmp(type, "batch") || !strcmp(type, "sink") ||
+                   !strcmp(type, "webhook")))
         return "took it";
     if (passed && !strcmp(type, "print"))
         return "printed it";
