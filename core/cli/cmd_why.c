@@ -52,7 +52,7 @@ static int load_scripts(const struct mj_strings *pos, struct mj_scripts *scripts
     for (size_t i = 1; i < pos->n; i++)
         if (mj_scripts_load(scripts, pos->v[i], &cfg, &error)) {
             fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
-            return MJ_EXIT_FAILED;
+            return MJ_EXIT_USAGE;
         }
     return 0;
 }
@@ -68,7 +68,7 @@ static int print(const struct cfg *cfg, const struct mj_buf *json)
         mj_buf_putc(&out, '\n');
     }
     fwrite(out.ptr, 1, out.len, stdout);
-    return fflush(stdout) ? MJ_EXIT_FAILED : status;
+    return fflush(stdout) ? MJ_EXIT_USAGE : status;
 }
 
 /* Positions and dead letters, as the router has written them. */
@@ -104,7 +104,7 @@ static int look(const struct cfg *cfg, struct mj_scripts *scripts, const struct 
     mj_buf_printf(&path, "%s/journal", cfg->data);
     if (mj_inspect_open(mj_buf_cstr(&path), &journal, &problems, &count)) {
         fprintf(stderr, "moonjet why: %s", mj_buf_cstr(&problems));
-        return MJ_EXIT_FAILED;
+        return MJ_EXIT_USAGE;
     }
     fputs(mj_buf_cstr(&problems), stderr);
     for (size_t i = 0; i < mj_scripts_count(scripts); i++)
@@ -163,9 +163,10 @@ const struct mj_command mj_cmd_why = {
     .details =
         "When it came, which streams have it, and what was delivered; with scripts, also what\n"
         "their flows say to it. A link to a post on bsky.app will do, and a DID for what came\n"
-        "about an account; a handle is looked up first. Of a router that runs, moonjet ctl why knows more: the verdict of\n"
+        "about an account; a handle is looked up first. Of a router that runs, moonjet ctl why "
+        "knows more: the verdict of\n"
         "each node, and where the record came from.\n"
-        "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 wrong usage.",
+        "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 there is no answer.",
     .options = options,
     .positional_min = 1,
     .positional_max = MJ_STRINGS_MAX,

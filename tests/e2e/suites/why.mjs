@@ -237,6 +237,19 @@ export default async function suite() {
     await m.finish()
   })
 
+  await test('why: what main has edited is told as such', async (t) => {
+    const { m, source, ask } = await start(t, `
+jet.main():map(function(ev) ev:set("text", "moonless") return ev end)
+jet.from { text = "moon" }:to(jet.stream "moon")
+jet.from { text = "sun" }:to(jet.stream "sun")`)
+    source.push(await commit(1, 'a', { text: 'moon' }))
+    await m.metricAtLeast('moonjet_events_total', 1)
+    const { json } = await ask(uri('a'))
+    assert.deepEqual(verdicts(json.steps[0]), ['from#1 passed', 'stream#1 passed', 'from#2 no match', 'map#1 edited'])
+    assert.equal(json.steps[0].flows[2].why, 'the text is "moonless", wanted the word "sun", in the version that main made of it')
+    await m.finish()
+  })
+
   await test('why: after a stop the journal still says when it came, and scripts what they say to it', async (t) => {
     const { m, source, file, dir, ended } = await start(t, SCRIPT)
     source.push(
@@ -257,7 +270,7 @@ export default async function suite() {
     ;({ text } = await ended(uri('nosuch'), 1))
     assert.match(text, /never arrived/)
     const no = await command(t, ['why', '--data', path.join(dir, 'nosuch'), uri('x')])
-    assert.equal(no.code, 1)
+    assert.equal(no.code, 2)
     assert.match(no.err, /nosuch/)
   })
 
