@@ -83,6 +83,7 @@ void mj_bench_feed(struct mj_bench *b);     /* over loopback from `moonjet repla
 void mj_bench_append(struct mj_bench *b);   /* the journal beside a loop of writes */
 void mj_bench_seal(struct mj_bench *b);     /* what sealing saves */
 void mj_bench_start(struct mj_bench *b);    /* opening a full window */
+void mj_bench_reader(struct mj_bench *b);   /* durable readers */
 void mj_bench_fanout(struct mj_bench *b);   /* a thousand subscribers, live */
 void mj_bench_zstd(struct mj_bench *b);     /* the same, compressed */
 void mj_bench_replay(struct mj_bench *b);   /* subscribers that catch up */
@@ -90,6 +91,7 @@ void mj_bench_match(struct mj_bench *b);    /* a thousand filters */
 void mj_bench_words(struct mj_bench *b);    /* words and flows with match tables */
 void mj_bench_state(struct mj_bench *b);    /* maps and sets */
 void mj_bench_http(struct mj_bench *b);     /* requests out, routes in */
+void mj_bench_webhook(struct mj_bench *b);  /* beside a bare loop of POSTs */
 void mj_bench_memory(struct mj_bench *b);   /* what subscribers take */
 void mj_bench_specs(struct mj_bench *b);    /* tests of scripts beside loading them */
 void mj_bench_connects(struct mj_bench *b); /* how fast they come */
