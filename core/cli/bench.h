@@ -83,6 +83,7 @@ void mj_bench_feed(struct mj_bench *b);     /* over loopback from `moonjet repla
 void mj_bench_append(struct mj_bench *b);   /* the journal beside a loop of writes */
 void mj_bench_seal(struct mj_bench *b);     /* what sealing saves */
 void mj_bench_start(struct mj_bench *b);    /* opening a full window */
+void mj_bench_reader(struct mj_bench *b);   /* durable readers */
 void mj_bench_fanout(struct mj_bench *b);   /* a thousand subscribers, live */
 void mj_bench_zstd(struct mj_bench *b);     /* the same, compressed */
 void mj_bench_replay(struct mj_bench *b);   /* subscribers that catch up */

@@ -23,6 +23,7 @@ static const struct {
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
     {"start", mj_bench_start, "opening a journal of 40 million events"},
+    {"reader", mj_bench_reader, "durable readers: taking, a thousand of them, a million waiting"},
     {"fanout", mj_bench_fanout, "1,000 subscribers live, ten times --seconds"},
     {"zstd", mj_bench_zstd, "the same, compressed beside plain"},
     {"replay", mj_bench_replay, "1, 100 and 1,000 subscribers catching up, and filtered ones"},

@@ -188,7 +188,6 @@ static int route(const struct run_settings *settings, char **argv)
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);
-    run.journal = journal;
     run_open_why(&run, (size_t)cfg->why);
     run.scripts = mj_scripts_new(run.router);
 
@@ -226,6 +225,7 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
                                        .sets = mj_store_sets(run.store),
+                                       .labels = mj_store_labels(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,

@@ -81,7 +81,6 @@ struct run {
     bool ending;                 /* the tasks timer looks whether the scripts have ended */
     struct run_lane *lanes;      /* owned list: scripts with lane = "own" */
     struct run_why *why;         /* owned: run_why.c */
-    struct mj_journal *journal;  /* borrowed */
     struct mj_data_dir data;
     struct source sources[MJ_SOURCES_MAX];
     size_t source_count;

@@ -5,13 +5,14 @@
 
 #include "journal/reader_internal.h"
 
-#define DEAD_MAX     10000
-#define ATTEMPTS     16384
-#define WINDOW       4096
-#define WINDOW_MAX   ((size_t)1 << 20)
-#define BEHIND_US    INT64_C(10000000)
-#define COUNT_MOST   1000000 /* of what waits; more need not be told apart */
-#define COUNT_A_SAVE 200000  /* notes counted at one save, of all readers */
+#define SETTLE_US  INT64_C(2000000)
+#define DEAD_MAX   10000
+#define ATTEMPTS   16384
+#define WINDOW     4096
+#define WINDOW_MAX ((size_t)1 << 20)
+#define BEHIND_US  INT64_C(10000000)
+#define COUNT_MOST 1000000             /* of what waits; more need not be told apart */
+#define LOOK_ASKED (UINT64_C(8) << 20) /* entries looked at to count, when somebody asks */
 
 /* In the order of moonjet_reader_state. */
 static const char *const states[] = {"live", "behind", "paused", "disabled", "gone"};
@@ -162,13 +163,25 @@ int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
     r->number = number;
     r->kind = kind;
     if (!r->known) {
-        r->known = r->dirty = true;
+        r->known = r->dirty = rs->fresh = true;
         r->scanned = r->news = rs->journal->next_seq;
         r->uncounted_at = r->uncounted_end = r->scanned;
     }
     pthread_mutex_unlock(&r->lock);
     *out = r;
     return 0;
+}
+
+void mj_readers_settle(struct mj_readers *rs)
+{
+    if (!rs->fresh || !rs->disk)
+        return;
+    rs->fresh = false;
+    mj_readers_save(rs);
+    if (!mj_disk_flush(rs->disk, SETTLE_US))
+        mj_log(MJ_LOG_WARN, "reader",
+               "the disk is slow to take new readers of the journal: a crash in the next moments "
+               "may lose what comes for them");
 }
 
 const char *mj_reader_name(const struct mj_reader *r) { return r->name; }
@@ -353,31 +366,23 @@ void mj_reader_rewind(struct mj_reader *r, int64_t time_us)
         r->news = r->news_last;
     r->news_first = r->news_count = 0;
     pthread_mutex_unlock(&r->mail);
-    r->unread = 0;
-    r->uncounted_at = r->scanned;
-    r->uncounted_end = r->news;
+    r->claimed = 0;
+    mj__count_again(r, r->scanned);
     r->dirty = true;
     pthread_mutex_unlock(&r->lock);
     pthread_mutex_unlock(&rs->lock);
     mj__reader_stir(r, true);
 }
 
-/* Under the lock: the next part of what nobody has counted yet. */
-static void count_on(struct mj_reader *r, struct mj_view *view, uint64_t most)
-{
-    if (r->uncounted_at < r->uncounted_end)
-        r->unread += mj__notes_count(r, view, &r->uncounted_at, r->uncounted_end, most);
-}
-
 /* Under the registry's lock and the reader's. */
-static void look(struct mj_reader *r, struct mj_reader_state *out, uint64_t most)
+static void look(struct mj_reader *r, struct mj_reader_state *out, uint64_t *budget)
 {
     struct mj_readers *rs = r->rs;
-    count_on(r, &rs->view, most);
+    mj__count_on(r, &rs->view, budget);
     pthread_mutex_lock(&r->mail);
     uint64_t coming = r->news_first ? r->news_count : 0;
     pthread_mutex_unlock(&r->mail);
-    uint64_t waiting = r->window.live + r->unread + coming;
+    uint64_t waiting = r->window.live + r->unread + r->claimed + coming;
     *out = (struct mj_reader_state){.script = r->script,
                                     .node = r->node,
                                     .kind = r->kind,
@@ -404,22 +409,23 @@ static void look(struct mj_reader *r, struct mj_reader_state *out, uint64_t most
                              : "live";
 }
 
-static void state_of(struct mj_reader *r, struct mj_reader_state *out, uint64_t most)
+static void state_of(struct mj_reader *r, struct mj_reader_state *out, uint64_t *budget)
 {
     pthread_mutex_lock(&r->rs->lock);
     mj_view_refresh(&r->rs->view);
     pthread_mutex_lock(&r->lock);
-    look(r, out, most);
+    look(r, out, budget);
     pthread_mutex_unlock(&r->lock);
     pthread_mutex_unlock(&r->rs->lock);
 }
 
 void mj_reader_state(struct mj_reader *r, struct mj_reader_state *out)
 {
-    state_of(r, out, COUNT_MOST);
+    uint64_t budget = LOOK_ASKED;
+    state_of(r, out, &budget);
 }
 
-static void each(struct mj_readers *rs, uint64_t most,
+static void each(struct mj_readers *rs, uint64_t budget,
                  bool (*fn)(void *ctx, const struct mj_reader_state *s), void *ctx)
 {
     size_t n = atomic_load_explicit(&rs->count, memory_order_acquire);
@@ -430,7 +436,7 @@ static void each(struct mj_readers *rs, uint64_t most,
         pthread_mutex_unlock(&rs->all[i]->lock);
         if (!known)
             continue;
-        state_of(rs->all[i], &s, most);
+        state_of(rs->all[i], &s, &budget);
         if (!fn(ctx, &s))
             return;
     }
@@ -439,7 +445,7 @@ static void each(struct mj_readers *rs, uint64_t most,
 void mj_readers_each(struct mj_readers *rs, bool (*fn)(void *ctx, const struct mj_reader_state *s),
                      void *ctx)
 {
-    each(rs, COUNT_MOST, fn, ctx);
+    each(rs, LOOK_ASKED, fn, ctx);
 }
 
 void mj_readers_glance(struct mj_readers *rs,
@@ -464,10 +470,10 @@ struct mj_reader *mj_readers_find(struct mj_readers *rs, const char *name)
     return NULL;
 }
 
-void mj__reader_show(struct mj_reader *r, int64_t now_us)
+void mj__reader_show(struct mj_reader *r, int64_t now_us, uint64_t *budget)
 {
     struct mj_reader_state s;
-    look(r, &s, COUNT_A_SAVE);
+    look(r, &s, budget);
     mj_metric_set(r->m.waiting, (int64_t)s.waiting);
     mj_metric_set_real(r->m.lag,
                        s.at_us && now_us > s.at_us ? (double)(now_us - s.at_us) / 1e6 : 0);

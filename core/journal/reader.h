@@ -64,6 +64,9 @@ void mj_readers_save(struct mj_readers *rs);
  * MJ_ELIMIT, MJ_EIO with a sentence in `error`. */
 int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
                   enum mj_reader_kind kind, struct mj_reader **out, struct mj_buf *error);
+/* Readers that are new are on disk when this returns, if the disk takes anything within a second or
+ * two: what is noted for them from now on is not forgotten. Before the first note. */
+void mj_readers_settle(struct mj_readers *rs);
 /* Appends a note for the event that was appended `back` entries ago (1: just now) under `event`.
  * Its own time_us comes from mj_journal_next_time(). As mj_journal_append(). */
 int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned back,
@@ -149,7 +152,8 @@ struct mj_reader_state {
     const char *state; /* "live", "behind", "paused", "disabled", "gone" (no owner) */
     uint64_t position; /* seq; everything below is done */
     int64_t at_us;     /* time_us of the oldest event not done; 0: none */
-    size_t waiting;    /* notes not done; counted up to a million */
+    size_t waiting;    /* notes not done, up to a million; less while what was there at the start,
+                          or before a rewind, is still being counted */
     size_t in_the_air; /* events of parcels taken */
     uint64_t delivered, failed, retried, dead, overtaken; /* events, but failed: attempts */
     size_t letters;                                       /* dead letters held */

@@ -2,6 +2,7 @@
  *
  *   reader.c          the registry, notes, and what others ask and order
  *   reader_window.c   what a reader has read of its notes and is not done with
+ *   reader_count.c    how much waits, and how much was lost
  *   reader_take.c     parcels: made of the window, settled into it
  *   reader_store.c    positions on disk
  *   reader_dead.c     dead letters
@@ -94,6 +95,7 @@ struct mj_reader {
     uint64_t news;                        /* seq: no note at or above is known of */
     uint64_t unread;                      /* notes in [scanned, news), but for those in … */
     uint64_t uncounted_at, uncounted_end; /* … [uncounted_at, uncounted_end) */
+    uint64_t claimed; /* notes that were counted once, and are to be found again or are lost */
     struct mj__window window;
     uint32_t group;
     uint64_t random;
@@ -124,6 +126,7 @@ struct mj_readers {
     size_t dead_max;
     struct mj_reader **all; /* owned, MJ_READERS_MAX of them; [0, count) never change */
     _Atomic size_t count;
+    bool fresh;                /* the writer's: some are not on disk yet */
     struct mj_reader *touched; /* the writer's */
     struct mj_buf text;        /* the writer's: a note */
     pthread_mutex_t lock;      /* over making readers, and `view`; before any reader's */
@@ -144,7 +147,8 @@ struct mj_reader *mj__reader_new(struct mj_readers *rs, const char *script, cons
 /* Under the lock: everything below is done. */
 uint64_t mj__reader_position(const struct mj_reader *r);
 /* Under the registry's lock and the reader's: the gauges. */
-void mj__reader_show(struct mj_reader *r, int64_t now_us);
+void mj__reader_show(struct mj_reader *r, int64_t now_us, uint64_t *budget);
+#define MJ__LOOK_SAVE (UINT64_C(1) << 20) /* entries looked at to count, at one save */
 
 /* Under the lock: events are gone before they were delivered; counted and said. */
 void mj__reader_lost(struct mj_reader *r, uint64_t events);
@@ -175,9 +179,21 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us);
 /* Under the lock: `picked` is what may go out now as one parcel. Otherwise it is empty, and *due_us
  * is when there may be something; -1: not before something happens. */
 void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us);
-/* How many notes of the reader's are in [*at, end), up to `most`; *at moves to where it stopped. */
-uint64_t mj__notes_count(const struct mj_reader *r, struct mj_view *view, uint64_t *at,
-                         uint64_t end, uint64_t most);
+bool mj__is_note_of(const struct mj_reader *r, const struct mj_entry *e);
+
+/* ---- reader_count.c; all under the lock ---- */
+
+bool mj__block_may_have(const struct mj_reader *r, const struct mj_summary *s);
+/* Counts on, looking at as many entries as the budget has, and takes them off it. */
+void mj__count_on(struct mj_reader *r, const struct mj_view *view, uint64_t *budget);
+/* The note of that seq was read. */
+void mj__count_read(struct mj_reader *r, uint64_t seq);
+/* `scanned` has moved. */
+void mj__count_scanned(struct mj_reader *r);
+/* Nothing from there on is counted any more. */
+void mj__count_again(struct mj_reader *r, uint64_t from);
+/* What lies below the floor is gone, `scanned` with it. */
+void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
 
 /* ---- reader_store.c ---- */
 

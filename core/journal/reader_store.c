@@ -121,7 +121,7 @@ static int take_slot(struct mj_span *in, uint64_t *note, struct mj__slot *out)
 int mj__position_take(struct mj_span value, struct mj_reader *r)
 {
     struct mj__window *w = &r->window;
-    uint64_t scanned, n, note = 0;
+    uint64_t scanned, n = 0, note = 0;
     if (value.len < 3)
         return MJ_ETRUNC;
     uint8_t version = value.ptr[0], flags = value.ptr[1], kind = value.ptr[2];
@@ -205,6 +205,7 @@ void mj_readers_save(struct mj_readers *rs)
     MJ_AUTO_BUF batch = {0};
     MJ_AUTO_BUF value = {0};
     int64_t now = mj_now_us();
+    uint64_t budget = MJ__LOOK_SAVE;
     size_t n = atomic_load_explicit(&rs->count, memory_order_acquire);
     pthread_mutex_lock(&rs->lock);
     mj_view_refresh(&rs->view);
@@ -215,7 +216,7 @@ void mj_readers_save(struct mj_readers *rs)
             move_idle(r);
             if (rs->disk && r->dirty && !rs->journal->read_only)
                 save(r, &batch, &value);
-            mj__reader_show(r, now);
+            mj__reader_show(r, now, &budget);
         }
         pthread_mutex_unlock(&r->lock);
     }
@@ -242,7 +243,7 @@ int mj_reader_forget(struct mj_reader *r)
         r->disk_number = 0;
         r->known = r->dirty = r->paused = r->disabled = false;
         r->air = r->air_events = 0;
-        r->unread = r->uncounted_at = r->uncounted_end = 0;
+        r->unread = r->claimed = r->uncounted_at = r->uncounted_end = 0;
         r->reason[0] = 0;
     }
     pthread_mutex_unlock(&r->lock);
@@ -301,8 +302,7 @@ static void place(struct mj_reader *r)
     if (r->collection <= MJ_COLLECTIONS_MAX && j->local[r->collection])
         r->number = j->local[r->collection];
     r->news = r->scanned > end ? r->scanned : end;
-    r->uncounted_at = r->scanned;
-    r->uncounted_end = r->news;
+    mj__count_again(r, r->scanned);
 }
 
 void mj__readers_load(struct mj_readers *rs)

@@ -71,13 +71,7 @@ void mj__window_done(struct mj__window *w, struct mj__slot *s)
 
 /* ---- reading ---- */
 
-static bool may_have(const struct mj_reader *r, const struct mj_summary *s)
-{
-    return !s || (s->kinds >> MJ_ENTRY_NOTE & 1 &&
-                  s->collections[r->number % 256 / 64] >> r->number % 64 & 1);
-}
-
-static bool is_ours(const struct mj_reader *r, const struct mj_entry *e)
+bool mj__is_note_of(const struct mj_reader *r, const struct mj_entry *e)
 {
     return MJ_UNLIKELY(e->kind == MJ_ENTRY_NOTE) && e->collection == r->number;
 }
@@ -130,8 +124,8 @@ static void look_again(struct mj_reader *r, struct mj_view *view, int64_t now_us
         if (s->state == MJ__DONE || s->back)
             continue;
         w->unresolved--;
-        if (mj_view_run(view, s->note, &run) && run.seq == s->note && is_ours(r, run.entries) &&
-            resolve(r, view, &run, 0, &found) == 0) {
+        if (mj_view_run(view, s->note, &run) && run.seq == s->note &&
+            mj__is_note_of(r, run.entries) && resolve(r, view, &run, 0, &found) == 0) {
             if (!found.since_us)
                 found.since_us = now_us;
             *s = found;
@@ -161,27 +155,6 @@ static void take_mail(struct mj_reader *r)
     pthread_mutex_unlock(&r->mail);
 }
 
-/* What was below the floor is gone. How much of it was for this reader tells what is left. */
-static void overtaken(struct mj_reader *r, struct mj_view *view)
-{
-    if (r->uncounted_at < view->floor)
-        r->uncounted_at = view->floor;
-    uint64_t at = r->uncounted_end > view->floor ? r->uncounted_end : view->floor;
-    uint64_t left = mj__notes_count(r, view, &at, r->news, UINT64_MAX);
-    uint64_t lost = r->unread > left ? r->unread - left : 0;
-    mj__reader_lost(r, lost);
-    r->unread -= lost;
-    r->scanned = view->floor;
-    r->dirty = true;
-}
-
-/* A note was looked at. */
-static void count_read(struct mj_reader *r, uint64_t seq)
-{
-    if ((seq < r->uncounted_at || seq >= r->uncounted_end) && r->unread)
-        r->unread--;
-}
-
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
 {
     struct mj__window *w = &r->window;
@@ -193,21 +166,24 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
         struct mj_run run;
         if (looked >= SCAN_ONCE || r->scanned >= view->end)
             return true;
-        if (r->scanned < view->floor)
-            overtaken(r, view);
+        if (r->scanned < view->floor) {
+            mj__count_overtaken(r, view->floor);
+            r->scanned = view->floor;
+            r->dirty = true;
+        }
         if (!mj_view_run(view, r->scanned, &run))
             return true; /* all that is held is overtaken: the view must be refreshed */
         uint64_t end = run.seq + run.count < r->news ? run.seq + run.count : r->news;
         size_t i = 0, n = end > run.seq ? (size_t)(end - run.seq) : 0;
-        if (!may_have(r, run.summary))
+        if (!mj__block_may_have(r, run.summary))
             i = n;
         for (; i < n && w->live < r->cfg.window; i++) {
             struct mj__slot found = {0};
-            if (MJ_LIKELY(!is_ours(r, &run.entries[i])))
+            if (MJ_LIKELY(!mj__is_note_of(r, &run.entries[i])))
                 continue;
             int err = resolve(r, view, &run, i, &found);
             if (err != MJ_EINVAL)
-                count_read(r, run.seq + i);
+                mj__count_read(r, run.seq + i);
             if (err == MJ_ENOENT)
                 mj__reader_lost(r, 1);
             if (err)
@@ -219,31 +195,10 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
         r->scanned = run.seq + i > r->scanned ? run.seq + i : r->scanned;
         if (!n) /* seqs are missing up to there */
             r->scanned = r->news;
-        if (r->uncounted_at < r->scanned)
-            r->uncounted_at = r->scanned;
         r->dirty = true;
     }
-    if (r->scanned >= r->news)
-        r->unread = 0; /* a rewind may have counted what was being published twice */
+    mj__count_scanned(r);
     return false;
-}
-
-uint64_t mj__notes_count(const struct mj_reader *r, struct mj_view *view, uint64_t *at,
-                         uint64_t end, uint64_t most)
-{
-    uint64_t found = 0;
-    struct mj_run run;
-    if (*at < view->floor)
-        *at = view->floor;
-    while (*at < end && found < most && mj_view_run(view, *at, &run)) {
-        size_t n = run.seq + run.count <= end ? run.count
-                   : end > run.seq            ? (size_t)(end - run.seq)
-                                              : 0;
-        for (size_t i = 0; may_have(r, run.summary) && i < n; i++)
-            found += is_ours(r, &run.entries[i]);
-        *at = n ? run.seq + n : end;
-    }
-    return found;
 }
 
 /* ---- picking ---- */

@@ -7,6 +7,7 @@
 #include "atproto/syntax.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "event/id.h"
 #include "script/bind.h"
 #include "script/bind_state.h"
 #include "script/secrets.h"
@@ -107,45 +108,31 @@ static int host_write_number(lua_State *L)
     return 1;
 }
 
-static void add_span(luaL_Buffer *b, struct mj_span s)
-{
-    luaL_addlstring(b, (const char *)s.ptr, s.len);
-    luaL_addchar(b, 0);
-}
-
 /* host.event_id(event): what tells the event, or without one the running task's, from all others,
- * as bytes; when the network says it happened, and when it came here, in µs. nil when there is
- * none. The task's is told apart by its node, too: two that work on one event are two actions. */
+ * as bytes; when the network says it happened, and when it came here, in µs; and whether it is the
+ * task's. nil when there is none. The task's is told apart by its node, too: two that work on one
+ * event are two actions. */
 static int host_event_id(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
     struct mj_task_view view = {0};
-    const struct mj_event *ev;
-    char number[24];
-    luaL_Buffer b;
+    uint8_t id[MJ_EVENT_ID];
     mj__task_look(vm, &view);
-    ev = lua_isnoneornil(L, 1) ? view.ev : mj_check_event(L, vm).ev;
+    const struct mj_event *ev = lua_isnoneornil(L, 1) ? view.ev : mj_check_event(L, vm).ev;
     if (!ev)
         return 0;
-    luaL_buffinit(L, &b);
-    if (ev == view.ev && view.node)
-        add_span(&b, mj_str(view.node->name));
-    add_span(&b, mj_str(mj_kind_name(ev->kind)));
-    add_span(&b, ev->did);
-    if (ev->kind == MJ_KIND_COMMIT) {
-        add_span(&b, ev->collection);
-        add_span(&b, ev->rkey);
-        add_span(&b, ev->rev);
-        add_span(&b, mj_str(mj_op_name(ev->op)));
-    } else {
-        snprintf(number, sizeof number, "%lld", (long long)ev->seq);
-        add_span(&b, mj_str(number));
+    mj_event_id(ev, id);
+    lua_pushlstring(L, (const char *)id, sizeof id);
+    bool own = ev == view.ev && view.node;
+    if (own) {
+        lua_pushstring(L, view.node->name);
+        lua_concat(L, 2);
     }
-    luaL_pushresult(&b);
     int64_t said = ev->kind == MJ_KIND_COMMIT ? mj_tid_time_us(ev->rev) : 0;
     lua_pushnumber(L, (lua_Number)(said > 0 ? said : ev->time_us));
     lua_pushnumber(L, (lua_Number)ev->time_us);
-    return 3;
+    lua_pushboolean(L, own);
+    return 4;
 }
 
 static int push_tid(lua_State *L, int64_t time_us, unsigned clock)

@@ -601,8 +601,8 @@ function Queue:count() end
 function jet.retry(reason, after) end
 
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
---- version in its place. Meanwhile batches are flushed and queues worked off; all that has five
---- seconds. At the top level.
+--- version in its place. Meanwhile what has begun may end, and what waits in memory is worked off;
+--- all that has five seconds. At the top level.
 ---@param fn fun()
 function jet.on_stop(fn) end
 
@@ -709,7 +709,7 @@ function jet.agent(options) end
 
 ---@class jet.WriteOptions
 ---@field key? string what the action is called, where its number in the task is not the same each time; without an event, what is done only once
----@field event? jet.Event what it answers, outside of an each, or behind a batch
+---@field event? jet.Event what it is about, outside of an each, or behind a batch: then it is done once per event and collection, unless `key` says otherwise
 ---@field rkey? string a record key instead of the one that is made up
 ---@field priority? jet.Priority as for other calls
 ---@field validate? boolean whether the PDS checks the record against its lexicon; default: when it knows it

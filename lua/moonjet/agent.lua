@@ -23,10 +23,12 @@ local LOGINS = { { name = "5 minutes", window = 300, limit = 3 },
 local POINTS = { { name = "hour", window = 3600, limit = 5000 },
   { name = "day", window = 86400, limit = 35000 } }
 local REFUSED = 600   -- seconds until a password that was refused is tried again
+local DOWN = 5        -- seconds until a PDS that did not answer is asked again
 local FLIGHT = 90     -- seconds a login may take before somebody else tries
 local TOKEN_MAX = 16384
 
 local memory          -- the map, once there is an agent
+local sets = {}       -- of accounts, by name
 local private = setmetatable({}, { __mode = "k" }) -- what belongs to an agent
 
 --- Under which key something of the agent is remembered.
@@ -176,6 +178,13 @@ local function allow_login(a)
   return true
 end
 
+--- That login does not count: nobody has answered.
+local function forget_login(a)
+  local kept = recall(a, "logins") or {}
+  kept[#kept] = nil
+  remember(a, "logins", jet.array(kept))
+end
+
 --- One call for a session, within a login: no each, no waiting. Returns as xrpc.call.
 local function session_call(service, nsid, call)
   call.retry = false
@@ -244,6 +253,9 @@ local function log_in(a)
     a.refused = { message = message, again = now + REFUSED }
     jet.log.error("%s cannot log in: %s", a.identifier, message)
     return nil, message, REFUSED
+  elseif not status or status >= 500 then
+    forget_login(a)
+    a.refused = { message = message, again = jet.time() + DOWN }
   end
   return nil, message
 end
@@ -266,8 +278,8 @@ local function get_session(a)
   return log_in(a)
 end
 
---- The token and its number in place of the one with the number `stale`. One at a time, in a task of
---- its own, so that nobody's timeout ends it; all who want it wait.
+--- The token and its number in place of the one with the number `stale`. One at a time, in a task
+--- of its own, so that nobody's timeout ends it; all who want it wait.
 local function renew(a, stale)
   local s = a.session
   if s and a.number ~= stale and jet.time() < s.renew then
@@ -276,7 +288,6 @@ local function renew(a, stale)
   local flight = a.flight
   if not flight or flight.done or jet.time() > flight.by then
     flight = { waiting = {}, by = jet.time() + FLIGHT }
-    a.flight = flight
     jet.spawn(function()
       local ok, session, message, seconds = pcall(get_session, a)
       flight.done, flight.session, flight.seconds = true, ok and session or nil, seconds
@@ -285,6 +296,7 @@ local function renew(a, stale)
         queue:put(true)
       end
     end)
+    a.flight = flight
   end
   if not flight.done then
     local queue = jet.queue(1)
@@ -392,7 +404,9 @@ local function account_of(a)
     if not host.declaring() then
       error("me.account is a set: read it at the top level of the script", 3)
     end
-    a.account = host.set("agent:" .. a.identifier:sub(1, 58), a.did)
+    local name = "agent:" .. a.identifier:sub(1, 58)
+    sets[name] = sets[name] or host.set(name, a.did)
+    a.account = sets[name]
     if not a.did then
       jet.spawn(find_did, a)
     end

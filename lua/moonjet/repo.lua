@@ -84,13 +84,15 @@ end
 -- # Actions
 
 --- What this write is: the text that its key is the hash of, when its event was (µs), and when it
---- came. Without an event, and without a name for the action, nothing: then it is done once.
+--- came. Without an event, and without a name for the action, nothing: then it is done once. Of an
+--- event that is not the task's there is one write per collection: behind a batch, the task counts
+--- those of other events as well, and a retry has fewer.
 local function action(options)
-  local id, said, came = host.event_id(options.event)
+  local id, said, came, own = host.event_id(options.event)
   if options.key ~= nil then
-    return (id or "") .. "key\0" .. tostring(options.key), said, came
+    return (id or "") .. "\0key\0" .. tostring(options.key), said, came
   elseif id then
-    return id .. "write\0" .. host.write_number(), said, came
+    return id .. "\0write\0" .. (own and host.write_number() or 0), said, came
   end
 end
 

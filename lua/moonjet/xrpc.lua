@@ -31,6 +31,7 @@ local MAX_BYTES = 5 * 2 ^ 20
 local PAUSE, PAUSE_MAX = 0.5, 15 -- seconds between attempts; the first one, and the longest
 local PATIENCE = 30      -- seconds to wait for a rate limit outside of an each
 local LEAST = 0.5        -- seconds that must be left for an attempt
+local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
 
 --- Seconds as a text that durations are written in.
@@ -200,22 +201,27 @@ function M.take(bucket, cost, priority, now)
   bucket.remaining = bucket.remaining - cost
 end
 
+--- The whole number that a header begins with, or nil.
+local function number_in(text)
+  return text and tonumber(text:match "^%s*(%d+)")
+end
+
 --- Reads RateLimit-* of an answer into the ledger.
 local function note_limit(client, nsid, headers, points)
-  local limit = tonumber(headers["ratelimit-limit"])
-  local remaining = tonumber(headers["ratelimit-remaining"])
-  local reset = tonumber(headers["ratelimit-reset"])
-  if not limit or not remaining or limit < 1 or limit ~= limit then
+  local limit = number_in(headers["ratelimit-limit"])
+  local remaining = number_in(headers["ratelimit-remaining"])
+  local reset = number_in(headers["ratelimit-reset"])
+  if not limit or not remaining or limit < 1 then
     return nil
   end
   local policy = headers["ratelimit-policy"] or tostring(limit)
-  local window = tonumber(policy:match ";%s*w=(%d+)") or 300
+  local window = min(number_in(policy:match ";%s*w=(%d+)") or 300, WINDOW_MAX)
   local now = jet.time()
   local left = max(0, min((reset or now + window) - now, window))
   local l = ledger(client.service)
   local name = #policy <= 40 and policy or "other"
   local bucket = l.policies[name] or {}
-  bucket.limit, bucket.remaining, bucket.window = limit, max(0, remaining), max(1, window)
+  bucket.limit, bucket.remaining, bucket.window = limit, min(remaining, limit), max(1, window)
   bucket.reset = now + left
   l.policies[name] = bucket
   l.of[nsid] = name
@@ -226,8 +232,8 @@ local function note_limit(client, nsid, headers, points)
 end
 
 local function retry_after(headers)
-  local seconds = tonumber(headers["retry-after"])
-  return seconds and seconds >= 0 and min(seconds, 86400) or nil
+  local seconds = number_in(headers["retry-after"])
+  return seconds and min(seconds, WINDOW_MAX)
 end
 
 --- For how many seconds a call must wait; nil: it may go.

@@ -22,6 +22,12 @@ jet.from "app.example.twice:create":each(function(ev)
   me:create("app.bsky.feed.repost", { subject = subject })
 end)
 
+jet.from "app.example.batched:create":batch { max = 3, every = "1s" }:each(function(events)
+  for _, ev in ipairs(events) do
+    me:create("app.bsky.feed.like", { subject = { uri = ev.uri, cid = ev.cid } }, { event = ev })
+  end
+end)
+
 -- Runs a text of the spec's as a task.
 jet.serve("POST /run", function(request)
   local chunk, message = load(request.body, "run")

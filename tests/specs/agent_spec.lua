@@ -228,6 +228,23 @@ describe("a write", function()
     assert.equal(13, #like.rkey)
   end)
 
+  it("behind a batch has the key of the event that is given", function()
+    load()
+    local function event(n)
+      t:event { collection = "app.example.batched", rkey = "r" .. n, rev = "3mbd354rxos2" .. n,
+        did = "did:plc:alice" }
+    end
+    event(2)
+    event(3)
+    event(4)
+    t:advance "2s"
+    assert.equal(3, #pds:list "app.bsky.feed.like")
+    event(4)
+    event(3)
+    t:advance "2s"
+    assert.equal(3, #pds:list "app.bsky.feed.like")
+  end)
+
   it("takes the next key when something else has its own", function()
     load()
     local ev = mention()

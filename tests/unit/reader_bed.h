@@ -140,7 +140,7 @@ static inline void bed_post(struct reader_bed *b, const char *did)
     bed_publish(b);
 }
 
-static struct mj_parcel *bed_take(struct reader_bed *b)
+static inline struct mj_parcel *bed_take(struct reader_bed *b)
 {
     struct mj_parcel *p;
     do
@@ -150,7 +150,7 @@ static struct mj_parcel *bed_take(struct reader_bed *b)
 }
 
 /* The parcel's events by number: "3 4". */
-static const char *bed_numbers(const struct mj_parcel *p)
+static inline const char *bed_numbers(const struct mj_parcel *p)
 {
     static char out[256];
     size_t at = 0;

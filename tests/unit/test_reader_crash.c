@@ -55,7 +55,7 @@ static void live(struct reader_bed *b, int out, unsigned seed)
             }
             const char *number = bed_numbers(p);
             char text[32];
-            snprintf(text, sizeof text, "d%s\n", number);
+            snprintf(text, sizeof text, "d%.20s\n", number);
             mj_parcel_done(p, b->now, 0);
             dprintf(out, "%s", text);
         }

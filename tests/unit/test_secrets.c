@@ -112,6 +112,11 @@ static void hiding(void **state)
     assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN("abcdefg abcd"), &out), "***g ***"));
     assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN(""), &out), ""));
     assert_null(list->next->next);
+    mj_secret_forget(&list, MJ_SPAN("abcde"));
+    mj_secret_forget(&list, MJ_SPAN("abcdef"));
+    assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN("abcdefg abcd"), &out), "***efg ***"));
+    mj_secret_forget(&list, MJ_SPAN("abcd"));
+    assert_null(list);
     mj_secrets_free(list);
 }
 

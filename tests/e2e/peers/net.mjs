@@ -5,7 +5,7 @@
 //   --dir DIR       where the PDS keeps its state, so that it can be started again; else a temporary one
 //   --port PORT     of the PDS; else a free one
 //   --limits KEY    rate limits as in production; requests with the header x-ratelimit-bypass: KEY are not counted
-//   --access SPAN   how long access tokens last ("3s"), instead of two hours
+//   --access SPAN   how long access tokens of app passwords last ("3s"), instead of two hours
 import fs from 'node:fs/promises'
 import net from 'node:net'
 import os from 'node:os'
@@ -29,7 +29,8 @@ const { values: options } = parseArgs({ options: Object.fromEntries(
 if (options.access) {
   const set = SignJWT.prototype.setExpirationTime
   SignJWT.prototype.setExpirationTime = function (span) {
-    return set.call(this, span === '120mins' ? options.access : span)
+    if (span !== '120mins') return set.call(this, span)
+    return set.call(this, this._payload.scope.startsWith('com.atproto.appPass') ? options.access : span)
   }
 }
 const { PDS, envToCfg, envToSecrets } = await import('@atproto/pds')
