@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "cli/bench_net.h"
 #include "deliver/hook.h"
+#include "deliver/sign.h"
 
 #define AT_ONCE   16
 #define ROUND     4000 /* requests of a round; of batches a tenth of them */
@@ -31,6 +32,7 @@
 #define ENDPOINTS 1000
 #define MILLION   1000000
 #define LATE_MAX  65536
+#define SECRET    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define PEERS     4096 /* connections of the receiver */
 
 static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -38,7 +40,8 @@ static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 /* ---- the receiver ---- */
 
 struct received {
-    _Atomic uint64_t requests;
+    _Atomic uint64_t refused;
+    struct mj_sign_key *key; /* the receiver's own */
     _Atomic uint32_t late_count;
     int32_t late_us[LATE_MAX]; /* from moonjet-cursor to here */
 };
@@ -60,12 +63,20 @@ static int take_requests(struct peer *p, struct received *r)
         mj_span_i64(mj_http_header(&head, "content-length"), &length);
         if (p->in.len < (size_t)size + (size_t)length)
             return n;
+        const struct mj_sign_headers signs = {mj_http_header(&head, "webhook-id"),
+                                              mj_http_header(&head, "webhook-timestamp"),
+                                              mj_http_header(&head, "webhook-signature")};
+        struct mj_buf why = {0};
+        if (mj_sign_verify((const struct mj_sign_key *const *)&r->key, 1, &signs,
+                           mj_span(p->in.ptr + size, (size_t)length), mj_now_us() / 1000000, 86400,
+                           NULL, &why))
+            atomic_fetch_add(&r->refused, 1);
+        mj_buf_deinit(&why);
         struct mj_span at = mj_http_header(&head, "moonjet-cursor");
         uint32_t i;
         if (at.len && !mj_span_i64(at, &cursor) &&
             (i = atomic_fetch_add(&r->late_count, 1)) < LATE_MAX)
             r->late_us[i] = (int32_t)(mj_now_us() - cursor);
-        atomic_fetch_add(&r->requests, 1);
         mj_buf_shift(&p->in, (size_t)size + (size_t)length);
         n++;
     }
@@ -76,6 +87,8 @@ static void receive(int listener, struct received *r)
     static struct peer peers[PEERS];
     struct epoll_event ready[256], e = {.events = EPOLLIN, .data.fd = listener};
     int epoll = epoll_create1(0);
+    struct mj_buf error = {0};
+    mj_sign_key_parse(MJ_SPAN(SECRET), &r->key, &error);
     epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e);
     for (;;) {
         int count = epoll_wait(epoll, ready, MJ_COUNT(ready), -1);
@@ -177,7 +190,7 @@ static struct mj_reader *open_hook(struct ours *o, const char *node, const char 
         .script = "bench.lua",
         .node = (char *)(uintptr_t)node,
         .url = url,
-        .secrets = {"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+        .secrets = {SECRET},
         .secret_count = 1,
         .allow = allow,
         .allow_count = 1,
@@ -264,20 +277,33 @@ static void bare_deinit(struct bare *l)
     mj_buf_deinit(&l->request);
 }
 
-/* The head is as long as ours, the body what the events have on average. */
+/* A head like ours, and a body as long as the events have on average. */
 static bool bare_init(struct bare *l, const struct mj_bench_events *e, size_t batch, int port)
 {
     size_t body = e->json.len / e->count * batch + (batch > 1 ? 80 + batch * 60 : 0);
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct mj_buf text = {0}, error = {0}, signature = {0};
+    struct mj_sign_key *key;
+    mj_buf_reserve(&text, body);
+    memset(text.ptr, 'x', body);
+    text.len = body;
+    int64_t now_s = mj_now_us() / 1000000;
+    const struct mj_signed what = {MJ_SPAN("evt_00000000000000000000000000000000"), now_s,
+                                   mj_buf_span(&text)};
+    if (mj_sign_key_parse(MJ_SPAN(SECRET), &key, &error))
+        return false;
+    mj_sign((const struct mj_sign_key *const *)&key, 1, &what, &signature);
     mj_buf_printf(&l->request,
                   "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-                  "X-Padding: %0350d\r\nContent-Length: %zu\r\n\r\n",
-                  0, body);
-    mj_buf_reserve(&l->request, body);
-    memset(l->request.ptr + l->request.len, 'x', body);
-    l->request.len += body;
+                  "webhook-id: evt_00000000000000000000000000000000\r\nwebhook-timestamp: %lld\r\n"
+                  "webhook-signature: %s\r\nX-Padding: %0200d\r\nContent-Length: %zu\r\n\r\n",
+                  (long long)now_s, mj_buf_cstr(&signature), 0, body);
+    mj_buf_put(&l->request, text.ptr, text.len);
+    mj_buf_deinit(&text);
+    mj_buf_deinit(&signature);
+    mj_sign_key_free(key);
     for (int i = 0; i < AT_ONCE; i++) {
         l->fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (l->fds[i] < 0 || connect(l->fds[i], (struct sockaddr *)&to, sizeof to))
@@ -348,8 +374,9 @@ static void throughput(struct mj_bench *b, struct receiver *to, size_t batch)
     }
     double best = loop.wall > 0 ? 1e9 / loop.wall * (double)batch : 1;
     double rate = ours.wall > 0 ? 1e9 / ours.wall : 0;
-    snprintf(beside, sizeof beside, "bare loop of POSTs %.0f; CPU of a request %.1f us, bare %.1f us",
-             best, ours.cpu * (double)batch / 1000, loop.cpu / 1000);
+    snprintf(beside, sizeof beside,
+             "bare loop of POSTs %.0f; CPU of a request %.1f us, bare %.1f us", best,
+             ours.cpu * (double)batch / 1000, loop.cpu / 1000);
     snprintf(key, sizeof key, "webhook_batch_%zu_events_per_s", batch);
     mj_bench_report(b, key, rate, "events/s", beside, MJ_GOAL_NONE, 0);
     snprintf(key, sizeof key, "webhook_batch_%zu_vs_bare_loop", batch);
@@ -474,12 +501,19 @@ void mj_bench_webhook(struct mj_bench *b)
     if (!receiver_start(&to))
         return;
     mj_log_setup(MJ_LOG_ERROR, false);
-    if (getenv("HOOK_ONLY")) { throughput(b, &to, (size_t)atoi(getenv("HOOK_ONLY"))); receiver_stop(&to); return; }
+    if (getenv("HOOK_ONLY")) {
+        throughput(b, &to, (size_t)atoi(getenv("HOOK_ONLY")));
+        receiver_stop(&to);
+        return;
+    }
     throughput(b, &to, 1);
     throughput(b, &to, BATCH);
     if (mj_bench_allow_files(2 * ENDPOINTS, "webhook"))
         endpoints(b, &to);
     outage(b);
     mj_log_setup(MJ_LOG_WARN, false);
+    if (atomic_load(&to.shared->refused))
+        fprintf(stderr, "moonjet bench: the receiver has refused %llu requests\n",
+                (unsigned long long)atomic_load(&to.shared->refused));
     receiver_stop(&to);
 }
