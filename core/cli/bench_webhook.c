@@ -501,11 +501,6 @@ void mj_bench_webhook(struct mj_bench *b)
     if (!receiver_start(&to))
         return;
     mj_log_setup(MJ_LOG_ERROR, false);
-    if (getenv("HOOK_ONLY")) {
-        throughput(b, &to, (size_t)atoi(getenv("HOOK_ONLY")));
-        receiver_stop(&to);
-        return;
-    }
     throughput(b, &to, 1);
     throughput(b, &to, BATCH);
     if (mj_bench_allow_files(2 * ENDPOINTS, "webhook"))

@@ -321,7 +321,8 @@ int mj__job_start(struct mj_job *job)
     curl_easy_setopt(e, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(e, CURLOPT_PROXY, ""); /* whatever the environment says */
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
+    if (!job->line) /* of whose answers little is kept, whatever they are */
+        curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "");
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     /* Without it, a name server that says nothing would hold up the thread when a request ends. */
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);

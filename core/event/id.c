@@ -10,8 +10,10 @@ struct fields {
 
 static void put(struct mj_buf *out, struct mj_span s)
 {
+    uint8_t length[8];
     for (int i = 0; i < 8; i++)
-        mj_buf_putc(out, (char)((uint64_t)s.len >> (8 * i)));
+        length[i] = (uint8_t)((uint64_t)s.len >> (8 * i));
+    mj_buf_put(out, length, sizeof length);
     mj_buf_put(out, s.ptr, s.len);
 }
 
