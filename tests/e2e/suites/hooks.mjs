@@ -6,7 +6,7 @@ import path from 'node:path'
 import { Moonjet, command } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
 import { receiver } from '../lib/receiver.mjs'
-import { eventually, test } from '../lib/harness.mjs'
+import { test } from '../lib/harness.mjs'
 import { DIDS, posts } from './deliver.mjs'
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'
@@ -89,25 +89,6 @@ export default async function suite() {
     assert.equal(to.deliveries.length, 100)
   })
 
-  await test('hooks: what a receiver misses while it is down waits for it, in order', async (t) => {
-    const dir = t.dir()
-    const script = path.join(dir, 'hook.lua')
-    fs.writeFileSync(script, hook())
-    const r = await relay(t, [])
-    const to = await receiver(t, { secret: SECRET })
-    await to.down()
-    const m = await start(t, r, script, path.join(dir, 'data'), to.url)
-    r.push(...await posts(0, 200))
-    await m.metricAtLeast('moonjet_webhook_breaker_opened_total', 1)
-    await to.up()
-    await to.until(() => came(to) === 200, 'all posts')
-    await m.finish()
-    assertDelivered(to, 200)
-    assert.equal(to.accepted().length, 200)
-    assert.match(m.err, /hook\.lua webhook#1: 10 requests in a row have failed/)
-    assert.match(m.err, /answers again/)
-  })
-
   await test('hooks: a reload changes address and secrets, and keeps the place', async (t) => {
     const dir = t.dir()
     const script = path.join(dir, 'hook.lua')
@@ -147,28 +128,6 @@ export default async function suite() {
     assert.deepEqual(to.refused, [])
     const texts = to.accepted().map((d) => Number(JSON.parse(d.body).text))
     assert.deepEqual(texts.sort((a, b) => a - b), [...Array(40).keys()])
-  })
-
-  await test('hooks: 410 ends it until it is resumed', async (t) => {
-    const dir = t.dir()
-    const script = path.join(dir, 'hook.lua')
-    const data = path.join(dir, 'data')
-    fs.writeFileSync(script, hook())
-    const r = await relay(t, await posts(0, 20))
-    const to = await receiver(t, { secret: SECRET })
-    to.answer = () => 410
-    let m = await start(t, r, script, data, to.url)
-    await eventually(() => /answered 410, gone/.test(m.err), 'a line in the log')
-    await m.finish()
-    to.answer = () => 200
-    const before = to.deliveries.length
-    m = await start(t, r, script, data, to.url)
-    const { code, out, err } = await command(t, ['ctl', '--data', data, 'deliveries', 'resume', 'hook.lua webhook#1'])
-    assert.equal(code, 0, out + err)
-    await to.until(() => came(to) === 20, 'all posts')
-    await m.finish()
-    assert.ok(to.deliveries.length >= before + 20)
-    assertDelivered(to, 20)
   })
 
   await test('hooks: a script that declares nonsense does not load, and says why', async (t) => {
