@@ -45,7 +45,9 @@ struct mj_disk {
     size_t waiting;              /* bytes of these, and of those being written */
     uint64_t handed, written;    /* batches, ever */
     bool closing;
-    bool read_only; /* there is no thread, and what is handed over is dropped */
+    bool hurry;           /* somebody waits in mj_disk_flush() … */
+    pthread_cond_t tried; /* … for this */
+    bool read_only;       /* there is no thread, and what is handed over is dropped */
     _Atomic uint64_t next_number;
     /* the thread's own */
     struct batch *writing;
@@ -283,7 +285,7 @@ static void take(struct mj_disk *d, int64_t us)
     until.tv_sec += us / 1000000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&d->lock);
-    while (!d->closing && !(us == 0 && d->first))
+    while (!d->closing && !(us == 0 && d->first) && !(us && d->hurry))
         if (us ? pthread_cond_timedwait(&d->wake, &d->lock, &until)
                : pthread_cond_wait(&d->wake, &d->lock))
             break;
@@ -315,13 +317,17 @@ static void *run(void *arg)
         bool closing = is_closing(d); /* nothing comes behind what was taken */
         if (closing)
             take(d, 0);
-        if ((d->writing || d->sweep_count) && write_all(d) == 0) {
-            pthread_mutex_lock(&d->lock);
+        bool written = (d->writing || d->sweep_count) && write_all(d) == 0;
+        pthread_mutex_lock(&d->lock);
+        for (const struct batch *b = written ? d->writing : NULL; b; b = b->next)
+            d->written++;
+        if (written)
             d->waiting -= batch_bytes(d->writing);
-            for (const struct batch *b = d->writing; b; b = b->next)
-                d->written++;
-            mj_metric_set(d->m.waiting, (int64_t)d->waiting);
-            pthread_mutex_unlock(&d->lock);
+        mj_metric_set(d->m.waiting, (int64_t)d->waiting);
+        d->hurry = d->hurry && d->first; /* a disk that fails is tried again in its time */
+        pthread_cond_broadcast(&d->tried);
+        pthread_mutex_unlock(&d->lock);
+        if (written) {
             free_batches(d->writing);
             d->writing = NULL;
         }
@@ -354,6 +360,24 @@ bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force)
     pthread_mutex_unlock(&d->lock);
     free(b);
     return taken;
+}
+
+bool mj_disk_flush(struct mj_disk *d, int64_t wait_us)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(wait_us % 1000000) * 1000;
+    until.tv_sec += wait_us / 1000000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&d->lock);
+    uint64_t handed = d->handed;
+    d->hurry = d->first != NULL;
+    pthread_cond_signal(&d->wake);
+    while (d->written < handed && !pthread_cond_timedwait(&d->tried, &d->lock, &until))
+        ;
+    bool there = d->written >= handed;
+    pthread_mutex_unlock(&d->lock);
+    return there;
 }
 
 bool mj_disk_has_room(struct mj_disk *d)
@@ -617,6 +641,7 @@ static void free_disk(struct mj_disk *d)
     pthread_rwlock_destroy(&d->resizing);
     pthread_mutex_destroy(&d->lock);
     pthread_cond_destroy(&d->wake);
+    pthread_cond_destroy(&d->tried);
     free(d);
 }
 
@@ -631,6 +656,7 @@ static struct mj_disk *disk_new(const char *dir)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &monotonic);
+    pthread_cond_init(&d->tried, &monotonic);
     pthread_condattr_destroy(&monotonic);
     return d;
 }
