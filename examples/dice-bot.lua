@@ -1,6 +1,7 @@
 -- dice-bot.lua: answers who mentions it with a roll of dice: "@dice.example.com d20".
 --
---   MOONJET_SECRET_BOT_PASSWORD=… moonjet run examples/dice-bot.lua --config handle=dice.example.com
+--   export MOONJET_SECRET_BOT_PASSWORD=…
+--   moonjet run examples/dice-bot.lua --data data --config handle=dice.example.com
 --
 -- The password is an app password of the bot's account.
 

@@ -1,6 +1,7 @@
 -- digest-bot.lua: a thread a day, with the hashtags that were used most.
 --
---   MOONJET_SECRET_BOT_PASSWORD=… moonjet run examples/digest-bot.lua --config handle=news.example.com
+--   export MOONJET_SECRET_BOT_PASSWORD=…
+--   moonjet run examples/digest-bot.lua --data data --config handle=news.example.com
 --
 -- The password is an app password of the bot's account. With --config hour=18 the thread comes in
 -- the evening (UTC), which is what it does without.

@@ -3,7 +3,8 @@ describe("digest-bot", function()
   local t, pds
 
   before_each(function()
-    t = jet.test("digest-bot", { config = { handle = "bot.test" }, secrets = { BOT_PASSWORD = "x" } })
+    t = jet.test("digest-bot", { config = { handle = "bot.test" },
+      secrets = { BOT_PASSWORD = "x" } })
     pds = t:pds { password = "x" }
   end)
 

@@ -313,6 +313,49 @@ bool mj_facets_next(struct mj_facets *f, struct mj_facet *out)
 
 /* ---- graphemes and words ---- */
 
+/* Consonants of Indic scripts that a virama between them joins to one cluster. Unicode has that
+ * rule (GB9c) since 15.1; the libutf8proc of Debian 12 is older. */
+static bool is_conjunct_consonant(utf8proc_int32_t c)
+{
+    static const struct {
+        uint16_t first, last;
+    } rows[] = {{0x915, 0x939}, {0x958, 0x95f}, {0x978, 0x97f}, {0x995, 0x9a8}, {0x9aa, 0x9b0},
+                {0x9b2, 0x9b2}, {0x9b6, 0x9b9}, {0x9dc, 0x9dd}, {0x9df, 0x9df}, {0x9f0, 0x9f1},
+                {0xa95, 0xaa8}, {0xaaa, 0xab0}, {0xab2, 0xab3}, {0xab5, 0xab9}, {0xaf9, 0xaf9},
+                {0xb15, 0xb28}, {0xb2a, 0xb30}, {0xb32, 0xb33}, {0xb35, 0xb39}, {0xb5c, 0xb5d},
+                {0xb5f, 0xb5f}, {0xb71, 0xb71}, {0xc15, 0xc28}, {0xc2a, 0xc39}, {0xc58, 0xc5a},
+                {0xd15, 0xd3a}};
+    if (c < 0x915 || c > 0xd3a)
+        return false;
+    for (size_t i = 0; i < MJ_COUNT(rows); i++)
+        if (c >= rows[i].first && c <= rows[i].last)
+            return true;
+    return false;
+}
+
+static bool is_virama(utf8proc_int32_t c)
+{
+    return c == 0x94d || c == 0x9cd || c == 0xacd || c == 0xb4d || c == 0xc4d || c == 0xd4d;
+}
+
+static bool is_extending(utf8proc_int32_t c)
+{
+    int class = c == BROKEN ? 0 : utf8proc_get_property(c)->boundclass;
+    return (class == UTF8PROC_BOUNDCLASS_EXTEND && c != 0x200c) || class == UTF8PROC_BOUNDCLASS_ZWJ;
+}
+
+/* How far a conjunct is, behind c: none, a consonant, a consonant and a virama. */
+enum conjunct { NONE, CONSONANT, LINKED };
+
+static enum conjunct conjunct_behind(enum conjunct before, utf8proc_int32_t c)
+{
+    if (is_conjunct_consonant(c))
+        return CONSONANT;
+    if (before != NONE && is_virama(c))
+        return LINKED;
+    return before != NONE && is_extending(c) ? before : NONE;
+}
+
 /* Length of the first grapheme. The text is not empty. */
 static size_t grapheme_len(struct mj_span text)
 {
@@ -320,10 +363,15 @@ static size_t grapheme_len(struct mj_span text)
     utf8proc_int32_t state = 0;
     unsigned len;
     utf8proc_int32_t c = decode(p, end, &len), next;
+    enum conjunct conjunct = conjunct_behind(NONE, c);
     for (p += len; p < end; p += len, c = next) {
         next = decode(p, end, &len);
-        if (c == BROKEN || next == BROKEN || utf8proc_grapheme_break_stateful(c, next, &state))
+        if (c == BROKEN || next == BROKEN)
             break;
+        if (utf8proc_grapheme_break_stateful(c, next, &state) &&
+            !(conjunct == LINKED && is_conjunct_consonant(next)))
+            break;
+        conjunct = conjunct_behind(conjunct, next);
     }
     return (size_t)(p - text.ptr);
 }

@@ -4,7 +4,9 @@
 
 #include <cbor.h>
 #include <cjson/cJSON.h>
+#include <libpsl.h>
 #include <openssl/crypto.h>
+#include <utf8proc.h>
 #include <zstd.h>
 
 #include "cli/commands.h"
@@ -43,6 +45,8 @@ static int version_main(const struct mj_command *cmd, int argc, char **argv)
     printf("zstd          %s\n", ZSTD_versionString());
     printf("libcurl       %s\n", mj_deliver_curl_version());
     printf("c-ares        %s\n", mj_deliver_ares_version());
+    printf("libpsl        %s\n", psl_get_version());
+    printf("utf8proc      %s, Unicode %s\n", utf8proc_version(), utf8proc_unicode_version());
     printf("LMDB          %s\n", mj_state_lmdb_version());
     printf("OpenSSL       %s\n", OpenSSL_version(OPENSSL_VERSION_STRING));
     printf("libsecp256k1  %s\n", MOONJET_SECP256K1_VERSION);

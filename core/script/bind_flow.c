@@ -54,12 +54,7 @@ static struct mj_node *add_node(lua_State *L, enum mj_node_type type, struct mj_
     struct mj_vm *vm = mj_vm_of(L);
     lua_Debug at = {.currentline = 0};
     need_room(L);
-    /* The line of the script, not one of lua/sandbox.lua on its behalf. */
-    for (int level = 1; lua_getstack(L, level, &at); level++) {
-        lua_getinfo(L, "Sl", &at);
-        if (at.currentline > 0 && strcmp(at.short_src, "moonjet") != 0)
-            break;
-    }
+    mj__guard_line(L, 1, &at);
     struct mj_node *n = mj_graph_add(vm->graph, type, parent, at.short_src,
                                      at.currentline > 0 ? (unsigned)at.currentline : 0);
     n->ctx = vm;

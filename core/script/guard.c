@@ -94,17 +94,25 @@ static void disarm(lua_State *L)
         lua_sethook(L, on_hook, LUA_MASKCOUNT, COUNT_SLOW);
 }
 
+bool mj__guard_line(lua_State *L, int level, lua_Debug *at)
+{
+    static const char ours[] = "=moonjet"; /* and "=moonjet/bot.lua" */
+    at->currentline = 0;
+    for (; lua_getstack(L, level, at); level++) {
+        lua_getinfo(L, "Sl", at);
+        if (at->currentline > 0 && strncmp(at->source, ours, sizeof ours - 1) != 0)
+            return true;
+    }
+    return false;
+}
+
 void mj_guard_where(lua_State *L)
 {
     lua_Debug at;
-    for (int level = 0; lua_getstack(L, level, &at); level++) {
-        lua_getinfo(L, "Sl", &at);
-        if (at.currentline > 0 && strcmp(at.short_src, "moonjet") != 0) {
-            lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
-            return;
-        }
-    }
-    lua_pushliteral(L, "");
+    if (mj__guard_line(L, 0, &at))
+        lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
+    else
+        lua_pushliteral(L, "");
 }
 
 static void stop_call(lua_State *L)

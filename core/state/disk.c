@@ -571,41 +571,6 @@ static int find_numbers(struct mj_disk *d)
     return err == MDB_NOTFOUND ? 0 : err;
 }
 
-/* A file whose first sync never came to an end: the power went while LMDB made it. LMDB starts with
- * two pages that say what it is, and syncs before anything counts; so where one of them has never
- * reached the disk nothing was kept, and nothing is lost with the file. LMDB itself would refuse it
- * for ever. */
-static void put_unborn_aside(const char *dir)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    MJ_AUTO_BUF path = {0};
-    MJ_AUTO_BUF pages = {0};
-    mj_buf_printf(&path, "%s/data.mdb", dir);
-    int fd = open(mj_buf_cstr(&path), O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    mj_buf_reserve(&pages, 2 * page);
-    ssize_t n = pread(fd, pages.ptr, 2 * page, 0);
-    close(fd);
-    if (n <= 0) /* empty is as good as none */
-        return;
-    bool unborn = (size_t)n < 2 * page;
-    for (size_t i = 0; i < 2 && !unborn; i++) {
-        size_t k = 0;
-        while (k < page && !pages.ptr[i * page + k])
-            k++;
-        unborn = k == page;
-    }
-    if (!unborn)
-        return;
-    MJ_AUTO_BUF aside = {0};
-    mj_buf_printf(&aside, "%s.unborn", mj_buf_cstr(&path));
-    if (rename(mj_buf_cstr(&path), mj_buf_cstr(&aside)) == 0)
-        mj_log(MJ_LOG_WARN, "state",
-               "%s was being made when the power went; a new one is started, the old one is %s",
-               mj_buf_cstr(&path), mj_buf_cstr(&aside));
-}
-
 static int open_env(struct mj_disk *d)
 {
     MDB_txn *txn;
@@ -675,7 +640,7 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
         free_disk(d);
         return MJ_EIO;
     }
-    put_unborn_aside(dir);
+    mj_disk_put_unborn_aside(dir);
     int err = mj_disk_probe(dir) ? MDB_CORRUPTED : open_env(d);
     if (!err)
         err = find_numbers(d);

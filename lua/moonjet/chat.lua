@@ -170,7 +170,7 @@ function M.add(Agent, self_of, bot)
     a.dms = true
     memory = memory or host.map "moonjet.chats"
     local pause, not_before = every, 0
-    jet.every(every .. "s", function()
+    jet.every(options.every or EVERY .. "s", function()
       if jet.time() < not_before then
         return
       end

@@ -199,7 +199,7 @@ describe("me:reply", function()
     assert.matches("no option 'lang'; did you mean 'langs'",
       fault "local x = me:post('x', { lang = 'en' }) return x")
     assert.matches("at most 4 images, not 5",
-      fault "local i = { data = 'x', alt = '' } return me:post('x', { images = { i, i, i, i, i } })")
+      fault "local i = { data = 'x', alt = '' } me:post('x', { images = { i, i, i, i, i } })")
     assert.matches("replies come from .*; not 'friends'",
       fault "return me:post('x', { replies = { 'friends' } })")
     assert.same({}, pds:list(POST))
@@ -223,7 +223,8 @@ describe("me:post", function()
     web["https://example.com/a.png"] = { status = 301, headers = { location = "/b.png" } }
     web["https://example.com/b.png"] = { body = PNG }
     run(("return me:post('hi', { images = { { data = %s, alt = '' }, "
-      .. "{ url = 'https://example.com/a.png', alt = 'a dot', aspect = { width = 1, height = 2 } } } })")
+      .. "{ url = 'https://example.com/a.png', alt = 'a dot', "
+      .. "aspect = { width = 1, height = 2 } } } })")
       :format(QUOTED))
     local embed = pds:list(POST)[1].value.embed
     assert.equal("app.bsky.embed.images", embed["$type"])
@@ -367,8 +368,9 @@ describe("manners", function()
     mention "@bot !stop"
     mention "@bot hello?"
     assert.same({}, pds:list(POST))
-    assert.same({ "nil", "OptedOut" }, run(("local post, _, name = me:reply({ uri = %q, cid = 'x' }, "
-      .. "'x') return tostring(post), name"):format(at(OTHER).uri)))
+    assert.same({ "nil", "OptedOut" }, run(("local post, _, name = "
+      .. "me:reply({ uri = %q, cid = 'x' }, 'x') return tostring(post), name")
+      :format(at(OTHER).uri)))
     assert.same({ true }, run(("return me:opted_out(%q)"):format(OTHER)))
     mention("@bot", { did = "did:plc:someoneelse" })
     assert.equal(1, #pds:list(POST))
@@ -449,9 +451,9 @@ describe("me:on_dm", function()
 
   local function message(text, did)
     local n = #log + 1
-    log[n] = { ["$type"] = "chat.bsky.convo.defs#logCreateMessage", rev = tostring(n), convoId = "c1",
-      message = { id = "m" .. n, rev = tostring(n), text = text, sender = { did = did or OTHER },
-        sentAt = "2026-01-01T00:00:00Z" } }
+    log[n] = { ["$type"] = "chat.bsky.convo.defs#logCreateMessage", rev = tostring(n),
+      convoId = "c1", message = { id = "m" .. n, rev = tostring(n), text = text,
+        sender = { did = did or OTHER }, sentAt = "2026-01-01T00:00:00Z" } }
   end
 
   before_each(function()
@@ -462,12 +464,11 @@ describe("me:on_dm", function()
       if down then
         return { status = 502, body = { error = "UpstreamFailure" } }
       end
-      local page = {}
-      for i = (tonumber(params.cursor) or 0) + 1, math.min(#log, (tonumber(params.cursor) or 0) + 2) do
+      local page, from = {}, tonumber(params.cursor) or 0
+      for i = from + 1, math.min(#log, from + 2) do
         page[#page + 1] = log[i]
       end
-      return { body = { logs = jet.array(page), cursor = tostring((tonumber(params.cursor) or 0)
-        + #page) } }
+      return { body = { logs = jet.array(page), cursor = tostring(from + #page) } }
     end)
     pds:serve("chat.bsky.convo.getConvoForMembers", function(params)
       return { body = { convo = { id = "with-" .. params.members } } }
@@ -533,6 +534,7 @@ describe("me:on_dm", function()
   it("writes to an account", function()
     run("return me:dm('bob.test', 'hi @alice.test')")
     assert.same({ "with-" .. OTHER .. ": hi @alice.test" }, sent)
-    assert.matches("the text has 1001 characters", fault "return me:dm('bob.test', ('x'):rep(1001))")
+    assert.matches("the text has 1001 characters",
+      fault "return me:dm('bob.test', ('x'):rep(1001))")
   end)
 end)

@@ -114,6 +114,11 @@ static void graphemes_are_counted(void **state)
         {"\xff\xfe", 2},
         {"a\xcc", 2},
         {"👩🏽‍🚀x", 2},
+        {"क्ष", 1},
+        {"क्‍ष", 1},
+        {"नमस्ते", 3},
+        {"ക്ഷ", 1},
+        {"क्‌ष", 2},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++)
         if (mj_graphemes(mj_str(cases[i].text)) != cases[i].graphemes)

@@ -20,7 +20,7 @@ function random(seed) {
   }
 }
 
-const pieces = ['word', 'é', 'e\u0301', '日本語', '한국어', '👨‍👩‍👧', '👍🏽', '🇩🇪🇫🇷🇺', '#️⃣', '❤️', 'ß', '\u200b', '\u200d', '\ufe0f', '\u00ad',
+const pieces = ['word', 'é', 'e\u0301', '日本語', '한국어', 'नमस्ते', 'क्षत्रिय', 'క్షమించండి', 'বাংলা', 'ไทย', '👨‍👩‍👧', '👍🏽', '🇩🇪🇫🇷🇺', '#️⃣', '❤️', 'ß', '\u200b', '\u200d', '\ufe0f', '\u00ad',
   ' ', ' ', ' ', '  ', '\n', '\t', '\u00a0', '\u3000', '\u2028', '\ufeff', '.', ',', '!', '?', ';', ':', ')', '(', '((', '…', '"', '“', '”', '\'', '’', '-', '_', '/',
   '@alice.test', '@bob.bsky.social', '@a-b.example.com', '@nope', '@x.y', '@.test', '@al ice.test', '@ALICE.test', '@alice.test.', '@bob.co.uk',
   'https://x.y', 'http://example.com/a_(b)', 'https://example.com/?q=1&r=#f', 'https://a.b/ü', 'example.com', 'example.com/path', 'www.example.co.uk/x', 'bar.txt',
