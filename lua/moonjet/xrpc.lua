@@ -33,6 +33,7 @@ local PATIENCE = 30      -- seconds to wait for a rate limit outside of an each
 local LEAST = 0.5        -- seconds that must be left for an attempt
 local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
+local DOWN_MAX = 120     -- … while its PDS is down, at most
 
 --- Seconds as a text that durations are written in.
 local function duration(seconds)
@@ -366,7 +367,7 @@ end
 --- Ends the task: the event comes again, and again as often as the each says if it may be the
 --- event's own fault (a 500), else until there is an answer.
 local function give_back(client, verdict, message, status, seconds)
-  local down = verdict == "limited" and 0 or down_for(client, false)
+  local down = verdict == "limited" and 0 or min(down_for(client, false), DOWN_MAX)
   local after = duration(min(max(seconds or 0, down, PAUSE), AGAIN_MAX))
   if verdict == "limited" or status == nil or OUTAGE[status] then
     host.outage(message, after)
