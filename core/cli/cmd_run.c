@@ -185,6 +185,7 @@ static int route(const struct run_settings *settings, char **argv)
         status = find_dictionary(cfg, &dictionary);
     if (status)
         goto out;
+    run.journal = journal;
     run.streams = mj_streams_new(journal);
     run.router = mj_router_new(journal);
     mj_router_set_streams(run.router, run.streams);

@@ -65,6 +65,7 @@ struct source {
 
 struct run {
     struct mj_loop *loop;
+    struct mj_journal *journal; /* borrowed */
     struct mj_router *router;
     struct mj_streams *streams;
     struct mj_scripts *scripts;
