@@ -48,14 +48,18 @@ describe("feed", function()
     assert.is_nil(second.cursor)
   end)
 
-  it("takes nonsense for nothing asked", function()
+  it("refuses nonsense", function()
     t:post { text = "atari" }
-    for _, nonsense in ipairs { "&limit=1.5", "&limit=nan", "&cursor=-1", "&cursor=0.5" } do
-      assert.equal(1, #skeleton(nonsense).feed)
+    for _, nonsense in ipairs { "&limit=1.5", "&limit=0", "&limit=101", "&cursor=-1" } do
+      local answer = t:ask("GET", path .. nonsense)
+      assert.equal(400, answer.status)
+      assert.equal("InvalidRequest", jet.json.decode(answer.body).error)
     end
   end)
 
   it("is one feed only", function()
-    assert.equal(400, t:ask("GET", "/xrpc/app.bsky.feed.getFeedSkeleton?feed=other").status)
+    local answer = t:ask("GET", "/xrpc/app.bsky.feed.getFeedSkeleton?feed=other")
+    assert.equal(400, answer.status)
+    assert.equal("UnknownFeed", jet.json.decode(answer.body).error)
   end)
 end)

@@ -186,7 +186,8 @@ function Test:resolve(fn)
     elseif type(identity) ~= "table" or type(identity.did) ~= "string" then
       error("the function of t:resolve returns an identity: { did = …, handle = …, pds = … }", 0)
     end
-    return identity.did, identity.handle, identity.pds, identity.key
+    return identity.did, identity.handle, identity.pds, identity.key, identity.labeler,
+      identity.label_key
   end)
 end
 

@@ -308,6 +308,10 @@ function Pds:fail(rule)
 end
 
 --- Access tokens are over; with true, refresh tokens are, too.
+function Pds:ok()
+  self.rules = {}
+end
+
 function Pds:expire(all)
   for _, t in pairs(self.tokens) do
     if t.kind == "access" or all then

@@ -379,6 +379,13 @@ function jet.serve(route, fn)
   end)
 end
 
+-- The same for requests whose parameter `key` has that value.
+function host.serve_for(route, key, value, fn)
+  return serve(route, function(request)
+    return answer(fn(request))
+  end, key, value)
+end
+
 -- Plug-ins. One in Lua returns a table with the anatomy of one in C (plugins/README.md); what it
 -- delivers is a task behind a batch, so that it may wait.
 
@@ -530,6 +537,33 @@ end
 
 function jet.richtext(text, options)
   return host.library "richtext".new(text, options)
+end
+
+host.sealed = sealed
+
+-- Their errors are the script's: at its line, not at one of ours.
+function host.complain(text, ...)
+  error(host.where() .. (select("#", ...) > 0 and format(text, ...) or text), 0)
+end
+
+local function tried(ok, ...)
+  if ok then
+    return ...
+  end
+  host.complain((...))
+end
+
+-- Calls a function in C: what it raises is at the script's line, too.
+function host.try(fn, ...)
+  return tried(pcall(fn, ...))
+end
+
+function jet.feed(...)
+  return host.library "feed".feed(...)
+end
+
+function jet.labeler(...)
+  return host.library "labeler".labeler(...)
 end
 
 env.jet = sealed("jet", jet)

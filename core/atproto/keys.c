@@ -17,6 +17,8 @@
 
 static const char base58[] = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 static const uint8_t codec[][2] = {[MJ_KEY_K256] = {0xe7, 0x01}, [MJ_KEY_P256] = {0x80, 0x24}};
+static const uint8_t private_codec[][2] = {
+    [MJ_KEY_K256] = {0x81, 0x26}, [MJ_KEY_P256] = {0x86, 0x26}};
 /* n/2 of P-256: the largest s that atproto accepts. */
 static const uint8_t p256_half[32] = {
     0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -39,6 +41,13 @@ static void build_curves(void)
     k256_context = secp256k1_context_create(SECP256K1_CONTEXT_SIGN | SECP256K1_CONTEXT_VERIFY);
     p256_group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
     if (!k256_context || !p256_group)
+        abort();
+}
+
+/* For what only fails for lack of memory. */
+static void must(int good)
+{
+    if (good != 1)
         abort();
 }
 
@@ -224,6 +233,32 @@ int mj_pubkey_verify(const struct mj_pubkey *k, struct mj_span message, struct m
     return good ? 0 : MJ_ESIG;
 }
 
+static void p256_lower(uint8_t sig[MJ_SIG_LEN])
+{
+    const BIGNUM *n = EC_GROUP_get0_order(p256_group);
+    BIGNUM *s = BN_bin2bn(sig + 32, 32, NULL);
+    must(s != NULL);
+    if (BN_cmp(s, n) < 0) {
+        must(BN_sub(s, n, s));
+        must(BN_bn2binpad(s, sig + 32, 32) == 32);
+    }
+    BN_free(s);
+}
+
+void mj_sig_lower(enum mj_key_type type, uint8_t sig[MJ_SIG_LEN])
+{
+    curves();
+    if (type == MJ_KEY_P256) {
+        if (memcmp(sig + 32, p256_half, 32) > 0)
+            p256_lower(sig);
+        return;
+    }
+    secp256k1_ecdsa_signature s;
+    if (secp256k1_ecdsa_signature_parse_compact(k256_context, &s, sig) &&
+        secp256k1_ecdsa_signature_normalize(k256_context, &s, &s))
+        secp256k1_ecdsa_signature_serialize_compact(k256_context, sig, &s);
+}
+
 size_t mj_key_multibase(enum mj_key_type type, const uint8_t point[MJ_POINT_LEN],
                         char out[MJ_MULTIBASE_MAX])
 {
@@ -237,13 +272,8 @@ size_t mj_key_multibase(enum mj_key_type type, const uint8_t point[MJ_POINT_LEN]
     return text.len;
 }
 
-/* P-256 is computed here on OpenSSL's numbers because its own signer takes random nonces, and a
- * simulation must give the same bytes for the same seed. Any failure below is lack of memory. */
-static void must(int good)
-{
-    if (good != 1)
-        abort();
-}
+/* P-256 is computed below on OpenSSL's numbers because its own signer takes random nonces, and a
+ * simulation must give the same bytes for the same seed. */
 
 static bool p256_public(struct mj_keypair *k)
 {
@@ -273,6 +303,59 @@ int mj_keypair_from_secret(enum mj_key_type type, const uint8_t secret[32], stru
         return MJ_EKEY;
     secp256k1_ec_pubkey_serialize(k256_context, out->point, &n, &pub, SECP256K1_EC_COMPRESSED);
     return 0;
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static int secret_from_hex(struct mj_span text, uint8_t out[32])
+{
+    if (text.len != 64)
+        return MJ_ESYNTAX;
+    for (size_t i = 0; i < 32; i++) {
+        int high = hex_digit(text.ptr[2 * i]), low = hex_digit(text.ptr[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return MJ_ESYNTAX;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return 0;
+}
+
+static int secret_from_multibase(struct mj_span text, enum mj_key_type *type, uint8_t out[32])
+{
+    struct mj_buf bytes = {0};
+    int err = MJ_EKEY;
+    if (!text.len || text.ptr[0] != 'z' ||
+        mj_base58_decode(mj_span(text.ptr + 1, text.len - 1), &bytes))
+        return MJ_ESYNTAX;
+    for (size_t t = 0; t < MJ_COUNT(private_codec); t++)
+        if (bytes.len == 2 + 32 && memcmp(bytes.ptr, private_codec[t], 2) == 0) {
+            *type = (enum mj_key_type)t;
+            memcpy(out, bytes.ptr + 2, 32);
+            err = 0;
+        }
+    if (bytes.len)
+        OPENSSL_cleanse(bytes.ptr, bytes.len);
+    mj_buf_deinit(&bytes);
+    return err;
+}
+
+int mj_keypair_parse(struct mj_span text, struct mj_keypair *out)
+{
+    uint8_t secret[32];
+    enum mj_key_type type = MJ_KEY_K256;
+    int err = secret_from_hex(text, secret);
+    if (err)
+        err = secret_from_multibase(text, &type, secret);
+    if (!err)
+        err = mj_keypair_from_secret(type, secret, out);
+    OPENSSL_cleanse(secret, sizeof secret);
+    return err;
 }
 
 void mj_keypair_derive(enum mj_key_type type, struct mj_span seed, struct mj_keypair *out)
@@ -391,4 +474,59 @@ void mj_keypair_sign(const struct mj_keypair *k, struct mj_span message, uint8_t
     secp256k1_ecdsa_signature s; /* low by construction */
     must(secp256k1_ecdsa_sign(k256_context, &s, hash, k->secret, NULL, NULL));
     secp256k1_ecdsa_signature_serialize_compact(k256_context, sig, &s);
+}
+
+static EVP_PKEY *p256_private(const struct mj_keypair *k)
+{
+    uint8_t native[32]; /* OpenSSL wants a number as the machine has it */
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+    BIGNUM *d = BN_secure_new();
+    char group[] = "P-256";
+    must(d && BN_bin2bn(k->secret, 32, d) && BN_bn2nativepad(d, native, 32) == 32);
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, group, 0),
+                           OSSL_PARAM_construct_octet_string(
+                               OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)k->point, MJ_POINT_LEN),
+                           OSSL_PARAM_construct_BN(OSSL_PKEY_PARAM_PRIV_KEY, native, 32),
+                           OSSL_PARAM_construct_end()};
+    if (!ctx || EVP_PKEY_fromdata_init(ctx) <= 0 ||
+        EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_KEYPAIR, params) <= 0)
+        key = NULL;
+    OPENSSL_cleanse(native, sizeof native);
+    BN_clear_free(d);
+    EVP_PKEY_CTX_free(ctx);
+    return key;
+}
+
+static bool p256_sign_safely(const struct mj_keypair *k, const uint8_t hash[32],
+                             uint8_t sig[MJ_SIG_LEN])
+{
+    uint8_t der[80];
+    size_t n = sizeof der;
+    EVP_PKEY *key = p256_private(k);
+    EVP_PKEY_CTX *ctx = key ? EVP_PKEY_CTX_new(key, NULL) : NULL;
+    bool good = ctx && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_sign(ctx, der, &n, hash, 32) == 1;
+    const uint8_t *at = der;
+    ECDSA_SIG *pair = good ? d2i_ECDSA_SIG(NULL, &at, (long)n) : NULL;
+    good = pair && BN_bn2binpad(ECDSA_SIG_get0_r(pair), sig, 32) == 32 &&
+           BN_bn2binpad(ECDSA_SIG_get0_s(pair), sig + 32, 32) == 32;
+    ECDSA_SIG_free(pair);
+    EVP_PKEY_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    if (good)
+        mj_sig_lower(MJ_KEY_P256, sig);
+    return good;
+}
+
+int mj_keypair_sign_safely(const struct mj_keypair *k, struct mj_span message,
+                           uint8_t sig[MJ_SIG_LEN])
+{
+    uint8_t hash[32];
+    if (k->type == MJ_KEY_K256) { /* libsecp256k1 takes the same time for every key */
+        mj_keypair_sign(k, message, sig);
+        return 0;
+    }
+    curves();
+    mj_sha256(message, hash);
+    return p256_sign_safely(k, hash, sig) ? 0 : MJ_ENOMEM;
 }

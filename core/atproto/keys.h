@@ -2,9 +2,10 @@
  * as 64 bytes r‖s with s in the lower half of the group (spec/firehose.md §7.3).
  *
  *   public    struct mj_pubkey, opaque and immutable: parsed once, then shared by readers
- *   private   struct mj_keypair, by value: for simulated accounts and tests. Signing takes its
- *             nonce from RFC 6979, so the same key and message always give the same signature;
- *             it makes no promise about timing, and so must not guard a real account.
+ *   private   struct mj_keypair, by value. mj_keypair_sign() is for simulated accounts and tests:
+ *             its nonce is that of RFC 6979, so the same key and message always give the same
+ *             signature, but it makes no promise about timing. A key that counts for something, as
+ *             a labeler's does, signs by mj_keypair_sign_safely().
  *
  * Key text is multibase 'z' + base58btc of a two-byte codec and the compressed point; "did:key:"
  * merely prefixes that. */
@@ -46,13 +47,24 @@ struct mj_span mj_pubkey_point(const struct mj_pubkey *k);
  * Thread-safe. */
 int mj_pubkey_verify(const struct mj_pubkey *k, struct mj_span message, struct mj_span sig);
 
+/* Replaces s by its twin in the lower half of the group when it is in the upper: both are good
+ * signatures of the same message, but atproto takes only the lower one. Bytes that are no signature
+ * stay as they are. */
+void mj_sig_lower(enum mj_key_type type, uint8_t sig[MJ_SIG_LEN]);
+
 /* Writes "z…" of a point, NUL-terminated; returns the length. */
 size_t mj_key_multibase(enum mj_key_type type, const uint8_t point[MJ_POINT_LEN],
                         char out[MJ_MULTIBASE_MAX]);
 
 /* The keypair with this secret. 0, or MJ_EKEY when it is 0 or not below the group order. */
 int mj_keypair_from_secret(enum mj_key_type type, const uint8_t secret[32], struct mj_keypair *out);
+/* Reads a private key: 64 hex digits (K-256), or multibase 'z' + base58btc of a two-byte codec and
+ * the secret. 0; MJ_ESYNTAX for other text; MJ_EKEY for another codec or a secret that is none. */
+int mj_keypair_parse(struct mj_span text, struct mj_keypair *out);
 /* The keypair that belongs to a seed: the same seed gives the same keys on every machine. */
 void mj_keypair_derive(enum mj_key_type type, struct mj_span seed, struct mj_keypair *out);
 /* Signs SHA-256(message) with a low s. */
 void mj_keypair_sign(const struct mj_keypair *k, struct mj_span message, uint8_t sig[MJ_SIG_LEN]);
+/* The same in constant time, for which P-256 takes a random nonce. 0, or MJ_ENOMEM. Thread-safe. */
+int mj_keypair_sign_safely(const struct mj_keypair *k, struct mj_span message,
+                           uint8_t sig[MJ_SIG_LEN]);

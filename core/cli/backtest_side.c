@@ -164,6 +164,7 @@ static void take_nodes(struct mj__side *s, bool alone)
             case MJ_NODE_EACH:
             case MJ_NODE_BATCH:
             case MJ_NODE_SINK:
+            case MJ_NODE_HOOK:
                 n->fn = on_node;
                 n->ctx = s;
                 n->ref = alone ? add_outlet(s, false, "%s", n->name)

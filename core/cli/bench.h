@@ -91,6 +91,7 @@ void mj_bench_match(struct mj_bench *b);    /* a thousand filters */
 void mj_bench_words(struct mj_bench *b);    /* words and flows with match tables */
 void mj_bench_state(struct mj_bench *b);    /* maps and sets */
 void mj_bench_http(struct mj_bench *b);     /* requests out, routes in */
+void mj_bench_webhook(struct mj_bench *b);  /* beside a bare loop of POSTs */
 void mj_bench_memory(struct mj_bench *b);   /* what subscribers take */
 void mj_bench_specs(struct mj_bench *b);    /* tests of scripts beside loading them */
 void mj_bench_connects(struct mj_bench *b); /* how fast they come */

@@ -32,6 +32,8 @@ static const struct {
     {"state", mj_bench_state, "maps beside Lua tables; a large set beside a few DIDs"},
     {"specs", mj_bench_specs, "a test of a spec beside loading its script"},
     {"http", mj_bench_http, "requests of scripts beside bare sockets, and their routes"},
+    {"webhook", mj_bench_webhook,
+     "webhooks beside a bare loop of POSTs; 1,000 endpoints; an outage"},
     {"memory", mj_bench_memory, "what idle, stalled and active subscribers take"},
     {"connects", mj_bench_connects, "subscribers coming and going beside bare handshakes"},
     {"resident", mj_bench_resident, "memory of an idle `moonjet run`"},

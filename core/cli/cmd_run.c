@@ -226,6 +226,7 @@ static int route(const struct run_settings *settings, char **argv)
                                        .control_may_fail = !asked,
                                        .routes = run.routes,
                                        .sets = mj_store_sets(run.store),
+                                       .labels = mj_store_labels(run.store),
                                        .request = mj_calls_put,
                                        .request_ctx = run.calls,
                                        .journal = journal,

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/why.h"
 #include "journal/inspect.h"
+#include "journal/reader.h"
 #include "script/script.h"
 
 struct cfg {
@@ -67,6 +68,26 @@ static int print(const struct cfg *cfg, const struct mj_buf *json)
     return fflush(stdout) ? MJ_EXIT_FAILED : status;
 }
 
+/* Positions and dead letters, as the router has written them. */
+static void ask_readers(const struct cfg *cfg, struct mj_journal *journal,
+                        const struct why_target *target, struct why_found *found)
+{
+    MJ_AUTO_BUF path = {0};
+    MJ_AUTO_BUF error = {0};
+    struct mj_disk *disk = NULL;
+    mj_buf_printf(&path, "%s/state", cfg->data);
+    int err = mj_disk_open_read_only(mj_buf_cstr(&path), &disk, &error);
+    if (err && err != MJ_ENOENT)
+        fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
+    if (err)
+        return;
+    const struct mj_readers_cfg readers_cfg = {.journal = journal, .disk = disk};
+    struct mj_readers *readers = mj_readers_new(&readers_cfg);
+    why_deliveries(readers, target, NULL, found);
+    mj_readers_free(readers);
+    mj_disk_close(disk);
+}
+
 static int look(const struct cfg *cfg, const struct mj_strings *pos, struct why_target *target)
 {
     MJ_AUTO_BUF text = {0};
@@ -92,6 +113,7 @@ static int look(const struct cfg *cfg, const struct mj_strings *pos, struct why_
         graphs[i] = (struct why_graph){mj_scripts_graph(scripts, i), false};
     why_search(journal, target, NULL, &found);
     found.damaged |= problems > 0;
+    ask_readers(cfg, journal, target, &found);
     const struct why_world world = {.target = target,
                                     .found = &found,
                                     .graphs = graphs,

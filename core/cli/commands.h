@@ -21,3 +21,4 @@ extern const struct mj_command mj_cmd_test;
 extern const struct mj_command mj_cmd_repl;
 extern const struct mj_command mj_cmd_why;
 extern const struct mj_command mj_cmd_webhook;
+extern const struct mj_command mj_cmd_deliveries;

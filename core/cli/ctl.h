@@ -49,10 +49,18 @@ struct mj__ctl_node {
     double in, out, dropped, errors, ns;
 };
 
+/* A durable reader: a webhook, an :each, a plug-in. */
+struct mj__ctl_reader {
+    char *name; /* owned */
+    double delivered, failed, waiting, lag, in_flight, letters, state;
+};
+
 /* Two of them make a table. */
 struct mj__ctl_sample {
     struct mj__ctl_node *nodes; /* owned */
     size_t count, cap;
+    struct mj__ctl_reader *readers; /* owned */
+    size_t reader_count, reader_cap;
     double events, subscribers, delivered;
     int64_t at_us; /* monotonic */
 };

@@ -1,4 +1,5 @@
-/* The live table: what each node of each script does, from two readings of the metrics. */
+/* The live tables: what each node of each script does, and what is delivered, from two readings of
+ * the metrics. */
 #include <stdio.h>
 
 #include "cli/ctl.h"
@@ -10,6 +11,9 @@ void mj__ctl_sample_deinit(struct mj__ctl_sample *s)
         free(s->nodes[i].script);
         free(s->nodes[i].node);
     }
+    for (size_t i = 0; i < s->reader_count; i++)
+        free(s->readers[i].name);
+    free(s->readers);
     free(s->nodes);
     *s = (struct mj__ctl_sample){0};
 }
@@ -51,6 +55,37 @@ static struct mj__ctl_node *node(struct mj__ctl_sample *s, struct mj_span script
     return &s->nodes[s->count++];
 }
 
+static struct mj__ctl_reader *reader(struct mj__ctl_sample *s, struct mj_span name)
+{
+    for (size_t i = 0; i < s->reader_count; i++)
+        if (mj_span_is(name, s->readers[i].name))
+            return &s->readers[i];
+    if (s->reader_count == s->reader_cap) {
+        s->reader_cap = s->reader_cap ? 2 * s->reader_cap : 16;
+        s->readers = mj_realloc(s->readers, s->reader_cap * sizeof *s->readers);
+    }
+    s->readers[s->reader_count] = (struct mj__ctl_reader){.name = mj_span_dup(name)};
+    return &s->readers[s->reader_count++];
+}
+
+/* `name` without "moonjet_reader_". */
+static void read_reader(struct mj__ctl_reader *r, struct mj_span name, double value)
+{
+    const struct {
+        const char *name;
+        double *to;
+    } fields[] = {{"delivered_total", &r->delivered},
+                  {"failed_total", &r->failed},
+                  {"waiting_events", &r->waiting},
+                  {"lag_seconds", &r->lag},
+                  {"in_flight_events", &r->in_flight},
+                  {"dead_letters", &r->letters},
+                  {"state", &r->state}};
+    for (size_t i = 0; i < MJ_COUNT(fields); i++)
+        if (mj_span_is(name, fields[i].name))
+            *fields[i].to = value;
+}
+
 static void read_line(struct mj__ctl_sample *s, struct mj_span line)
 {
     const uint8_t *space = memrchr(line.ptr, ' ', line.len);
@@ -71,7 +106,11 @@ static void read_line(struct mj__ctl_sample *s, struct mj_span line)
         s->subscribers += value;
     else if (mj_span_is(name, "jetstream_events_delivered_total"))
         s->delivered += value;
-    const struct mj_span front = MJ_SPAN("moonjet_node_");
+    const struct mj_span front = MJ_SPAN("moonjet_node_"), durable = MJ_SPAN("moonjet_reader_");
+    struct mj_span whose = label(labels, MJ_SPAN("reader"));
+    if (whose.ptr && mj_span_starts(name, durable))
+        read_reader(reader(s, whose), mj_span(name.ptr + durable.len, name.len - durable.len),
+                    value);
     struct mj_span script = label(labels, MJ_SPAN("script")), what = label(labels, MJ_SPAN("node"));
     if (!mj_span_starts(name, front) || !script.ptr || !what.ptr)
         return;
@@ -124,12 +163,54 @@ static int busier(const void *a, const void *b)
     return (x->in < y->in) - (x->in > y->in);
 }
 
+static int needier(const void *a, const void *b)
+{
+    const struct mj__ctl_reader *x = a, *y = b;
+    if (x->waiting != y->waiting)
+        return x->waiting < y->waiting ? 1 : -1;
+    return (x->delivered < y->delivered) - (x->delivered > y->delivered);
+}
+
+static void put_readers(const struct mj__ctl_sample *before, const struct mj__ctl_sample *now,
+                        double seconds, size_t lines, struct mj_buf *out)
+{
+    static const char *const states[] = {"live", "behind", "paused", "disabled", "gone"};
+    struct mj__ctl_reader *rates = mj_calloc(now->reader_count, sizeof *rates);
+    for (size_t i = 0; i < now->reader_count; i++) {
+        const struct mj__ctl_reader *r = &now->readers[i], none = {0}, *b = &none;
+        for (size_t k = 0; k < before->reader_count; k++)
+            if (strcmp(before->readers[k].name, r->name) == 0)
+                b = &before->readers[k];
+        rates[i] = *r;
+        rates[i].delivered = rate(b->delivered, r->delivered, seconds);
+        rates[i].failed = rate(b->failed, r->failed, seconds);
+    }
+    qsort(rates, now->reader_count, sizeof *rates, needier);
+    mj_buf_printf(out, "\n%-41s %-8s %11s %9s %9s %10s %9s %7s\n", "delivery", "state",
+                  "delivered/s", "failed/s", "in flight", "waiting", "lag s", "letters");
+    for (size_t i = 0; i < now->reader_count && i < lines; i++) {
+        const struct mj__ctl_reader *r = &rates[i];
+        MJ_AUTO_BUF name = {0};
+        mj_text_harmless(mj_str(r->name), 41, &name);
+        size_t state = r->state >= 0 && r->state < 100 ? (size_t)r->state : 100;
+        mj_buf_printf(out, "%-41s %-8s %11.0f %9.1f %9.0f %10.0f %9.1f %7.0f\n", mj_buf_cstr(&name),
+                      state < MJ_COUNT(states) ? states[state] : "", r->delivered, r->failed,
+                      r->in_flight, r->waiting, r->lag, r->letters);
+    }
+    free(rates);
+}
+
 void mj__ctl_top(const struct mj__ctl_sample *before, const struct mj__ctl_sample *now,
                  size_t lines, struct mj_buf *out)
 {
     double seconds = (double)(now->at_us - before->at_us) / 1e6;
     if (seconds <= 0)
         seconds = 1;
+    /* A third of a terminal for deliveries, at most, and two lines above them. */
+    size_t most = lines == SIZE_MAX ? SIZE_MAX : lines < 12 ? 0 : lines / 3;
+    size_t readers = now->reader_count < most ? now->reader_count : most;
+    if (lines != SIZE_MAX && readers)
+        lines -= readers + 2;
     struct mj__ctl_node *rates = mj_calloc(now->count + 1, sizeof *rates);
     for (size_t i = 0; i < now->count; i++) {
         const struct mj__ctl_node *n = &now->nodes[i], *b = find(before, n);
@@ -159,4 +240,6 @@ void mj__ctl_top(const struct mj__ctl_sample *before, const struct mj__ctl_sampl
     if (!now->count)
         mj_buf_puts(out, "no scripts\n");
     free(rates);
+    if (readers)
+        put_readers(before, now, seconds, readers, out);
 }

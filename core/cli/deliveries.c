@@ -38,9 +38,9 @@ int mj__deliveries_time(const char *text, int64_t now_us, int64_t *out)
 
 /* ---- names ---- */
 
-static int fail(struct mj_buf *out, int status, const char *fmt, ...)
+static int refuse(struct mj_buf *out, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-static int fail(struct mj_buf *out, int status, const char *fmt, ...)
+static int refuse(struct mj_buf *out, int status, const char *fmt, ...)
 {
     MJ_AUTO_BUF text = {0};
     va_list ap;
@@ -93,11 +93,11 @@ static struct mj_reader *find(struct mj_readers *rs, const char *part, struct mj
         mj_readers_glance(rs, match, &q);
     struct mj_reader *r = q.found == 1 ? mj_readers_find(rs, mj_buf_cstr(&q.name)) : NULL;
     if (q.found > 1)
-        *status = fail(out, 409, "'%s' may be %s%s; say more of the name", mj_buf_cstr(&word),
-                       mj_buf_cstr(&q.near), q.found > NEAR_MAX ? " or others" : "");
+        *status = refuse(out, 409, "'%s' may be %s%s; say more of the name", mj_buf_cstr(&word),
+                         mj_buf_cstr(&q.near), q.found > NEAR_MAX ? " or others" : "");
     else if (!r)
-        *status = fail(out, 404, "no delivery is called '%s'; `deliveries list` shows them",
-                       mj_buf_cstr(&word));
+        *status = refuse(out, 404, "no delivery is called '%s'; `deliveries list` shows them",
+                         mj_buf_cstr(&word));
     mj_buf_deinit(&q.name);
     mj_buf_deinit(&q.near);
     return r;
@@ -152,12 +152,23 @@ static const char *name_of(struct mj_reader *r, struct mj_buf *out)
 
 static const char *const kinds[] = {"each", "sink", "webhook"};
 
-static void put_time(struct mj_buf *out, const char *key, int64_t us)
+static void put_moment(struct mj_buf *out, const char *key, int64_t us)
 {
     char text[28];
     if (us > 0)
         mj_datetime_make(us, text);
     mj_buf_printf(out, us > 0 ? ",\"%s\":\"%s\"" : ",\"%s\":null", key, text);
+}
+
+/* What a process counts goes with it. */
+static void put_counts(struct mj_buf *out, const struct mj_reader_state *s)
+{
+    mj_buf_printf(out,
+                  ",\"in_flight\":%zu,\"delivered\":%" PRIu64 ",\"failed\":%" PRIu64
+                  ",\"retried\":%" PRIu64 ",\"dead\":%" PRIu64 ",\"overtaken\":%" PRIu64,
+                  s->in_the_air, s->delivered, s->failed, s->retried, s->dead, s->overtaken);
+    put_moment(out, "last_delivered", s->last_ok_us);
+    put_moment(out, "last_failed", s->last_fail_us);
 }
 
 static void put_state(struct mj_buf *out, const struct mj_reader_state *s, bool stopped)
@@ -169,16 +180,14 @@ static void put_state(struct mj_buf *out, const struct mj_reader_state *s, bool 
     mj_buf_puts(out, ",\"node\":");
     mj_buf_put_json(out, mj_str(s->node));
     mj_buf_printf(out,
-                  ",\"kind\":\"%s\",\"state\":\"%s\",\"waiting\":%zu,\"in_flight\":%zu,"
-                  "\"lag_seconds\":%.3f,\"delivered\":%" PRIu64 ",\"failed\":%" PRIu64
-                  ",\"retried\":%" PRIu64 ",\"dead\":%" PRIu64 ",\"dead_letters\":%zu,"
-                  "\"overtaken\":%" PRIu64 ",\"position\":%" PRIu64,
-                  kinds[s->kind], state, s->waiting, s->in_the_air,
-                  s->at_us && now > s->at_us ? (double)(now - s->at_us) / 1e6 : 0, s->delivered,
-                  s->failed, s->retried, s->dead, s->letters, s->overtaken, s->position);
-    put_time(out, "oldest", s->at_us);
-    put_time(out, "last_delivered", s->last_ok_us);
-    put_time(out, "last_failed", s->last_fail_us);
+                  ",\"kind\":\"%s\",\"state\":\"%s\",\"waiting\":%zu,\"lag_seconds\":%.3f,"
+                  "\"dead_letters\":%zu,\"position\":%" PRIu64,
+                  kinds[s->kind], state, s->waiting,
+                  s->at_us && now > s->at_us ? (double)(now - s->at_us) / 1e6 : 0, s->letters,
+                  s->position);
+    put_moment(out, "oldest", s->at_us);
+    if (!stopped)
+        put_counts(out, s);
     mj_buf_puts(out, ",\"last_error\":");
     if (*s->reason)
         mj_buf_put_json(out, mj_str(s->reason));
@@ -217,14 +226,14 @@ static int list(struct mj_readers *rs, const struct mj_strings *args, bool stopp
     return 200;
 }
 
-static void put_letter(struct mj_buf *out, const struct mj_dead *d, bool whole)
+static void put_dead(struct mj_buf *out, const struct mj_dead *d, bool whole)
 {
     mj_buf_printf(out, "{\"letter\":%" PRIu64 ",\"delivery\":", d->id);
     mj_buf_put_json(out, mj_str(d->reader));
     mj_buf_puts(out, ",\"id\":");
     mj_buf_put_json(out, mj_str(d->event_id));
-    put_time(out, "died", d->died_us);
-    put_time(out, "first_attempt", d->first_us);
+    put_moment(out, "died", d->died_us);
+    put_moment(out, "first_attempt", d->first_us);
     mj_buf_printf(out, ",\"attempts\":%u,\"status\":%d,\"reason\":", d->attempts, d->status);
     mj_buf_put_json(out, mj_str(d->reason));
     mj_buf_printf(out, ",\"bytes\":%zu", d->events.len);
@@ -255,13 +264,13 @@ static bool list_letter(void *ctx, const struct mj_dead *d)
         return false;
     if (l->n++)
         mj_buf_putc(l->out, ',');
-    put_letter(l->out, d, w != NULL);
+    put_dead(l->out, d, w != NULL);
     return true;
 }
 
 static int unreadable(struct mj_buf *out)
 {
-    return fail(out, 500, "the dead letters cannot be read; the log says why");
+    return refuse(out, 500, "the dead letters cannot be read; the log says why");
 }
 
 static int show(struct mj_readers *rs, const struct mj_strings *args, bool stopped,
@@ -277,7 +286,7 @@ static int show(struct mj_readers *rs, const struct mj_strings *args, bool stopp
         if (mj_dead_each(rs, NULL, wanted.number, list_letter, &l))
             return unreadable(out);
         mj_buf_puts(out, "]}\n");
-        return l.n ? 200 : fail(out, 404, "there is no dead letter %s", word);
+        return l.n ? 200 : refuse(out, 404, "there is no dead letter %s", word);
     }
     struct mj_reader *r = find(rs, word, out, &status);
     if (!r)
@@ -326,7 +335,7 @@ static int find_letters(struct mj_readers *rs, const char *word, struct letters 
     if (mj_dead_each(rs, r ? mj_buf_cstr(name) : NULL, l->number, collect, l))
         return unreadable(out);
     if (one && !l->n)
-        return fail(out, 404, "there is no dead letter %s", word);
+        return refuse(out, 404, "there is no dead letter %s", word);
     return 200;
 }
 
@@ -349,7 +358,8 @@ static int retry(struct mj_readers *rs, const struct mj_strings *args, bool stop
     if (status != 200)
         return status;
     if (ownerless && !sent)
-        return fail(out, 409, "the script that delivers it does not run now; load it, then retry");
+        return refuse(out, 409,
+                      "the script that delivers it does not run now; load it, then retry");
     MJ_AUTO_BUF rest = {0};
     if (ownerless)
         mj_buf_printf(&rest, "; %zu stay, as the script that delivers them does not run now",
@@ -367,7 +377,7 @@ static int purge(struct mj_readers *rs, const struct mj_strings *args, bool stop
     MJ_AUTO_BUF name = {0};
     size_t removed = 0;
     if (strcmp(word, "--all") == 0)
-        return fail(out, 400, "purge wants NAME, or a dead letter");
+        return refuse(out, 400, "purge wants NAME, or a dead letter");
     int status = find_letters(rs, word, &l, &name, out);
     for (size_t i = 0; status == 200 && i < l.n; i++)
         removed += mj_dead_remove(rs, l.ids[i]) == 0;
@@ -414,7 +424,7 @@ static int rewind_to(struct mj_readers *rs, const struct mj_strings *args, bool 
     if (!r)
         return status;
     if (mj__deliveries_time(args->v[2], mj_now_us(), &us))
-        return fail(out, 400, "a time is -2h, 2026-11-27T09:00:00Z, microseconds, oldest or now");
+        return refuse(out, 400, "a time is -2h, 2026-11-27T09:00:00Z, microseconds, oldest or now");
     mj_reader_rewind(r, us);
     mj_datetime_make(us, when);
     return us ? done(out, "%s goes on from %s", name_of(r, &name), when)
@@ -432,9 +442,9 @@ static int forget(struct mj_readers *rs, const struct mj_strings *args, bool sto
         return status;
     name_of(r, &name);
     if (mj_reader_forget(r))
-        return fail(out, 409,
-                    "a script delivers %s: take it out of the script, reload, then forget",
-                    mj_buf_cstr(&name));
+        return refuse(out, 409,
+                      "a script delivers %s: take it out of the script, reload, then forget",
+                      mj_buf_cstr(&name));
     return done(out, "%s is forgotten", mj_buf_cstr(&name));
 }
 
@@ -498,9 +508,9 @@ int mj__deliveries(struct mj_readers *rs, const struct mj_strings *args, bool st
     MJ_AUTO_BUF error = {0};
     const struct verb *v = check(args, &error);
     if (!v)
-        return fail(out, 400, "%s", mj_buf_cstr(&error));
+        return refuse(out, 400, "%s", mj_buf_cstr(&error));
     if (v->changes && stopped)
-        return fail(out, 409, "nothing can be changed while moonjet does not run");
+        return refuse(out, 409, "nothing can be changed while moonjet does not run");
     return v->run(rs, args, stopped, out);
 }
 

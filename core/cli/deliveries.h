@@ -29,6 +29,9 @@ void mj__deliveries_summary(struct mj_readers *rs, struct mj_buf *out);
 /* Appends an answer as text: tables. False when it is not what mj__deliveries() says. */
 bool mj__deliveries_text(struct mj_span json, int64_t now_us, struct mj_buf *out);
 
+/* Appends the sentence of an {"error":"…"}. */
+void mj__deliveries_error(struct mj_span json, struct mj_buf *out);
+
 /* A moment as people write it: -2h, 2026-11-27T09:00:00Z, microseconds or seconds since 1970,
  * "oldest", "now". 0 with Unix µs, or MJ_ESYNTAX. */
 int mj__deliveries_time(const char *text, int64_t now_us, int64_t *out);

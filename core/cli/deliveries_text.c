@@ -12,21 +12,24 @@
 #define ERROR_WIDTH 60
 #define ANSWER_MAX  2048 /* characters of an answer that are shown */
 
-static const char *text_of(const cJSON *o, const char *key)
+static const char *text_at(const cJSON *o, const char *key)
 {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
     return s ? s : "";
 }
 
-static double number_of(const cJSON *o, const char *key)
+static double number_at(const cJSON *o, const char *key)
 {
     const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, key);
     return cJSON_IsNumber(n) ? n->valuedouble : 0;
 }
 
-static const char *count_of(const cJSON *o, const char *key, char out[32])
+/* "-" for what is not told. */
+static const char *count_at(const cJSON *o, const char *key, char out[32])
 {
-    double n = number_of(o, key);
+    double n = number_at(o, key);
+    if (!cJSON_HasObjectItem(o, key))
+        return "-";
     return mj_text_number(n > 0 && n < 1e18 ? (uint64_t)n : 0, out);
 }
 
@@ -57,7 +60,7 @@ static void put_ago(struct mj_buf *out, const char *datetime, int64_t now_us)
 {
     int64_t us;
     if (!*datetime || mj_datetime_us(mj_str(datetime), &us)) {
-        mj_buf_puts(out, "never");
+        mj_buf_puts(out, "-");
         return;
     }
     char when[32];
@@ -68,7 +71,7 @@ static void put_ago(struct mj_buf *out, const char *datetime, int64_t now_us)
 
 static void put_name(struct mj_buf *out, const cJSON *d)
 {
-    mj_buf_printf(out, "%s %s", text_of(d, "script"), text_of(d, "node"));
+    mj_buf_printf(out, "%s %s", text_at(d, "script"), text_at(d, "node"));
 }
 
 /* ---- lists ---- */
@@ -108,13 +111,16 @@ static void put_list(const cJSON *list, struct mj_buf *out)
         MJ_AUTO_BUF error = {0};
         put_name(&name, d);
         put_padded(out, mj_buf_cstr(&name), width);
-        if (number_of(d, "waiting") > 0)
-            put_duration(&lag, number_of(d, "lag_seconds"));
-        mj_text_harmless(mj_str(text_of(d, "last_error")), ERROR_WIDTH, &error);
-        mj_buf_printf(out, "  %-7.20s  %-8.20s  %11s  %8s  %13s  %9s  %7s  %s\n",
-                      text_of(d, "kind"), text_of(d, "state"), count_of(d, "waiting", a),
-                      lag.len ? mj_buf_cstr(&lag) : "-", count_of(d, "delivered", b),
-                      count_of(d, "failed", c), count_of(d, "dead_letters", e),
+        if (number_at(d, "waiting") > 0)
+            put_duration(&lag, number_at(d, "lag_seconds"));
+        mj_text_harmless(mj_str(text_at(d, "last_error")), ERROR_WIDTH, &error);
+        mj_buf_puts(out, "  ");
+        put_padded(out, text_at(d, "kind"), 7);
+        mj_buf_puts(out, "  ");
+        put_padded(out, text_at(d, "state"), 8);
+        mj_buf_printf(out, "  %11s  %8s  %13s  %9s  %7s  %s\n", count_at(d, "waiting", a),
+                      lag.len ? mj_buf_cstr(&lag) : "-", count_at(d, "delivered", b),
+                      count_at(d, "failed", c), count_at(d, "dead_letters", e),
                       mj_buf_cstr(&error));
     }
 }
@@ -122,7 +128,7 @@ static void put_list(const cJSON *list, struct mj_buf *out)
 static void put_letters(const cJSON *list, struct mj_buf *out)
 {
     const cJSON *l;
-    char when[32];
+    char when[32], b[32], c[32];
     if (!cJSON_GetArraySize(list))
         return;
     mj_buf_printf(out, "\n%-9s  %-20s  %8s  %6s  %-36s  %s\n", "letter", "died", "attempts",
@@ -131,11 +137,12 @@ static void put_letters(const cJSON *list, struct mj_buf *out)
     {
         int64_t us = 0;
         MJ_AUTO_BUF reason = {0};
-        mj_datetime_us(mj_str(text_of(l, "died")), &us);
-        mj_text_harmless(mj_str(text_of(l, "reason")), 100, &reason);
-        mj_buf_printf(out, "%-9.0f  %-20s  %8.0f  %6.0f  %-36.36s  %s\n", number_of(l, "letter"),
-                      mj_text_time(us, when), number_of(l, "attempts"), number_of(l, "status"),
-                      text_of(l, "id"), mj_buf_cstr(&reason));
+        mj_datetime_us(mj_str(text_at(l, "died")), &us);
+        mj_text_harmless(mj_str(text_at(l, "reason")), 100, &reason);
+        mj_buf_printf(out, "%-9.0f  %-20s  %8s  %6s  ", number_at(l, "letter"),
+                      mj_text_time(us, when), count_at(l, "attempts", b), count_at(l, "status", c));
+        put_padded(out, text_at(l, "id"), 36);
+        mj_buf_printf(out, "  %s\n", mj_buf_cstr(&reason));
     }
 }
 
@@ -163,39 +170,40 @@ static void put_delivery(const cJSON *d, int64_t now_us, struct mj_buf *out)
     char number[32];
     put_name(&text, d);
     put_line(out, "delivery", mj_buf_cstr(&text));
-    put_line(out, "kind", text_of(d, "kind"));
-    put_line(out, "state", text_of(d, "state"));
+    put_line(out, "kind", text_at(d, "kind"));
+    put_line(out, "state", text_at(d, "state"));
     for (size_t i = 0; i < MJ_COUNT(counts); i++)
-        put_line(out, counts[i].title, count_of(d, counts[i].key, number));
+        if (cJSON_HasObjectItem(d, counts[i].key))
+            put_line(out, counts[i].title, count_at(d, counts[i].key, number));
     for (size_t i = 0; i < MJ_COUNT(times); i++) {
+        if (!cJSON_HasObjectItem(d, times[i].key))
+            continue;
         text.len = 0;
-        put_ago(&text, text_of(d, times[i].key), now_us);
+        put_ago(&text, text_at(d, times[i].key), now_us);
         put_line(out, times[i].title, mj_buf_cstr(&text));
     }
-    if (*text_of(d, "last_error"))
-        put_line(out, "last error", text_of(d, "last_error"));
+    if (*text_at(d, "last_error"))
+        put_line(out, "last error", text_at(d, "last_error"));
 }
 
 static void put_letter(const cJSON *l, int64_t now_us, struct mj_buf *out)
 {
     MJ_AUTO_BUF text = {0};
-    mj_buf_printf(&text, "%.0f", number_of(l, "letter"));
-    put_line(out, "letter", mj_buf_cstr(&text));
-    put_line(out, "delivery", text_of(l, "delivery"));
-    put_line(out, "id", text_of(l, "id"));
+    char number[32];
+    mj_buf_printf(out, "%-16s%.0f\n", "letter", number_at(l, "letter"));
+    put_line(out, "delivery", text_at(l, "delivery"));
+    put_line(out, "id", text_at(l, "id"));
     text.len = 0;
-    put_ago(&text, text_of(l, "died"), now_us);
+    put_ago(&text, text_at(l, "died"), now_us);
     put_line(out, "died", mj_buf_cstr(&text));
     text.len = 0;
-    put_ago(&text, text_of(l, "first_attempt"), now_us);
+    put_ago(&text, text_at(l, "first_attempt"), now_us);
     put_line(out, "first attempt", mj_buf_cstr(&text));
-    text.len = 0;
-    mj_buf_printf(&text, "%.0f", number_of(l, "attempts"));
-    put_line(out, "attempts", mj_buf_cstr(&text));
-    put_line(out, "reason", text_of(l, "reason"));
-    if (*text_of(l, "answer")) {
+    put_line(out, "attempts", count_at(l, "attempts", number));
+    put_line(out, "reason", text_at(l, "reason"));
+    if (*text_at(l, "answer")) {
         mj_buf_printf(out, "%-16s", "answer");
-        mj_text_harmless(mj_str(text_of(l, "answer")), ANSWER_MAX, out);
+        mj_text_harmless(mj_str(text_at(l, "answer")), ANSWER_MAX, out);
         mj_buf_putc(out, '\n');
     }
     const cJSON *event;
@@ -206,6 +214,13 @@ static void put_letter(const cJSON *l, int64_t now_us, struct mj_buf *out)
         mj_pretty(mj_str(json ? json : ""), false, out);
         cJSON_free(json);
     }
+}
+
+void mj__deliveries_error(struct mj_span json, struct mj_buf *out)
+{
+    cJSON *answer = cJSON_ParseWithLength((const char *)json.ptr, json.len);
+    mj_text_harmless(mj_str(text_at(answer, "error")), 1000, out);
+    cJSON_Delete(answer);
 }
 
 bool mj__deliveries_text(struct mj_span json, int64_t now_us, struct mj_buf *out)

@@ -6,10 +6,10 @@
 #include "cli/commands.h"
 
 static const struct mj_command *const commands[] = {
-    &mj_cmd_run,      &mj_cmd_tail,       &mj_cmd_check,    &mj_cmd_test,    &mj_cmd_repl,
-    &mj_cmd_backtest, &mj_cmd_ctl,        &mj_cmd_webhook,  &mj_cmd_journal, &mj_cmd_why,
-    &mj_cmd_load,     &mj_cmd_dictionary, &mj_cmd_simulate, &mj_cmd_record,  &mj_cmd_replay,
-    &mj_cmd_decode,   &mj_cmd_bench,      &mj_cmd_version,
+    &mj_cmd_run,      &mj_cmd_tail,   &mj_cmd_check,      &mj_cmd_test,     &mj_cmd_repl,
+    &mj_cmd_backtest, &mj_cmd_ctl,    &mj_cmd_deliveries, &mj_cmd_webhook,  &mj_cmd_journal,
+    &mj_cmd_why,      &mj_cmd_load,   &mj_cmd_dictionary, &mj_cmd_simulate, &mj_cmd_record,
+    &mj_cmd_replay,   &mj_cmd_decode, &mj_cmd_bench,      &mj_cmd_version,
 };
 
 static void print_commands(FILE *to)

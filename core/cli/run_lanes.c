@@ -64,9 +64,9 @@ static void routes(void *ctx, const char *const *texts, size_t n)
                l->path, texts[i]);
 }
 
-static void resolve(void *ctx, uint64_t ticket, struct mj_span who)
+static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
 {
-    mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who);
+    mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who, anew);
 }
 
 static int hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)

@@ -19,6 +19,7 @@
 struct show {
     struct mj_buf *out;
     bool colour;
+    bool running; /* the report is a running router's */
 };
 
 static void tint(struct show *s, const char *colour)
@@ -230,8 +231,8 @@ static void put_delivery(struct show *s, const cJSON *d)
                : !strcmp(state, "forgotten") ? "the reader was forgotten"
                                              : state);
         tint(s, PLAIN);
-        if (strcmp(state, "delivered") != 0)
-            put_reader(s, d);
+        if (strcmp(state, "delivered") != 0 && s->running)
+            put_reader(s, d); /* of a stopped process nobody takes */
         mj_buf_putc(s->out, '\n');
     }
     cJSON_ArrayForEach(a, list(d, "attempts"))
@@ -282,7 +283,8 @@ static const char *words_of(const char *verdict, const char *type)
     bool passed = !strcmp(verdict, "passed");
     if (passed && !strcmp(type, "stream"))
         return "took it";
-    if (passed && (!strcmp(type, "each") || !strcmp(type, "batch") || !strcmp(type, "sink")))
+    if (passed && (!strcmp(type, "each") || !strcmp(type, "batch") || !strcmp(type, "sink") ||
+                   !strcmp(type, "webhook")))
         return "took it";
     if (passed && !strcmp(type, "print"))
         return "printed it";
@@ -476,7 +478,7 @@ static void put_never(struct show *s, const cJSON *report)
 int why_show(struct mj_span json, bool colour, struct mj_buf *out)
 {
     cJSON *report = cJSON_ParseWithLength((const char *)json.ptr, json.len);
-    struct show s = {out, colour};
+    struct show s = {out, colour, flag(report, "running")};
     const cJSON *step;
     char n[32];
     if (!list(report, "steps")) {

@@ -28,6 +28,7 @@ struct mj_hook_ask {
     struct mj_formatted made; /* owned: what the script's function said, or the batch's body */
     size_t bytes;             /* of its events */
     bool sent;
+    int64_t sent_us;
     struct mj_hook_ask *next; /* whoever has it on a list */
 };
 

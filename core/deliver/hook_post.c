@@ -258,6 +258,7 @@ static void on_done(void *ctx, const struct mj_fetched *answer)
         return;
     }
     count(h, answer);
+    mj_histogram_observe(h->hooks->took, mj_mono_us() - a->sent_us);
     if (j.what == MJ_ANSWER_DONE)
         taken(a, answer);
     else
@@ -280,6 +281,7 @@ static void post(struct mj_hook_ask *a, struct mj_span body)
     if (a->parcel->attempt == 1)
         mj_histogram_observe(hs->delay, mj_now_us() - a->parcel->items[0].time_us);
     a->sent = true;
+    a->sent_us = mj_mono_us();
     atomic_fetch_add(&hs->sent, 1);
     mj_http_line_post(h->line, mj_buf_span(&headers), body, on_done, a);
 }

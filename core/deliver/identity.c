@@ -94,7 +94,7 @@ static int parse_key(const char *type, struct mj_span text, struct mj_pubkey **k
     return mj_pubkey_from_point(kind, mj_buf_span(&point), key);
 }
 
-static void read_key(struct mj_span list, struct mj_span did, struct mj_claims *out)
+static void read_key(struct mj_span list, struct mj_span did, const char *id, char out[80])
 {
     struct mj_span rest = mj_json_inside(list), value;
     MJ_AUTO_BUF controller = {0};
@@ -102,7 +102,7 @@ static void read_key(struct mj_span list, struct mj_span did, struct mj_claims *
     MJ_AUTO_BUF text = {0};
     int t;
     for (int i = 0; i < ENTRIES_MAX && (t = mj_json_element(&rest, &value)) >= 0; i++) {
-        if (t != MJ_JSON_OBJECT || !has_id(value, did, "#atproto") ||
+        if (t != MJ_JSON_OBJECT || !has_id(value, did, id) ||
             !member_text(value, "controller", &controller) ||
             !mj_span_eq(mj_buf_span(&controller), did))
             continue;
@@ -113,24 +113,24 @@ static void read_key(struct mj_span list, struct mj_span did, struct mj_claims *
             return; /* the first counts, even if it is no good */
         char multibase[MJ_MULTIBASE_MAX];
         mj_key_multibase(mj_pubkey_type(key), mj_pubkey_point(key).ptr, multibase);
-        snprintf(out->key, sizeof out->key, "did:key:%s", multibase);
+        snprintf(out, 80, "did:key:%s", multibase);
         mj_pubkey_free(key);
         return;
     }
 }
 
-static void read_pds(struct mj_span list, struct mj_span did, struct mj_claims *out)
+static void read_service(struct mj_span list, struct mj_span did, const char *id,
+                         const char *expected, char out[512])
 {
     struct mj_span rest = mj_json_inside(list), value;
     MJ_AUTO_BUF type = {0};
     MJ_AUTO_BUF text = {0};
     int t;
     for (int i = 0; i < ENTRIES_MAX && (t = mj_json_element(&rest, &value)) >= 0; i++) {
-        if (t != MJ_JSON_OBJECT || !has_id(value, did, "#atproto_pds"))
+        if (t != MJ_JSON_OBJECT || !has_id(value, did, id))
             continue;
         struct mj_url url;
-        if (!member_text(value, "type", &type) ||
-            !mj_span_is(mj_buf_span(&type), "AtprotoPersonalDataServer") ||
+        if (!member_text(value, "type", &type) || !mj_span_is(mj_buf_span(&type), expected) ||
             !member_text(value, "serviceEndpoint", &text) ||
             strncasecmp(mj_buf_cstr(&text), "http", 4) != 0 ||
             mj_url_parse(mj_buf_cstr(&text), &url))
@@ -139,8 +139,8 @@ static void read_pds(struct mj_span list, struct mj_span did, struct mj_claims *
         char port[8] = "";
         if (!usual)
             snprintf(port, sizeof port, ":%d", url.port);
-        snprintf(out->pds, sizeof out->pds, "%s://%s%s%s%s", url.tls ? "https" : "http",
-                 v6 ? "[" : "", url.host, v6 ? "]" : "", port);
+        snprintf(out, 512, "%s://%s%s%s%s", url.tls ? "https" : "http", v6 ? "[" : "", url.host,
+                 v6 ? "]" : "", port);
         return;
     }
 }
@@ -156,10 +156,14 @@ int mj_identity_parse(struct mj_span json, struct mj_span did, struct mj_claims 
         return MJ_EDID;
     if (member(doc, "alsoKnownAs", &value) == MJ_JSON_ARRAY)
         read_handle(value, out);
-    if (member(doc, "verificationMethod", &value) == MJ_JSON_ARRAY)
-        read_key(value, did, out);
-    if (member(doc, "service", &value) == MJ_JSON_ARRAY)
-        read_pds(value, did, out);
+    if (member(doc, "verificationMethod", &value) == MJ_JSON_ARRAY) {
+        read_key(value, did, "#atproto", out->key);
+        read_key(value, did, "#atproto_label", out->label_key);
+    }
+    if (member(doc, "service", &value) == MJ_JSON_ARRAY) {
+        read_service(value, did, "#atproto_pds", "AtprotoPersonalDataServer", out->pds);
+        read_service(value, did, "#atproto_labeler", "AtprotoLabeler", out->labeler);
+    }
     return 0;
 }
 

@@ -5,7 +5,9 @@
  *   id                       must be the DID that was asked for
  *   alsoKnownAs              the first "at://HANDLE" is the handle it claims
  *   verificationMethod       the first "#atproto": the signing key
- *   service                  the first "#atproto_pds": where the repository is */
+ *                            the first "#atproto_label": the key of its labels
+ *   service                  the first "#atproto_pds": where the repository is
+ *                            the first "#atproto_labeler": where its labels are */
 #pragma once
 
 #include "base/bytes.h"
@@ -17,6 +19,7 @@ struct mj_claims {
     char handle[256]; /* in lower case, not verified */
     char pds[512];    /* "https://host" or "https://host:port" */
     char key[80];     /* "did:key:z…" */
+    char labeler[512], label_key[80];
 };
 
 /* Reads the document of that DID. 0; MJ_ESYNTAX when it is no JSON object; MJ_EDID when it is about

@@ -11,9 +11,10 @@ struct letter {
     uint64_t ticket;
     bool is_identity;
     int status;
-    char *error;                    /* owned, NULL when all is well */
-    struct mj_buf headers, body;    /* of a fetch */
-    char *did, *handle, *pds, *key; /* owned; of an identity */
+    char *error;                 /* owned, NULL when all is well */
+    struct mj_buf headers, body; /* of a fetch */
+    /* Owned; of an identity. */
+    char *did, *handle, *pds, *key, *labeler, *label_key;
 };
 
 struct mj_net {
@@ -43,6 +44,8 @@ static void letter_free(struct letter *l)
     free(l->handle);
     free(l->pds);
     free(l->key);
+    free(l->labeler);
+    free(l->label_key);
     mj_buf_deinit(&l->headers);
     mj_buf_deinit(&l->body);
     free(l);
@@ -87,6 +90,8 @@ static void on_resolved(void *ctx, const struct mj_identity *id)
     l->handle = copy(id->handle);
     l->pds = copy(id->pds);
     l->key = copy(id->key);
+    l->labeler = copy(id->labeler);
+    l->label_key = copy(id->label_key);
     post(l);
 }
 
@@ -95,9 +100,10 @@ void mj_net_fetch(struct mj_net *n, uint64_t ticket, const struct mj_fetch *requ
     mj_http_send(n->http, request, false, on_fetched, letter_new(n, ticket));
 }
 
-void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who)
+void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, bool anew)
 {
-    mj_resolver_ask(n->resolver, who, on_resolved, letter_new(n, ticket));
+    (anew ? mj_resolver_ask_anew : mj_resolver_ask)(n->resolver, who, on_resolved,
+                                                    letter_new(n, ticket));
 }
 
 /* A webhook's parcel, for the script's function. */
@@ -160,7 +166,8 @@ void mj_net_deliver(struct mj_net *n, struct mj_scripts *scripts)
     for (struct letter *l = take_all(n), *next; l; l = next) {
         next = l->next;
         if (l->is_identity) {
-            struct mj_identity id = {l->error, l->did, l->handle, l->pds, l->key};
+            struct mj_identity id = {l->error, l->did,     l->handle,   l->pds,
+                                     l->key,   l->labeler, l->label_key};
             mj_scripts_resolved(scripts, l->ticket, &id);
         } else {
             struct mj_fetched a = {.error = l->error,

@@ -27,12 +27,14 @@ struct node {
     struct mj_resolver *r;      /* borrowed */
     char *key;                  /* owned */
     enum state state;
-    int64_t expires_us;            /* monotonic */
+    int64_t settled_us; /* monotonic, like this: */
+    int64_t expires_us;
     struct ask *asks;              /* wait for it */
     bool passing;                  /* a failure that is ours, and tells nothing: not kept */
     char *error;                   /* owned; FAILED */
     char *did;                     /* owned; of a handle */
     char *handle, *pds, *key_text; /* owned, NULL when there is none; of a document */
+    char *labeler, *label_key;     /* the same */
 };
 
 struct ask {
@@ -43,7 +45,8 @@ struct ask {
     char *who;                /* owned; a handle is in lower case */
     char *did;                /* owned, once known */
     char *handle, *pds, *key; /* owned, once the document is read */
-    bool by_handle, waited;
+    char *labeler, *label_key;
+    bool by_handle, waited, anew;
 };
 
 struct mj_resolver {
@@ -98,6 +101,8 @@ static void free_node(struct node *n)
     free(n->handle);
     free(n->pds);
     free(n->key_text);
+    free(n->labeler);
+    free(n->label_key);
     free(n);
 }
 
@@ -112,7 +117,8 @@ static void settle(struct node *n, const char *error)
     n->state = error ? FAILED : FOUND;
     n->error = error ? mj_strdup(error) : NULL;
     int64_t keep = !error ? r->cfg.keep_us : n->passing ? 0 : r->cfg.keep_failed_us;
-    n->expires_us = mj_mono_us() + keep;
+    n->settled_us = mj_mono_us();
+    n->expires_us = n->settled_us + keep;
     link_newest(n);
     while (list) { /* nothing that these start makes the node go: see trim() */
         struct ask *a = list;
@@ -246,6 +252,8 @@ static void on_document(void *ctx, const struct mj_fetched *a)
     n->handle = copy(c.handle);
     n->pds = copy(c.pds);
     n->key_text = copy(c.key);
+    n->labeler = copy(c.labeler);
+    n->label_key = copy(c.label_key);
     settle(n, NULL);
 }
 
@@ -270,7 +278,10 @@ static void need(struct ask *a, char kind, const char *what)
     MJ_AUTO_BUF key = {0};
     mj_buf_printf(&key, "%c%s", kind, what);
     struct node **at = slot_of(r, mj_buf_cstr(&key)), *n = *at;
-    if (n && n->state != PENDING && n->expires_us <= mj_mono_us()) {
+    int64_t now = mj_mono_us();
+    bool stale = n && (n->expires_us <= now ||
+                       (a->anew && kind == 'd' && n->settled_us + r->cfg.keep_failed_us <= now));
+    if (n && n->state != PENDING && stale) {
         unlink_node(n);
         free_node(n);
         n = NULL;
@@ -311,7 +322,9 @@ static void answer(struct ask *a, const char *error)
                              .did = a->did,
                              .handle = a->handle,
                              .pds = a->pds,
-                             .key = a->key};
+                             .key = a->key,
+                             .labeler = a->labeler,
+                             .label_key = a->label_key};
     mj_metric_add(error ? r->failed : a->waited ? r->found : r->cached, 1);
     r->asks--;
     a->done(a->ctx, &id);
@@ -320,6 +333,8 @@ static void answer(struct ask *a, const char *error)
     free(a->handle);
     free(a->pds);
     free(a->key);
+    free(a->labeler);
+    free(a->label_key);
     free(a);
 }
 
@@ -328,6 +343,8 @@ static void take_claims(struct ask *a, const struct node *n)
     a->handle = copy(n->handle);
     a->pds = copy(n->pds);
     a->key = copy(n->key_text);
+    a->labeler = copy(n->labeler);
+    a->label_key = copy(n->label_key);
 }
 
 /* The step the ask was waiting for has a result. The node may be gone when this returns. */
@@ -388,16 +405,29 @@ static void start_ask(void *ctx)
         need(a, 'h', a->who);
 }
 
-void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done, void *ctx)
+static void ask(struct mj_resolver *r, struct mj_span who, bool anew, mj_resolver_done_fn done,
+                void *ctx)
 {
     struct ask *a = mj_calloc(1, sizeof *a);
     a->r = r;
+    a->anew = anew;
     a->done = done;
     a->ctx = ctx;
     if (who.len > WHO_MAX + 1)
         who.len = WHO_MAX + 1; /* which is too long for both */
     a->who = who.len && memchr(who.ptr, 0, who.len) ? mj_strdup("?") : mj_span_dup(who);
     mj_http_run(r->http, start_ask, a);
+}
+
+void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done, void *ctx)
+{
+    ask(r, who, false, done, ctx);
+}
+
+void mj_resolver_ask_anew(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
+                          void *ctx)
+{
+    ask(r, who, true, done, ctx);
 }
 
 int mj_resolver_new(struct mj_http *http, const struct mj_resolver_cfg *cfg,

@@ -36,3 +36,8 @@ void mj_resolver_free(struct mj_resolver *r);
  * that ends things), never before this returns; its argument is borrowed. Any thread. */
 void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
                      void *ctx);
+/* The same for whoever found that the DID's document is out of date (a key that does not fit): what
+ * is cached for longer than `keep_failed_us` is asked for anew, what is younger counts. So whoever
+ * sends bad signatures costs one request a minute. */
+void mj_resolver_ask_anew(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
+                          void *ctx);

@@ -5,6 +5,7 @@
 
 #include "journal/reader_internal.h"
 
+#define SETTLE_US  INT64_C(2000000)
 #define DEAD_MAX   10000
 #define ATTEMPTS   16384
 #define WINDOW     4096
@@ -162,13 +163,25 @@ int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
     r->number = number;
     r->kind = kind;
     if (!r->known) {
-        r->known = r->dirty = true;
+        r->known = r->dirty = rs->fresh = true;
         r->scanned = r->news = rs->journal->next_seq;
         r->uncounted_at = r->uncounted_end = r->scanned;
     }
     pthread_mutex_unlock(&r->lock);
     *out = r;
     return 0;
+}
+
+void mj_readers_settle(struct mj_readers *rs)
+{
+    if (!rs->fresh || !rs->disk)
+        return;
+    rs->fresh = false;
+    mj_readers_save(rs);
+    if (!mj_disk_flush(rs->disk, SETTLE_US))
+        mj_log(MJ_LOG_WARN, "reader",
+               "the disk is slow to take new readers of the journal: a crash in the next moments "
+               "may lose what comes for them");
 }
 
 const char *mj_reader_name(const struct mj_reader *r) { return r->name; }

@@ -126,6 +126,7 @@ struct mj_readers {
     size_t dead_max;
     struct mj_reader **all; /* owned, MJ_READERS_MAX of them; [0, count) never change */
     _Atomic size_t count;
+    bool fresh;                /* the writer's: some are not on disk yet */
     struct mj_reader *touched; /* the writer's */
     struct mj_buf text;        /* the writer's: a note */
     pthread_mutex_t lock;      /* over making readers, and `view`; before any reader's */

@@ -64,6 +64,11 @@ void mj_bind_webhook(lua_State *L);
 void mj_bind_http(lua_State *L);
 void mj_bind_http_host(lua_State *L);
 void mj_bind_serve_host(lua_State *L);
+/* bind_keys.c, bind_label.c, bind_publish.c: what feeds and labelers in lua/moonjet are made of. */
+void mj_bind_keys_host(lua_State *L);
+void mj_bind_publish_host(lua_State *L);
+void mj_bind_label_host(lua_State *L);
+void mj_bind_state_host(lua_State *L);
 /* Appends the option `headers` of the table at `options` as lines "Name: value\r\n" to `out`, which
  * must be one of the VM's own [raises]. True when one of them is Content-Type. */
 bool mj_put_headers(lua_State *L, int options, const char *what, struct mj_buf *out);

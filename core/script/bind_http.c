@@ -177,8 +177,7 @@ void mj_scripts_fetched(struct mj_scripts *s, uint64_t ticket, const struct mj_f
     mj_task_wake(s, ticket, push_fetched, (void *)(uintptr_t)answer);
 }
 
-/* jet.resolve(did_or_handle) */
-static int jet_resolve(lua_State *L)
+static int resolve(lua_State *L, bool anew)
 {
     size_t len;
     if (lua_type(L, 1) != LUA_TSTRING)
@@ -190,18 +189,25 @@ static int jet_resolve(lua_State *L)
     if (!s || !s->resolve)
         return luaL_error(L, "jet.resolve: there is no network here");
     uint64_t ticket = mj_task_wait(L, "jet.resolve");
-    s->resolve(s->ctx, ticket, mj_span(who, len));
+    s->resolve(s->ctx, ticket, mj_span(who, len), anew);
     return lua_yield(L, 0);
 }
+
+/* jet.resolve(did_or_handle) */
+static int jet_resolve(lua_State *L) { return resolve(L, false); }
+
+/* host.resolve_anew(did): for when what was found before proved to be out of date */
+static int host_resolve_anew(lua_State *L) { return resolve(L, true); }
 
 static int push_identity(lua_State *L, void *ctx)
 {
     const struct mj_identity *id = ctx;
-    const char *const fields[][2] = {
-        {"did", id->did}, {"handle", id->handle}, {"pds", id->pds}, {"key", id->key}};
+    const char *const fields[][2] = {{"did", id->did},         {"handle", id->handle},
+                                     {"pds", id->pds},         {"key", id->key},
+                                     {"labeler", id->labeler}, {"label_key", id->label_key}};
     if (id->error)
         return push_error(L, id->error);
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, MJ_COUNT(fields));
     for (size_t i = 0; i < MJ_COUNT(fields); i++)
         if (fields[i][1]) {
             lua_pushstring(L, fields[i][1]);
@@ -225,4 +231,6 @@ void mj_bind_http_host(lua_State *L)
 {
     lua_pushcfunction(L, host_fetch);
     lua_setfield(L, -2, "fetch");
+    lua_pushcfunction(L, host_resolve_anew);
+    lua_setfield(L, -2, "resolve_anew");
 }

@@ -94,6 +94,10 @@ void mj_bind_host(lua_State *L)
     mj_bind_sink_host(L);
     mj_bind_http_host(L);
     mj_bind_serve_host(L);
+    mj_bind_keys_host(L);
+    mj_bind_label_host(L);
+    mj_bind_publish_host(L);
+    mj_bind_state_host(L);
     mj_bind_library_host(L);
     mj_bind_agent_host(L);
     mj_bind_text_host(L);

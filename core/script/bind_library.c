@@ -11,6 +11,8 @@
     X(agent)                                                                                       \
     X(bot)                                                                                         \
     X(chat)                                                                                        \
+    X(feed)                                                                                        \
+    X(labeler)                                                                                     \
     X(post)                                                                                        \
     X(repo)                                                                                        \
     X(richtext)                                                                                    \

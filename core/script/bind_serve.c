@@ -1,10 +1,15 @@
 /* jet.serve: requests to a script's routes, each answered by a task. lua/sandbox.lua wraps the
- * script's function so that its task ends with a status, a body and header lines. */
+ * script's function so that its task ends with a status, a body and header lines.
+ *
+ * A route may be for one value of one parameter of the query, as feeds are: they share a path, and
+ * each script has its own. Such a route goes before one without, and gets the other requests when
+ * there is none without. */
 #include "base/err.h"
 #include "base/http.h"
 #include "base/log.h"
 #include "base/route.h"
 #include "script/bind.h"
+#include "script/publish.h"
 #include "script/scripts.h"
 #include "script/services.h"
 #include "script/task.h"
@@ -16,7 +21,8 @@
 struct route {
     char *text; /* owned; `route` borrows from it */
     struct mj_route route;
-    int ref; /* the function, in the registry */
+    char *key, *value; /* owned: a parameter of the query, as it must be; NULL: any query */
+    int ref;           /* the function, in the registry */
 };
 
 /* A request in work. */
@@ -33,7 +39,14 @@ struct mj_serving {
     struct served *in_work; /* owned list */
 };
 
-/* host.serve(route, fn) */
+static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : a == b; }
+
+static bool same_route(const struct route *r, const char *text, const char *key, const char *value)
+{
+    return strcmp(r->text, text) == 0 && same_text(r->key, key) && same_text(r->value, value);
+}
+
+/* host.serve(route, fn, key, value): the last two may be left out */
 static int host_serve(lua_State *L)
 {
     struct mj_serving *s = mj_vm_of(L)->serving;
@@ -43,18 +56,21 @@ static int host_serve(lua_State *L)
                              "jet.serve(\"GET /path\", function(request) … end)");
     size_t len;
     const char *text = lua_tolstring(L, 1, &len);
+    const char *key = luaL_optstring(L, 3, NULL), *value = key ? luaL_checkstring(L, 4) : NULL;
     struct mj_buf *error = &mj_vm_of(L)->scratch;
     struct mj_route route;
     error->len = 0;
     if (mj_route_parse(mj_span(text, len), &route, error))
         return luaL_error(L, "jet.serve: '%s': %s", text, mj_buf_cstr(error));
     for (size_t i = 0; i < s->n; i++)
-        if (mj_span_is(mj_str(s->v[i].text), text))
+        if (same_route(&s->v[i], text, key, value))
             return luaL_error(L, "jet.serve: '%s' is served already", text);
     if (s->n == ROUTES_MAX)
         return luaL_error(L, "jet.serve: a script has at most %d routes", ROUTES_MAX);
-    lua_settop(L, 2);
+    lua_pushvalue(L, 2);
     struct route r = {.ref = luaL_ref(L, LUA_REGISTRYINDEX)};
+    r.key = key ? mj_strdup(key) : NULL;
+    r.value = value ? mj_strdup(value) : NULL;
     r.text = mj_span_dup(mj_span(text, len));
     mj_route_parse(mj_str(r.text), &r.route, NULL);
     s->v = mj_realloc(s->v, (s->n + 1) * sizeof r);
@@ -161,6 +177,30 @@ static int start_protected(lua_State *L)
     return 0;
 }
 
+/* Is the first value of that parameter the route's? */
+static bool is_for(const struct route *r, struct mj_span query)
+{
+    MJ_AUTO_BUF text = {0};
+    struct mj_span key, value;
+    while (mj_query_next(&query, &key, &value)) {
+        text.len = 0;
+        if (mj_query_decode(key, &text) || !mj_span_is(mj_buf_span(&text), r->key))
+            continue;
+        text.len = 0;
+        return mj_query_decode(value, &text) == 0 && mj_span_is(mj_buf_span(&text), r->value);
+    }
+    return false;
+}
+
+/* How well the route fits the request, 0 when it does not. */
+static size_t fit_of(const struct route *r, const struct mj_route_request *q)
+{
+    size_t fit = mj_route_fit(&r->route, q->path);
+    if (!fit || !mj_route_takes(&r->route, q->method))
+        return 0;
+    return 3 * fit + (!r->key ? 1 : is_for(r, q->query) ? 2 : 0);
+}
+
 static size_t count_pairs(struct mj_span query)
 {
     size_t n = 1;
@@ -176,24 +216,29 @@ void mj_scripts_serve(struct mj_scripts *s, const struct mj_route_request *reque
 {
     struct start st = {.request = request};
     size_t best = 0;
+    if (count_pairs(request->query) > QUERY_MAX) {
+        fail(done, ctx, 400, "too many parameters in the query");
+        return;
+    }
     for (size_t i = 0; i < s->count; i++) {
         struct mj_vm *vm = s->scripts[i]->vm;
         for (size_t k = 0; k < vm->serving->n; k++) {
             const struct route *r = &vm->serving->v[k];
-            size_t fit = mj_route_fit(&r->route, request->path);
-            if (fit > best && mj_route_takes(&r->route, request->method)) {
+            size_t fit = fit_of(r, request);
+            if (fit > best) {
                 best = fit;
                 st.vm = vm;
                 st.route = r;
             }
         }
     }
-    if (!best) {
-        fail(done, ctx, 404, "Not Found");
+    MJ_AUTO_BUF document = {0};
+    if (mj__published_answer(s, request, best / 3, &document)) {
+        done(ctx, 200, MJ_SPAN("Content-Type: application/json\r\n"), mj_buf_span(&document));
         return;
     }
-    if (count_pairs(request->query) > QUERY_MAX) {
-        fail(done, ctx, 400, "too many parameters in the query");
+    if (!best) {
+        fail(done, ctx, 404, "Not Found");
         return;
     }
     if (st.vm->paused) {
@@ -234,8 +279,11 @@ void mj__serving_free(struct mj_vm *vm)
         fail(s->in_work->done, s->in_work->ctx, 503, "the script was reloaded meanwhile");
         forget(s->in_work);
     }
-    for (size_t i = 0; i < s->n; i++)
+    for (size_t i = 0; i < s->n; i++) {
         free(s->v[i].text);
+        free(s->v[i].key);
+        free(s->v[i].value);
+    }
     free(s->v);
     free(s);
     vm->serving = NULL;
@@ -243,32 +291,48 @@ void mj__serving_free(struct mj_vm *vm)
 
 bool mj__serving_idle(const struct mj_vm *vm) { return !vm->serving->in_work; }
 
+/* Says so when an earlier script has the route already. */
+static void warn_twice(const struct mj_scripts *s, size_t script, const struct route *r)
+{
+    for (size_t i = 0; i < script; i++) {
+        const struct mj_serving *other = s->scripts[i]->vm->serving;
+        for (size_t k = 0; k < other->n; k++)
+            if (same_route(&other->v[k], r->text, r->key, r->value)) {
+                mj_log(
+                    MJ_LOG_WARN, "script",
+                    "%s serves '%s%s%s%s%s', which an earlier script serves: it gets no requests",
+                    s->scripts[script]->vm->graph->script, r->text, r->key ? "?" : "",
+                    r->key ? r->key : "", r->key ? "=" : "", r->key ? r->value : "");
+                return;
+            }
+    }
+}
+
 void mj__serving_publish(struct mj_scripts *s)
 {
     const struct mj_services *services = mj__sched_services(s->sched);
+    const char *published[MJ_PUBLISHED_ROUTES];
     if (!services || !services->routes)
         return;
-    size_t n = 0;
+    size_t n = 0, more = mj__published_routes(s, published);
     for (size_t i = 0; i < s->count; i++)
         n += s->scripts[i]->vm->serving->n;
-    const char **texts = mj_calloc(n + 1, sizeof *texts);
+    const char **texts = mj_calloc(n + more + 1, sizeof *texts);
     n = 0;
     for (size_t i = 0; i < s->count; i++) {
-        const struct mj_vm *vm = s->scripts[i]->vm;
-        for (size_t k = 0; k < vm->serving->n; k++) {
-            const char *text = vm->serving->v[k].text;
+        const struct mj_serving *serving = s->scripts[i]->vm->serving;
+        for (size_t k = 0; k < serving->n; k++) {
+            const char *text = serving->v[k].text;
             size_t j = 0;
+            warn_twice(s, i, &serving->v[k]);
             while (j < n && strcmp(texts[j], text) != 0)
                 j++;
-            if (j < n)
-                mj_log(MJ_LOG_WARN, "script",
-                       "%s serves '%s', which an earlier script serves: it "
-                       "gets no requests",
-                       vm->graph->script, text);
-            else
+            if (j == n)
                 texts[n++] = text;
         }
     }
+    for (size_t i = 0; i < more; i++)
+        texts[n++] = published[i];
     services->routes(services->ctx, texts, n);
     free(texts);
 }

@@ -476,6 +476,47 @@ static int zset_range(lua_State *L)
     return push_entries(L, s, mj_zset_from_score(&s->zset, least), mj_zset_up, n, most);
 }
 
+/* Where the entries begin that follow such a key with such a score, highest first. */
+static struct mj_zset_cell *zset_place(lua_State *L, const struct mj_state *s, double score,
+                                       struct mj_span key)
+{
+    double now_score;
+    size_t rank = 0;
+    if (mj_zset_score(&s->zset, key, now_of(L, s), &now_score) && now_score == score)
+        rank = mj_zset_rank(&s->zset, key, now_of(L, s));
+    if (rank)
+        return mj_zset_from_rank(&s->zset, rank + 1);
+    /* It has gone, or has moved: what it was among may still be there. */
+    struct mj_zset_cell *at = mj_zset_from_score(&s->zset, score);
+    struct mj_zset_cell *below = at ? mj_zset_down(at) : mj_zset_from_rank(&s->zset, 1);
+    struct mj_zset_entry e;
+    for (size_t looked = 1; at; at = mj_zset_up(at), looked++) {
+        if (looked % CHECK_EVERY == 0)
+            mj_guard_check(L);
+        mj_zset_at(&s->zset, at, 0, &e);
+        if (e.score > score || mj_span_cmp(e.key, key) <= 0)
+            break;
+        below = at;
+    }
+    return below;
+}
+
+/* host.zset_page(zset, n, score, key): the n entries behind that place, or the first ones */
+static int host_zset_page(lua_State *L)
+{
+    struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:top");
+    size_t n = check_number(L, 2, "zset:top", "n", LIST_MAX, LIST_USUAL);
+    struct mj_zset_cell *at;
+    if (lua_isnoneornil(L, 3)) {
+        at = mj_zset_from_rank(&s->zset, 1);
+    } else {
+        double score = luaL_checknumber(L, 3);
+        struct mj_span key = mj_check_text(L, 4, "zset:top", "key");
+        at = zset_place(L, s, score, key);
+    }
+    return push_entries(L, s, at, mj_zset_down, n, INFINITY);
+}
+
 static int top_add(lua_State *L)
 {
     struct mj_state *s = check_state(L, MJ_SLOT_TOP, "top:add");
@@ -531,6 +572,12 @@ void mj_bind_class(lua_State *L, enum mj_slot slot, const char *name, const luaL
     lua_pushcfunction(L, gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
+}
+
+void mj_bind_state_host(lua_State *L)
+{
+    lua_pushcfunction(L, host_zset_page);
+    lua_setfield(L, -2, "zset_page");
 }
 
 void mj_bind_state(lua_State *L)

@@ -139,20 +139,22 @@ static void answer_fetch(lua_State *L, struct mj_bed *bed, const struct mj_ask *
     lua_settop(L, top);
 }
 
-/* The same for t:resolve: DID, handle, PDS and key, or nil and a message. */
+/* The same for t:resolve: DID, handle, PDS, key, labeler and its key, or nil and a message. */
 static void answer_resolve(lua_State *L, struct mj_bed *bed, const struct mj_ask *ask)
 {
     struct mj_identity answer = {.error = "nobody knows it: the spec has no t:resolve"};
     int top = lua_gettop(L);
     if (push_answerer(L, "resolve")) {
         lua_pushlstring(L, (const char *)ask->what.ptr, ask->what.len);
-        lua_call(L, 1, 4);
-        answer = (struct mj_identity){.did = lua_tostring(L, -4),
-                                      .handle = lua_tostring(L, -3),
-                                      .pds = lua_tostring(L, -2),
-                                      .key = lua_tostring(L, -1)};
+        lua_call(L, 1, 6);
+        answer = (struct mj_identity){.did = lua_tostring(L, -6),
+                                      .handle = lua_tostring(L, -5),
+                                      .pds = lua_tostring(L, -4),
+                                      .key = lua_tostring(L, -3),
+                                      .labeler = lua_tostring(L, -2),
+                                      .label_key = lua_tostring(L, -1)};
         if (!answer.did)
-            answer = (struct mj_identity){.error = lua_tostring(L, -3)};
+            answer = (struct mj_identity){.error = lua_tostring(L, -5)};
     }
     mj_bed_resolved(bed, ask, &answer);
     lua_settop(L, top);

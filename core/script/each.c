@@ -452,6 +452,14 @@ static void give_back(struct mj_work *w)
     fail_parcel(w, &back);
 }
 
+/* From then on nobody wakes us. */
+static void let_go(struct mj_each *e)
+{
+    if (e->owns)
+        mj_reader_disown(e->node->reader, e);
+    e->owns = false;
+}
+
 void mj__eaches_stop(struct mj_vm *vm)
 {
     for (struct mj_each *e = vm->eaches; e; e = e->next) {
@@ -465,6 +473,7 @@ void mj__eaches_stop(struct mj_vm *vm)
             e->running--;
             give_back(w);
         }
+        let_go(e);
     }
 }
 
@@ -495,8 +504,7 @@ void mj__each_free(struct mj_each *e)
     }
     if (e->vm->sched)
         mj__timer_clear(e->vm->sched, &e->timer);
-    if (e->owns)
-        mj_reader_disown(e->node->reader, e);
+    let_go(e);
     mj_inbox_free(e->in);
     free(e);
 }

@@ -32,6 +32,7 @@ struct mj_fetched {
 struct mj_identity {
     const char *error;                    /* NULL: found */
     const char *did, *handle, *pds, *key; /* all but did may be NULL */
+    const char *labeler, *label_key;      /* a labeler's address and key */
 };
 
 struct mj_hook_spec; /* script/hook.h */
@@ -52,8 +53,9 @@ struct mj_services {
     int64_t (*now_us)(void *ctx);
     /* Starts a request; answered by mj_scripts_fetched() with the ticket, once. */
     void (*fetch)(void *ctx, uint64_t ticket, const struct mj_fetch *request);
-    /* Looks up a DID or handle; answered by mj_scripts_resolved(). */
-    void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who);
+    /* Looks up a DID or handle, `anew` when what was found before proved to be out of date;
+     * answered by mj_scripts_resolved(). */
+    void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who, bool anew);
     /* The routes of all scripts have changed: `routes` are "GET /path" texts, borrowed. */
     void (*routes)(void *ctx, const char *const *routes, size_t n);
     /* Takes what goes to plug-ins, which do not run then: for specs and the backtest. NULL: they

@@ -4,6 +4,7 @@
 #include <lualib.h>
 
 #include "script/bind.h"
+#include "script/publish.h"
 #include "script/scripts.h"
 #include "script/secrets.h"
 #include "script/task.h"
@@ -146,6 +147,7 @@ void mj_vm_free(struct mj_vm *vm)
         return;
     mj__tasks_free(vm);
     mj__serving_free(vm);
+    mj__published_free(vm);
     if (vm->L) {
         /* LuaJIT gives its arena back only when it finds its own allocator in place. */
         if (vm->alloc)

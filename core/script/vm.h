@@ -50,6 +50,7 @@ enum mj_slot {
     MJ_SLOT_LOADED, /* modules by name */
     MJ_SLOT_CONFIG, /* jet.config */
     MJ_SLOT_MADE,   /* made.h */
+    MJ_SLOT_LABELER,
     MJ_SLOT_RETRY,  /* metatable of the errors that jet.retry raises */
     MJ_SLOT_COUNT
 };
@@ -93,6 +94,7 @@ struct mj_vm {
     struct mj_batch *batches;
     struct mj_task_binding *binding; /* owned: what the script has declared, bind_task.c */
     struct mj_serving *serving;      /* owned: its routes, bind_serve.c */
+    struct mj_published *published;  /* owned list: bind_publish.c */
     unsigned blocked;                /* coroutines around the running one that cannot yield */
     lua_State *yielder; /* borrowed: the coroutine whose yield is meant for the scheduler */
     bool gc_running;    /* a collection has begun between calls */

@@ -2,6 +2,7 @@
  * and what monitors ask. */
 #include "base/err.h"
 #include "server/internal.h"
+#include "server/labels.h"
 
 #define TEXT    "text/plain; charset=UTF-8"
 #define JSON    "application/json; charset=UTF-8"
@@ -48,7 +49,7 @@ static int stream_of(struct mj_server *s, struct mj_span path, struct mj_span *n
 }
 
 /* As gorilla/websocket asked for it. The key must be 16 bytes of base64. */
-static bool is_upgrade(const struct mj_http_head *head)
+bool mj__is_upgrade(const struct mj_http_head *head)
 {
     struct mj_span key = mj_http_header(head, "Sec-WebSocket-Key");
     if (!mj_http_has_token(mj_http_header(head, "Connection"), "upgrade") ||
@@ -65,7 +66,7 @@ static bool is_upgrade(const struct mj_http_head *head)
     return true;
 }
 
-static void too_many(struct mj_server *s, const struct mj_address *unit, struct mj_answer *out)
+void mj__too_many(struct mj_server *s, const struct mj_address *unit, struct mj_answer *out)
 {
     char address[MJ_ADDRESS_TEXT];
     mj_address_text(unit, address);
@@ -98,11 +99,11 @@ static void subscribe(struct mj_server *s, unsigned stream, const struct mj_http
             "zstd is not available: this server has no dictionary. Connect without compress=true "
             "and Socket-Encoding to get the same events as text, or ask the operator to run "
             "`moonjet dictionary install FILE`.");
-    } else if (!is_upgrade(head)) {
+    } else if (!mj__is_upgrade(head)) {
         say(out, 400, "text/plain; charset=utf-8", "Bad Request\n");
         mj_buf_puts(&out->headers, "Sec-Websocket-Version: 13\r\n");
     } else if (s->cfg.max_per_ip && mj_hosts_connections(&s->hosts, &unit) >= s->cfg.max_per_ip) {
-        too_many(s, &unit, out);
+        mj__too_many(s, &unit, out);
     } else if (s->classes.bytes + mj_filter_size(q.filter) > MJ_FILTERS_BYTES_MAX) {
         say(out, 503, TEXT, "too many large filters at once");
     } else {
@@ -279,6 +280,8 @@ void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http
         on_control(s, head, out, taken);
         return;
     }
+    if (mj__labels_endpoint(s, head, peer, out, &taken->label_sub))
+        return;
     bool preflight = mj_span_is(head->method, "OPTIONS");
     struct mj_span name = {0};
     int stream = stream_of(s, head->path, &name);

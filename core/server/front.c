@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "server/internal.h"
+#include "server/labels.h"
 
 #define MONITORS     32  /* connections kept free for /metrics, /_health and control */
 #define SEND_SECONDS 120 /* for an answer to be taken, however slowly */
@@ -291,13 +292,17 @@ static void handle(struct mj_conn *c, const struct mj_http_head *head, size_t he
         start_body(c, head, head_size);
         return;
     }
-    if (!taken.sub) {
+    if (!taken.sub && !taken.label_sub) {
         answer(c, &a);
         return;
     }
     int fd = c->fd;
     ev_io_stop(c->server->loop, &c->io);
-    mj__sub_adopt(taken.sub, fd, mj_http_header(head, "Sec-WebSocket-Key"));
+    struct mj_span key = mj_http_header(head, "Sec-WebSocket-Key");
+    if (taken.sub)
+        mj__sub_adopt(taken.sub, fd, key);
+    else
+        mj__label_sub_start(taken.label_sub, fd, key);
     c->fd = -1;
     conn_free(c);
 }

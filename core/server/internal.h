@@ -94,6 +94,8 @@ struct mj_sub {
 
 struct mj_conn;
 struct mj_batch;
+struct mj_label_serving;
+struct mj_label_sub;
 
 struct mj_server {
     struct mj_server_cfg cfg;
@@ -138,6 +140,7 @@ struct mj_server {
     int64_t last_event_us;             /* monotonic: when the last news came; 0 for never */
     int64_t started_us;                /* Unix time */
 
+    struct mj_label_serving *labels; /* owned: labels.c */
     struct mj_hosts hosts;
     struct mj_cidr *trusted; /* owned */
     size_t trusted_count;
@@ -213,11 +216,16 @@ struct mj_answer {
 /* What else a request may become; both owned by the caller. */
 struct mj_taken {
     struct mj_sub *sub;
+    struct mj_label_sub *label_sub;
     struct mj__call *call; /* wants its body, then goes to cfg.request */
 };
 /* Fills in *out, or one of *taken and leaves *out alone. */
 void mj__endpoint(struct mj_server *s, enum mj_listener at, const struct mj_http_head *head,
                   const struct mj_address *peer, struct mj_answer *out, struct mj_taken *taken);
+/* Does the request ask for a WebSocket, with a key that is one? */
+bool mj__is_upgrade(const struct mj_http_head *head);
+/* The answer for an address that has enough connections. */
+void mj__too_many(struct mj_server *s, const struct mj_address *unit, struct mj_answer *out);
 /* Headers that every answer on the stream's listener has. `allow`: methods, for a preflight; NULL
  * otherwise. */
 void mj__cors(struct mj_answer *out, const char *allow);

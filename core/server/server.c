@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "server/internal.h"
+#include "server/labels.h"
 
 #define FILES_WANTED  65536 /* descriptors we ask the system for, if it allows as many */
 #define FILES_RESERVE 64    /* of them for everything that is not a connection */
@@ -69,6 +70,7 @@ static void on_second(struct ev_loop *loop, ev_timer *timer, int events)
     struct mj_server *s = timer->data;
     if (!s->stopping && mj_mono_us() - s->pump_end_us > 500000)
         mj__pump(s); /* lets go of segments that were dropped, though nothing is new */
+    mj__labels_second(s);
     if (!s->stopping)
         mj__subs_second(s);
     else if (!s->adopted || ev_now(loop) - s->started > STOP_SECONDS)
@@ -88,6 +90,7 @@ static void on_stop(struct ev_loop *loop, ev_async *async, int events)
     while (mj__feed_round(s))
         ;
     mj__subs_close_all(s);
+    mj__labels_close_all(s);
     ev_timer_stop(loop, &s->second);
     ev_timer_set(&s->second, 0., 0.02);
     ev_timer_start(loop, &s->second);
@@ -203,6 +206,7 @@ static void destroy(struct mj_server *s)
     mj__front_close_all(s);
     mj__desk_close(s->desk);
     mj__control_close(s);
+    mj__labels_deinit(s);
     mj__subs_deinit(s);
     mj__feed_deinit(s);
     mj_hosts_deinit(&s->hosts);
@@ -286,6 +290,7 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
     ev_async_start(s->loop, &s->wake);
     ev_async_start(s->loop, &s->stop);
     ev_async_start(s->loop, &s->answered);
+    mj__labels_init(s);
     s->desk = mj__desk_new(s->loop, &s->answered);
     ev_timer_start(s->loop, &s->second);
     mj__front_start(s);
@@ -298,6 +303,8 @@ int mj_server_start(const struct mj_server_cfg *cfg, struct mj_server **out)
         goto fail;
     }
     mj_journal_on_publish(cfg->journal, wake, s);
+    if (cfg->labels)
+        mj_labels_watch(cfg->labels, mj__labels_wake, s);
     wake(s); /* for what was published before */
     *out = s;
     return 0;
@@ -315,6 +322,8 @@ void mj_server_stop(struct mj_server *s)
     if (!s)
         return;
     mj_journal_on_publish(s->cfg.journal, NULL, NULL);
+    if (s->cfg.labels)
+        mj_labels_watch(s->cfg.labels, NULL, NULL);
     ev_async_send(s->loop, &s->stop);
     pthread_join(s->thread, NULL);
     destroy(s);

@@ -13,6 +13,7 @@
 #include "flow/streams.h"
 #include "journal/journal.h"
 #include "server/call.h"
+#include "state/labels.h"
 #include "state/sets.h"
 
 struct mj_server_cfg {
@@ -25,6 +26,7 @@ struct mj_server_cfg {
     struct mj_journal *journal; /* borrowed until mj_server_stop(); its wake function is taken */
     struct mj_streams *streams; /* borrowed until mj_server_stop() */
     struct mj_sets *sets; /* for wantedDids=set:NAME; borrowed until mj_server_stop(), or NULL */
+    struct mj_labels *labels;  /* of all labelers; borrowed until mj_server_stop(), or NULL */
     struct mj_span dictionary; /* zstd's; borrowed during start; empty: no compression */
     /* Appends `,"name":value` pairs to the object /_health and /status answer, or NULL. Called on
      * the server's thread. */

@@ -45,7 +45,9 @@ struct mj_disk {
     size_t waiting;              /* bytes of these, and of those being written */
     uint64_t handed, written;    /* batches, ever */
     bool closing;
-    bool read_only; /* there is no thread, and what is handed over is dropped */
+    bool hurry;           /* somebody waits in mj_disk_flush() … */
+    pthread_cond_t tried; /* … for this */
+    bool read_only;       /* there is no thread, and what is handed over is dropped */
     _Atomic uint64_t next_number;
     /* the thread's own */
     struct batch *writing;
@@ -283,7 +285,7 @@ static void take(struct mj_disk *d, int64_t us)
     until.tv_sec += us / 1000000 + until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&d->lock);
-    while (!d->closing && !(us == 0 && d->first))
+    while (!d->closing && !(us == 0 && d->first) && !(us && d->hurry))
         if (us ? pthread_cond_timedwait(&d->wake, &d->lock, &until)
                : pthread_cond_wait(&d->wake, &d->lock))
             break;
@@ -315,13 +317,17 @@ static void *run(void *arg)
         bool closing = is_closing(d); /* nothing comes behind what was taken */
         if (closing)
             take(d, 0);
-        if ((d->writing || d->sweep_count) && write_all(d) == 0) {
-            pthread_mutex_lock(&d->lock);
+        bool written = (d->writing || d->sweep_count) && write_all(d) == 0;
+        pthread_mutex_lock(&d->lock);
+        for (const struct batch *b = written ? d->writing : NULL; b; b = b->next)
+            d->written++;
+        if (written)
             d->waiting -= batch_bytes(d->writing);
-            for (const struct batch *b = d->writing; b; b = b->next)
-                d->written++;
-            mj_metric_set(d->m.waiting, (int64_t)d->waiting);
-            pthread_mutex_unlock(&d->lock);
+        mj_metric_set(d->m.waiting, (int64_t)d->waiting);
+        d->hurry = d->hurry && d->first; /* a disk that fails is tried again in its time */
+        pthread_cond_broadcast(&d->tried);
+        pthread_mutex_unlock(&d->lock);
+        if (written) {
             free_batches(d->writing);
             d->writing = NULL;
         }
@@ -354,6 +360,24 @@ bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force)
     pthread_mutex_unlock(&d->lock);
     free(b);
     return taken;
+}
+
+bool mj_disk_flush(struct mj_disk *d, int64_t wait_us)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)(wait_us % 1000000) * 1000;
+    until.tv_sec += wait_us / 1000000 + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&d->lock);
+    uint64_t handed = d->handed;
+    d->hurry = d->first != NULL;
+    pthread_cond_signal(&d->wake);
+    while (d->written < handed && !pthread_cond_timedwait(&d->tried, &d->lock, &until))
+        ;
+    bool there = d->written >= handed;
+    pthread_mutex_unlock(&d->lock);
+    return there;
 }
 
 bool mj_disk_has_room(struct mj_disk *d)
@@ -547,41 +571,6 @@ static int find_numbers(struct mj_disk *d)
     return err == MDB_NOTFOUND ? 0 : err;
 }
 
-/* A file whose first sync never came to an end: the power went while LMDB made it. LMDB starts with
- * two pages that say what it is, and syncs before anything counts; so where one of them has never
- * reached the disk nothing was kept, and nothing is lost with the file. LMDB itself would refuse it
- * for ever. */
-static void put_unborn_aside(const char *dir)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    MJ_AUTO_BUF path = {0};
-    MJ_AUTO_BUF pages = {0};
-    mj_buf_printf(&path, "%s/data.mdb", dir);
-    int fd = open(mj_buf_cstr(&path), O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    mj_buf_reserve(&pages, 2 * page);
-    ssize_t n = pread(fd, pages.ptr, 2 * page, 0);
-    close(fd);
-    if (n <= 0) /* empty is as good as none */
-        return;
-    bool unborn = (size_t)n < 2 * page;
-    for (size_t i = 0; i < 2 && !unborn; i++) {
-        size_t k = 0;
-        while (k < page && !pages.ptr[i * page + k])
-            k++;
-        unborn = k == page;
-    }
-    if (!unborn)
-        return;
-    MJ_AUTO_BUF aside = {0};
-    mj_buf_printf(&aside, "%s.unborn", mj_buf_cstr(&path));
-    if (rename(mj_buf_cstr(&path), mj_buf_cstr(&aside)) == 0)
-        mj_log(MJ_LOG_WARN, "state",
-               "%s was being made when the power went; a new one is started, the old one is %s",
-               mj_buf_cstr(&path), mj_buf_cstr(&aside));
-}
-
 static int open_env(struct mj_disk *d)
 {
     MDB_txn *txn;
@@ -617,6 +606,7 @@ static void free_disk(struct mj_disk *d)
     pthread_rwlock_destroy(&d->resizing);
     pthread_mutex_destroy(&d->lock);
     pthread_cond_destroy(&d->wake);
+    pthread_cond_destroy(&d->tried);
     free(d);
 }
 
@@ -631,6 +621,7 @@ static struct mj_disk *disk_new(const char *dir)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&d->wake, &monotonic);
+    pthread_cond_init(&d->tried, &monotonic);
     pthread_condattr_destroy(&monotonic);
     return d;
 }
@@ -649,7 +640,7 @@ int mj_disk_open(const char *dir, struct mj_disk **out, struct mj_buf *error)
         free_disk(d);
         return MJ_EIO;
     }
-    put_unborn_aside(dir);
+    mj_disk_put_unborn_aside(dir);
     int err = mj_disk_probe(dir) ? MDB_CORRUPTED : open_env(d);
     if (!err)
         err = find_numbers(d);

@@ -44,6 +44,9 @@ void mj_batch_forget(struct mj_buf *batch, const char *script, const char *name)
 /* Any thread. True when the batch was taken, and is empty then; false when too much is waiting
  * already, unless `force`. */
 bool mj_disk_hand_over(struct mj_disk *d, struct mj_buf *batch, bool force);
+/* Has what was handed over written now, without waiting for more to come, and waits for that, for
+ * wait_us at most. False when it is not on the disk then. Any thread. */
+bool mj_disk_flush(struct mj_disk *d, int64_t wait_us);
 /* Would a large batch be taken now? */
 bool mj_disk_has_room(struct mj_disk *d);
 /* How many batches were handed over, and how many of these, in that order, are on the disk. */

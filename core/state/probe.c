@@ -6,11 +6,14 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
+#include "base/log.h"
 
 #define PATIENCE 60 /* seconds; a file that takes longer is taken as it is */
 
@@ -85,4 +88,35 @@ int mj_disk_probe(const char *dir)
             return 0;
     bool late = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
     return (WIFEXITED(status) && !WEXITSTATUS(status)) || late ? 0 : MJ_ESYNTAX;
+}
+
+void mj_disk_put_unborn_aside(const char *dir)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    MJ_AUTO_BUF path = {0};
+    MJ_AUTO_BUF pages = {0};
+    mj_buf_printf(&path, "%s/data.mdb", dir);
+    int fd = open(mj_buf_cstr(&path), O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    mj_buf_reserve(&pages, 2 * page);
+    ssize_t n = pread(fd, pages.ptr, 2 * page, 0);
+    close(fd);
+    if (n <= 0) /* empty is as good as none */
+        return;
+    bool unborn = (size_t)n < 2 * page;
+    for (size_t i = 0; i < 2 && !unborn; i++) {
+        size_t k = 0;
+        while (k < page && !pages.ptr[i * page + k])
+            k++;
+        unborn = k == page;
+    }
+    if (!unborn)
+        return;
+    MJ_AUTO_BUF aside = {0};
+    mj_buf_printf(&aside, "%s.unborn", mj_buf_cstr(&path));
+    if (rename(mj_buf_cstr(&path), mj_buf_cstr(&aside)) == 0)
+        mj_log(MJ_LOG_WARN, "state",
+               "%s was being made when the power went; a new one is started, the old one is %s",
+               mj_buf_cstr(&path), mj_buf_cstr(&aside));
 }

@@ -37,6 +37,9 @@ int mj_store_open(const struct mj_store_cfg *cfg, struct mj_store **out, struct 
     s->script_bytes = cfg->script_bytes ? cfg->script_bytes : BYTES_USUAL;
     s->sets = mj_sets_new(s->now_us, s->ctx, cfg->sets_bytes ? cfg->sets_bytes : BYTES_USUAL);
     mj_sets_set_disk(s->sets, s->disk);
+    MJ_AUTO_BUF labels = {0};
+    mj_buf_printf(&labels, "%s/labels", cfg->data ? cfg->data : "");
+    s->labels = mj_labels_new(s->disk ? mj_buf_cstr(&labels) : NULL);
     *out = s;
     return 0;
 }
@@ -97,11 +100,13 @@ void mj_store_close(struct mj_store *s)
         mj_sets_each(s->sets, flush_set, NULL);
     mj_sets_free(s->sets);
     mj_disk_close(s->disk);
+    mj_labels_free(s->labels);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
 
 struct mj_sets *mj_store_sets(struct mj_store *s) { return s->sets; }
+struct mj_labels *mj_store_labels(struct mj_store *s) { return s->labels; }
 struct mj_disk *mj_store_disk(struct mj_store *s) { return s->disk; }
 int64_t mj_store_now(const struct mj_store *s) { return s->now_us(s->ctx); }
 struct mj_store *mj_shelf_store(const struct mj_shelf *shelf) { return shelf->store; }

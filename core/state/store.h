@@ -2,6 +2,7 @@
  * reload finds everything in its place.
  *
  *   store ─┬─ named sets, of all scripts (sets.h)
+ *          ├─ labels, of all labelers (labels.h)
  *          └─ shelf "moon.lua" ─┬─ map "seen"
  *             shelf "bot.lua"   ├─ zset "likes"
  *                               └─ top "tags"
@@ -17,6 +18,7 @@
  * be called on any thread. */
 #pragma once
 
+#include "state/labels.h"
 #include "state/map.h"
 #include "state/sets.h"
 #include "state/top.h"
@@ -62,6 +64,8 @@ int mj_store_open(const struct mj_store_cfg *cfg, struct mj_store **out, struct 
  * fine. */
 void mj_store_close(struct mj_store *s);
 struct mj_sets *mj_store_sets(struct mj_store *s);
+/* The labels of all labelers; there from mj_store_open() on, opened by the first who needs them. */
+struct mj_labels *mj_store_labels(struct mj_store *s);
 /* What it keeps things on; NULL without a data directory. Borrowed as long as the store. */
 struct mj_disk *mj_store_disk(struct mj_store *s);
 int64_t mj_store_now(const struct mj_store *s); /* Unix µs */

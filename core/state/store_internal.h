@@ -22,6 +22,7 @@ struct mj_store {
     pthread_mutex_t lock;     /* over the list of shelves */
     struct mj_shelf *shelves; /* owned; they stay as long as the store */
     struct mj_sets *sets;     /* owned */
+    struct mj_labels *labels; /* owned */
     struct mj_disk *disk;     /* owned; NULL without a data directory */
     size_t script_bytes;
     int64_t (*now_us)(void *ctx);

@@ -601,8 +601,8 @@ function Queue:count() end
 function jet.retry(reason, after) end
 
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
---- version in its place. Meanwhile batches are flushed and queues worked off; all that has five
---- seconds. At the top level.
+--- version in its place. Meanwhile what has begun may end, and what waits in memory is worked off;
+--- all that has five seconds. At the top level.
 ---@param fn fun()
 function jet.on_stop(fn) end
 

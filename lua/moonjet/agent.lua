@@ -23,6 +23,7 @@ local LOGINS = { { name = "5 minutes", window = 300, limit = 3 },
 local POINTS = { { name = "hour", window = 3600, limit = 5000 },
   { name = "day", window = 86400, limit = 35000 } }
 local REFUSED = 600   -- seconds until a password that was refused is tried again
+local DOWN = 5        -- seconds until a PDS that did not answer is asked again
 local FLIGHT = 90     -- seconds a login may take before somebody else tries
 local TOKEN_MAX = 16384
 
@@ -177,6 +178,13 @@ local function allow_login(a)
   return true
 end
 
+--- That login does not count: nobody has answered.
+local function forget_login(a)
+  local kept = recall(a, "logins") or {}
+  kept[#kept] = nil
+  remember(a, "logins", jet.array(kept))
+end
+
 --- One call for a session, within a login: no each, no waiting. Returns as xrpc.call.
 local function session_call(service, nsid, call)
   call.retry = false
@@ -245,6 +253,9 @@ local function log_in(a)
     a.refused = { message = message, again = now + REFUSED }
     jet.log.error("%s cannot log in: %s", a.identifier, message)
     return nil, message, REFUSED
+  elseif not status or status >= 500 then
+    forget_login(a)
+    a.refused = { message = message, again = jet.time() + DOWN }
   end
   return nil, message
 end

@@ -3,7 +3,10 @@ import fs from 'node:fs'
 import { global, results } from './lib/harness.mjs'
 import { binary } from './lib/moonjet.mjs'
 
-const suites = ['peers', 'corpus', 'scripts', 'simulate', 'lifecycle', 'safety', 'net', 'deliver', 'webhook', 'agent', 'tools', 'specs', 'backtest', 'ctl', 'state', 'richtext', 'bot', 'live', 'reliability']
+const suites = [
+  'peers', 'corpus', 'scripts', 'simulate', 'lifecycle', 'safety', 'net', 'deliver', 'webhook', 'webhook_delivery', 'agent',
+  'richtext', 'bot', 'feed', 'labeler', 'tools', 'specs', 'backtest', 'ctl', 'why', 'state', 'live', 'reliability',
+]
 const wanted = process.argv.slice(2)
 const unknown = wanted.filter((w) => !suites.includes(w))
 if (unknown.length) {

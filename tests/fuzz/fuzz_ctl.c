@@ -1,7 +1,9 @@
 /* What `moonjet ctl` makes of answers: whatever they are, text comes out that cannot steer a
- * terminal. Input: as JSON, and as metrics. */
+ * terminal. Input: as JSON, as deliveries, and as metrics. */
 #include "../../core/cli/ctl_show.c"
 #include "../../core/cli/ctl_top.c"
+#include "../../core/cli/deliveries_text.c"
+#include "../../core/cli/pretty.c"
 #include "../../core/cli/text.c"
 
 #define CHECK(x)                                                                                   \
@@ -28,6 +30,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_text(&out);
     else
         CHECK(out.len == 0);
+    out.len = 0;
+    if (mj__deliveries_text(mj_span(data, size), INT64_C(1795771177000000), &out))
+        check_text(&out);
+    out.len = 0;
+    mj__deliveries_error(mj_span(data, size), &out);
+    check_text(&out);
     out.len = 0;
     struct mj__ctl_sample none = {0}, now = {0};
     mj__ctl_sample_read(&now, mj_span(data, size), 1000000);

@@ -189,7 +189,8 @@ static void test_top(void **state)
         MJ_SPAN("# HELP moonjet_events_total x\nmoonjet_events_total 100\n"
                 "moonjet_node_events_in_total{script=\"a.lua\",node=\"from#1\"} 10\n"
                 "moonjet_node_nanoseconds_total{script=\"a.lua\",node=\"from#1\"} 0\n"
-                "moonjet_node_events_in_total{script=\"gone\",node=\"x\"} 10\n"),
+                "moonjet_node_events_in_total{script=\"gone\",node=\"x\"} 10\n"
+                "moonjet_reader_delivered_total{reader=\"a.lua hook\"} 10\n"),
         1000000);
     mj__ctl_sample_read(
         &now,
@@ -201,6 +202,12 @@ static void test_top(void **state)
                 "moonjet_node_nanoseconds_total{script=\"b\\\"c\",node=\"w\"} 2000000\n"
                 "moonjet_node_events_in_total{script=\"broken\n"
                 "moonjet_node_events_in_total{script=\"broken\",node=\"x\"}\n"
+                "moonjet_reader_delivered_total{reader=\"a.lua hook\"} 510\n"
+                "moonjet_reader_delivered_total{reader=\"a.lua idle\"} 1\n"
+                "moonjet_reader_waiting_events{reader=\"a.lua hook\"} 77\n"
+                "moonjet_reader_lag_seconds{reader=\"a.lua hook\"} 12.5\n"
+                "moonjet_reader_state{reader=\"a.lua hook\"} 1\n"
+                "moonjet_reader_state{reader=\"a.lua idle\"} 99\n"
                 "moonjet_node_events_in_total 7\n{\n \nx{a=\"\\"),
         3000000);
     assert_int_equal(now.count, 2);
@@ -212,6 +219,10 @@ static void test_top(void **state)
     assert_true(busy && idle && busy < idle);
     assert_non_null(strstr(busy, "500"));  /* in/s */
     assert_non_null(strstr(busy, "2.00")); /* µs an event */
+    const char *hook = strstr(text, "a.lua hook"), *other = strstr(text, "a.lua idle");
+    assert_true(hook && other && idle < hook && hook < other);
+    assert_int_equal(strcspn(hook, "\n"), strcspn(other, "\n"));
+    assert_non_null(strstr(hook, "behind           250       0.0         0         77      12.5"));
     out.len = 0;
     mj__ctl_top(&before, &now, 4, &out);
     assert_null(strstr(mj_buf_cstr(&out), "a.lua"));

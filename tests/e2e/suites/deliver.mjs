@@ -99,7 +99,7 @@ export default async function suite() {
       await eventually(() => c.got.length > seen + 20 + life * 8, 'the next posts')
       await m.stop('SIGKILL')
     }
-    await eventually(() => new Set(c.numbers()).size === count, 'all posts')
+    await eventually(() => new Set(c.numbers()).size === count, 'all posts').catch(() => assertComplete(c.got, count))
     await m.finish()
     assertComplete(c.got, count)
     assertOrder(c.got)
@@ -173,7 +173,7 @@ export default async function suite() {
     assert.ok(c.got.every((g) => g.n < DIDS), 'an account waits for its first post')
     const tried = c.got.length
     c.answer = (res) => res.end('ok')
-    await eventually(() => c.numbers().includes(49), 'the last post')
+    await eventually(() => new Set(c.numbers()).size === 50, 'all posts')
     await m.finish()
     assertComplete(c.got, 50)
     assertOrder(c.got)

@@ -1,0 +1,473 @@
+/* Webhooks beside a bare loop of POSTs: the same bodies, as many connections, one receiver for
+ * both, which is a process of its own.
+ *
+ *   journal ─▶ reader ─▶ net thread ─┐
+ *   bare loop: send, poll, recv ─────┼─ sockets ─▶ receiver: counts, and notes when
+ *                                    ┘
+ *
+ * The bare loop signs nothing, keeps no position, and knows one host: it is what a load tester
+ * does. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/http.h"
+#include "base/log.h"
+#include "cli/bench_net.h"
+#include "deliver/hook.h"
+
+#define AT_ONCE   16
+#define ROUND     4000 /* events of a round */
+#define BATCH     100
+#define ENDPOINTS 1000
+#define MILLION   1000000
+#define LATE_MAX  65536
+#define PEERS     4096 /* connections of the receiver */
+
+static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/* ---- the receiver ---- */
+
+struct received {
+    _Atomic uint64_t requests;
+    _Atomic uint32_t late_count;
+    int32_t late_us[LATE_MAX]; /* from moonjet-cursor to here */
+};
+
+struct peer {
+    struct mj_buf in;
+};
+
+/* Takes whole requests off the buffer; how many there were. */
+static int take_requests(struct peer *p, struct received *r)
+{
+    int n = 0;
+    for (;;) {
+        struct mj_http_head head;
+        int size = mj_http_parse_request(mj_buf_span(&p->in), &head);
+        int64_t length = 0, cursor = 0;
+        if (size <= 0)
+            return n;
+        mj_span_i64(mj_http_header(&head, "content-length"), &length);
+        if (p->in.len < (size_t)size + (size_t)length)
+            return n;
+        struct mj_span at = mj_http_header(&head, "moonjet-cursor");
+        uint32_t i;
+        if (at.len && !mj_span_i64(at, &cursor) &&
+            (i = atomic_fetch_add(&r->late_count, 1)) < LATE_MAX)
+            r->late_us[i] = (int32_t)(mj_now_us() - cursor);
+        atomic_fetch_add(&r->requests, 1);
+        mj_buf_shift(&p->in, (size_t)size + (size_t)length);
+        n++;
+    }
+}
+
+static void receive(int listener, struct received *r)
+{
+    static struct peer peers[PEERS];
+    struct epoll_event ready[256], e = {.events = EPOLLIN, .data.fd = listener};
+    int epoll = epoll_create1(0);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &e);
+    for (;;) {
+        int count = epoll_wait(epoll, ready, MJ_COUNT(ready), -1);
+        for (int i = 0; i < count; i++) {
+            int fd = ready[i].data.fd;
+            if (fd == listener) {
+                e.data.fd = accept(listener, NULL, NULL);
+                if (e.data.fd >= 0 && e.data.fd < PEERS)
+                    epoll_ctl(epoll, EPOLL_CTL_ADD, e.data.fd, &e);
+                continue;
+            }
+            struct peer *p = &peers[fd];
+            mj_buf_reserve(&p->in, 1 << 16);
+            ssize_t n = recv(fd, p->in.ptr + p->in.len, p->in.cap - p->in.len, 0);
+            if (n <= 0) {
+                close(fd);
+                p->in.len = 0;
+                continue;
+            }
+            p->in.len += (size_t)n;
+            for (int k = take_requests(p, r); k > 0; k--)
+                if (send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0)
+                    break;
+        }
+    }
+}
+
+struct receiver {
+    int pid, port;
+    struct received *shared; /* owned: memory of both processes */
+};
+
+static bool receiver_start(struct receiver *r)
+{
+    struct mj_hostport at = {.host = "0.0.0.0"};
+    int listener = mj_listen(&at, &r->port);
+    r->shared =
+        mmap(NULL, sizeof *r->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (listener < 0 || r->shared == MAP_FAILED)
+        return false;
+    r->pid = fork();
+    if (!r->pid) {
+        receive(listener, r->shared);
+        _exit(0);
+    }
+    close(listener);
+    return r->pid > 0;
+}
+
+static void receiver_stop(struct receiver *r)
+{
+    kill(r->pid, SIGKILL);
+    waitpid(r->pid, NULL, 0);
+    munmap(r->shared, sizeof *r->shared);
+}
+
+/* ---- ours ---- */
+
+struct ours {
+    struct mj_journal *journal;
+    struct mj_readers *readers;
+    struct mj_http *http;
+    struct mj_hooks *hooks;
+    struct mj_bench_events events;
+};
+
+static bool ours_start(struct mj_bench *b, struct ours *o, struct mj_journal *journal)
+{
+    const struct mj_http_cfg http = {0};
+    o->journal = journal;
+    const struct mj_readers_cfg readers = {.journal = journal};
+    o->readers = mj_readers_new(&readers);
+    mj_bench_events_collect(b, &o->events);
+    if (mj_http_start(&http, &o->http))
+        return false;
+    const struct mj_hooks_cfg hooks = {.http = o->http, .journal = journal};
+    o->hooks = mj_hooks_new(&hooks);
+    return true;
+}
+
+static void ours_stop(struct ours *o)
+{
+    mj_hooks_drain(o->hooks, 0);
+    mj_http_stop(o->http);
+    mj_hooks_free(o->hooks);
+    mj_readers_free(o->readers);
+    mj_journal_close(o->journal);
+    mj_bench_events_deinit(&o->events);
+}
+
+static struct mj_reader *open_hook(struct ours *o, const char *node, const char *host, int port,
+                                   size_t max, size_t at_once, struct mj_hook **hook)
+{
+    char url[80], *allow[] = {"127.0.0.0/8"};
+    struct mj_reader *r;
+    MJ_AUTO_BUF error = {0};
+    snprintf(url, sizeof url, "http://%s:%d/", host, port);
+    const struct mj_hook_spec spec = {
+        .script = "bench.lua",
+        .node = (char *)(uintptr_t)node,
+        .url = url,
+        .secrets = {"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+        .secret_count = 1,
+        .allow = allow,
+        .allow_count = 1,
+        .retry = {.min_us = 1000000, .max_us = 1000000},
+        .max = max,
+        .max_bytes = 16 << 20,
+        .every_us = 1000,
+        .concurrency = at_once,
+        .timeout_us = 15000000,
+        .format = max > 1 ? MJ_HOOK_BATCH : MJ_HOOK_EVENT,
+    };
+    if (mj_reader_get(o->readers, "bench.lua", node, MJ_READER_WEBHOOK, &r, &error))
+        return NULL;
+    *hook = mj_hook_open(o->hooks, r, &spec);
+    return r;
+}
+
+static void append(struct ours *o, size_t n, struct mj_reader *r)
+{
+    const struct mj_bench_event *it = &o->events.items[n % o->events.count];
+    const struct mj_append a = {.time_us = mj_journal_next_time(o->journal),
+                                .did_hash = it->did_hash,
+                                .collection = it->collection,
+                                .kind = it->kind,
+                                .op = it->op};
+    mj_journal_append(o->journal, &a, mj_span(o->events.json.ptr + it->at, it->len));
+    mj_reader_note(r, &a, 1, 0);
+}
+
+static void publish(struct ours *o)
+{
+    mj_journal_publish(o->journal, -1, 0);
+    mj_readers_published(o->readers);
+}
+
+static uint64_t delivered(struct mj_reader *r)
+{
+    struct mj_reader_state s;
+    mj_reader_state(r, &s);
+    return s.delivered;
+}
+
+/* Wall time of an event through a webhook; 0 when it got stuck. */
+static double ours_ns(struct ours *o, struct mj_reader *r, size_t *n)
+{
+    uint64_t goal = delivered(r) + ROUND;
+    for (int i = 0; i < ROUND; i++)
+        append(o, (*n)++, r);
+    int64_t start = mj_bench_wall_ns();
+    publish(o);
+    while (delivered(r) < goal) {
+        if (mj_bench_wall_ns() - start > INT64_C(60000000000))
+            return 0;
+        usleep(200);
+    }
+    return (double)(mj_bench_wall_ns() - start) / ROUND;
+}
+
+/* ---- the bare loop ---- */
+
+struct bare {
+    int fds[AT_ONCE];
+    struct mj_buf request; /* of the average size */
+};
+
+static void bare_deinit(struct bare *l)
+{
+    for (int i = 0; i < AT_ONCE; i++)
+        if (l->fds[i] >= 0)
+            close(l->fds[i]);
+    mj_buf_deinit(&l->request);
+}
+
+/* The head is as long as ours, the body what the events have on average. */
+static bool bare_init(struct bare *l, const struct mj_bench_events *e, size_t batch, int port)
+{
+    size_t body = e->json.len / e->count * batch + (batch > 1 ? 80 + batch * 60 : 0);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    mj_buf_printf(&l->request,
+                  "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                  "X-Padding: %0350d\r\nContent-Length: %zu\r\n\r\n",
+                  0, body);
+    mj_buf_reserve(&l->request, body);
+    memset(l->request.ptr + l->request.len, 'x', body);
+    l->request.len += body;
+    for (int i = 0; i < AT_ONCE; i++) {
+        l->fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (l->fds[i] < 0 || connect(l->fds[i], (struct sockaddr *)&to, sizeof to))
+            return false;
+    }
+    return true;
+}
+
+static bool send_all(int fd, struct mj_span s)
+{
+    while (s.len) {
+        ssize_t n = send(fd, s.ptr, s.len, MSG_NOSIGNAL);
+        if (n <= 0)
+            return false;
+        s = mj_span(s.ptr + n, s.len - (size_t)n);
+    }
+    return true;
+}
+
+/* Wall time of a request when each connection sends the next one as soon as it has its answer. */
+static double bare_ns(struct bare *l, int requests)
+{
+    struct pollfd fds[AT_ONCE];
+    int sent = 0, left = requests;
+    int64_t start = mj_bench_wall_ns();
+    for (int i = 0; i < AT_ONCE; i++) {
+        fds[i] = (struct pollfd){.fd = l->fds[i], .events = POLLIN};
+        if (sent < requests && !send_all(l->fds[i], mj_buf_span(&l->request)))
+            return 0;
+        sent += sent < requests;
+    }
+    while (left) {
+        poll(fds, AT_ONCE, 10000);
+        for (int i = 0; i < AT_ONCE; i++) {
+            char in[256];
+            if (!fds[i].revents)
+                continue;
+            if (recv(fds[i].fd, in, sizeof in, 0) <= 0)
+                return 0;
+            left--;
+            if (sent < requests && !send_all(fds[i].fd, mj_buf_span(&l->request)))
+                return 0;
+            sent += sent < requests;
+        }
+    }
+    return (double)(mj_bench_wall_ns() - start) / requests;
+}
+
+static void keep_best(double *best, double value)
+{
+    if (value > 0 && (*best == 0 || value < *best))
+        *best = value;
+}
+
+/* ---- the figures ---- */
+
+static void throughput(struct mj_bench *b, struct receiver *to, size_t batch)
+{
+    struct ours o = {0};
+    struct bare bare = {{0}};
+    struct mj_hook *hook;
+    size_t n = 0;
+    double ours = 0, loop = 0;
+    char key[64], beside[100];
+    if (!ours_start(b, &o, mj_journal_in_memory(64 << 20)) ||
+        !bare_init(&bare, &o.events, batch, to->port))
+        return;
+    struct mj_reader *r = open_hook(&o, "webhook#1", "127.0.0.1", to->port, batch, AT_ONCE, &hook);
+    for (int i = 0; i < mj_bench_rounds(b, 10); i++) {
+        keep_best(&loop, bare_ns(&bare, ROUND / (int)batch) / (double)batch);
+        keep_best(&ours, ours_ns(&o, r, &n));
+    }
+    double rate = ours > 0 ? 1e9 / ours : 0, best = loop > 0 ? 1e9 / loop : 1;
+    snprintf(beside, sizeof beside, "bare loop of POSTs %.0f events/s", best);
+    snprintf(key, sizeof key, "webhook_batch_%zu_events_per_s", batch);
+    mj_bench_report(b, key, rate, "events/s", beside, MJ_GOAL_NONE, 0);
+    snprintf(key, sizeof key, "webhook_batch_%zu_vs_bare_loop", batch);
+    mj_bench_report(b, key, rate / best, "x", "", MJ_GOAL_AT_LEAST, 0.7);
+    ours_stop(&o);
+    bare_deinit(&bare);
+}
+
+static int compare_late(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A thousand endpoints, each at an address of its own, with an event a second: how long one takes
+ * from its stamp to the receiver, and what it costs. */
+static void endpoints(struct mj_bench *b, struct receiver *to)
+{
+    static struct mj_reader *readers[ENDPOINTS];
+    struct ours o = {0};
+    struct mj_hook *hook;
+    char beside[100];
+    if (!ours_start(b, &o, mj_journal_in_memory(64 << 20)))
+        return;
+    for (int i = 0; i < ENDPOINTS; i++) {
+        char node[32], host[32];
+        snprintf(node, sizeof node, "webhook#%d", i + 1);
+        snprintf(host, sizeof host, "127.1.%d.%d", i / 250, 1 + i % 250);
+        readers[i] = open_hook(&o, node, host, to->port, 1, 4, &hook);
+    }
+    size_t n = 0;
+    int seconds = b->seconds < 0.1 ? 0 : b->seconds < 2 ? 3 : (int)b->seconds + 1;
+    /* Each connects once before it is measured. */
+    for (int i = 0; i < ENDPOINTS; i++)
+        append(&o, n++, readers[i]);
+    publish(&o);
+    while (delivered(readers[ENDPOINTS - 1]) < 1)
+        usleep(1000);
+    usleep(200000);
+    atomic_store(&to->shared->late_count, 0);
+    int64_t start = mj_bench_wall_ns(), cpu = mj_bench_others_cpu_ns();
+    for (int i = 0; i < ENDPOINTS * seconds; i++) {
+        append(&o, n++, readers[i % ENDPOINTS]);
+        publish(&o);
+        int64_t next = start + (int64_t)(i + 1) * (1000000000 / ENDPOINTS);
+        int64_t wait = next - mj_bench_wall_ns();
+        if (wait > 0)
+            usleep((useconds_t)(wait / 1000));
+    }
+    double wall = (double)(mj_bench_wall_ns() - start);
+    double load = wall > 0 ? 100 * (double)(mj_bench_others_cpu_ns() - cpu) / wall : 0;
+    usleep(200000);
+    uint32_t count = atomic_load(&to->shared->late_count);
+    count = count < LATE_MAX ? count : LATE_MAX;
+    qsort(to->shared->late_us, count, sizeof(int32_t), compare_late);
+    snprintf(beside, sizeof beside, "%.0f events/s", seconds ? (double)count * 1e9 / wall : 0);
+    mj_bench_report(b, "webhook_1000_endpoints_cpu", load, "% of a core", beside, MJ_GOAL_AT_MOST,
+                    30);
+    if (count) {
+        snprintf(beside, sizeof beside, "median %.2f ms",
+                 (double)to->shared->late_us[count / 2] / 1000);
+        mj_bench_report(b, "webhook_delay_p99_ms",
+                        (double)to->shared->late_us[(size_t)count * 99 / 100] / 1000, "ms", beside,
+                        MJ_GOAL_AT_MOST, 20);
+    }
+    ours_stop(&o);
+}
+
+static double private_mib(void)
+{
+    char line[256];
+    FILE *f = fopen("/proc/self/status", "re");
+    double kib = 0;
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lf", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib / 1024;
+}
+
+/* An endpoint that nobody answers at, and what waits for it. */
+static void outage(struct mj_bench *b)
+{
+    char dir[] = "/tmp/moonjet-bench-XXXXXX", beside[100];
+    struct ours o = {0};
+    struct mj_journal *journal;
+    struct mj_hook *hook;
+    MJ_AUTO_BUF error = {0};
+    size_t total = b->seconds < 0.1 ? 20000 : MILLION;
+    if (!mkdtemp(dir))
+        return;
+    const struct mj_journal_cfg cfg = {.dir = dir, .segment_bytes = 64 << 20, .sync_us = 1000000};
+    if (mj_journal_open(&cfg, &journal, &error) || !ours_start(b, &o, journal)) {
+        mj_bench_remove_dir(dir);
+        return;
+    }
+    struct mj_reader *r = open_hook(&o, "webhook#1", "127.0.0.1", 9, 1, 4, &hook);
+    double before = 0;
+    for (size_t i = 0; i < total; i++) {
+        if (i == total / 20)
+            before = private_mib();
+        append(&o, i, r);
+        if (i % 100 == 99)
+            publish(&o);
+    }
+    publish(&o);
+    usleep(200000);
+    double after = private_mib();
+    struct mj_reader_state s;
+    mj_reader_state(r, &s);
+    snprintf(beside, sizeof beside, "%zu waiting, %.0f MiB at first", s.waiting, before);
+    mj_bench_report(b, "webhook_outage_million_mib", after - before, "MiB more", beside,
+                    MJ_GOAL_AT_MOST, 4);
+    ours_stop(&o);
+    mj_bench_remove_dir(dir);
+}
+
+void mj_bench_webhook(struct mj_bench *b)
+{
+    struct receiver to;
+    if (!receiver_start(&to))
+        return;
+    mj_log_setup(MJ_LOG_ERROR, false);
+    throughput(b, &to, 1);
+    throughput(b, &to, BATCH);
+    if (mj_bench_allow_files(2 * ENDPOINTS, "webhook"))
+        endpoints(b, &to);
+    outage(b);
+    mj_log_setup(MJ_LOG_WARN, false);
+    receiver_stop(&to);
+}
