@@ -129,12 +129,13 @@ void mj_parcel_done(struct mj_parcel *p, int64_t now_us, int status);
 struct mj_failure {
     enum {
         MJ_FAIL_RETRY, /* by the reader's policy; when that is at its end, a dead letter */
+        MJ_FAIL_LATER, /* the same, but no attempt is counted: all it takes is down */
         MJ_FAIL_DEAD,  /* a dead letter at once */
         MJ_FAIL_BACK   /* nobody tried: no attempt is counted, and it may go out again at once */
     } what;
-    int64_t after_us;       /* with RETRY: not before that (Retry-After); 0: by the policy */
-    int status;             /* HTTP's, 0 for none */
-    const char *reason;     /* a short sentence without secrets */
+    int64_t after_us;   /* with RETRY and LATER: not before that (Retry-After); 0: by the policy */
+    int status;         /* HTTP's, 0 for none */
+    const char *reason; /* a short sentence without secrets */
     struct mj_span excerpt; /* of the answer; the first 2,048 bytes are kept */
     const bool *failed;     /* per item: those that failed, the others are done; NULL: all */
 };
