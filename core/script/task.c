@@ -206,9 +206,9 @@ static void end(struct mj_task *t, bool ok)
     if (t->state == READY)
         unready(t);
     mj__timer_clear(vm->sched, &t->timer);
-    int64_t after_us;
+    struct mj_retry_wish wish;
     bool ours = t->node && t->node->type == MJ_NODE_EACH; /* who says what becomes of the event */
-    if (!ok && !(ours && mj__retry_reason(t->co, &after_us))) {
+    if (!ok && !(ours && mj__retry_reason(t->co, &wish))) {
         mj__report(vm, t->co, t->name, t->node ? t->node->file : vm->graph->script,
                    t->node ? t->node->line : 0, t->ev);
         if (t->node)
