@@ -22,6 +22,7 @@
 #include "base/hash.h"
 #include "base/http.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "cli/bench_net.h"
 #include "deliver/hook.h"
 #include "deliver/sign.h"
@@ -413,9 +414,12 @@ static void endpoints(struct mj_bench *b, struct receiver *to)
     for (int i = 0; i < ENDPOINTS; i++)
         append(&o, n++, readers[i]);
     publish(&o);
-    while (delivered("webhook#1000") < 1)
-        usleep(1000);
-    usleep(200000);
+    for (int i = 0; i < ENDPOINTS; i++) {
+        char node[32];
+        snprintf(node, sizeof node, "webhook#%d", i + 1);
+        for (int tries = 0; delivered(node) < 1 && tries < 10000; tries++)
+            usleep(1000);
+    }
     atomic_store(&to->shared->late_count, 0);
     int64_t start = mj_bench_wall_ns(), cpu = mj_bench_others_cpu_ns();
     for (int i = 0; i < ENDPOINTS * seconds; i++) {
