@@ -1381,6 +1381,9 @@ function TestPds:serve(nsid, fn) end
 ---@param failure jet.TestFailure
 function TestPds:fail(failure) end
 
+--- No request fails any more.
+function TestPds:ok() end
+
 --- Access tokens given so far are over.
 ---@param all? boolean refresh tokens, too
 function TestPds:expire(all) end

@@ -33,6 +33,7 @@ local PATIENCE = 30      -- seconds to wait for a rate limit outside of an each
 local LEAST = 0.5        -- seconds that must be left for an attempt
 local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
+local DOWN_MAX = 120     -- … while its PDS is down, at most
 
 --- Seconds as a text that durations are written in.
 local function duration(seconds)
@@ -156,6 +157,9 @@ end
 
 -- Names of errors which mean that the token is the reason, whatever the status.
 local TOKEN = { ExpiredToken = true, InvalidToken = true }
+
+-- Nobody was there who could have looked at the request.
+local OUTAGE = { [429] = true, [502] = true, [503] = true, [504] = true }
 
 local function is_transient(status)
   return status == 408 or status == 425 or status == 429 or status >= 500
@@ -360,6 +364,17 @@ local function down_for(client, works)
   return now - l.down
 end
 
+--- Ends the task: the event comes again, and again as often as the each says if it may be the
+--- event's own fault (a 500), else until there is an answer.
+local function give_back(client, verdict, message, status, seconds)
+  local down = verdict == "limited" and 0 or min(down_for(client, false), DOWN_MAX)
+  local after = duration(min(max(seconds or 0, down, PAUSE), AGAIN_MAX))
+  if verdict == "limited" or status == nil or OUTAGE[status] then
+    host.outage(message, after)
+  end
+  jet.retry(message, after)
+end
+
 --- The function `fn` as a part of a call: it returns as attempt() does, and is tried again while
 --- there is time. Returns its value, or nil, message, name, status.
 local function persist(client, fn, patient)
@@ -400,8 +415,7 @@ local function persist(client, fn, patient)
       pause = min(2 * pause, PAUSE_MAX)
       if in_each and patient ~= false then
         if left and wait + LEAST >= left then
-          local down = verdict == "limited" and 0 or down_for(client, false)
-          jet.retry(value, duration(min(max(extra or 0, down, PAUSE), AGAIN_MAX)))
+          give_back(client, verdict, value, status, extra)
         end
       elseif verdict ~= "limited" or waited + wait > PATIENCE
         or (left and wait + LEAST >= left) then

@@ -104,6 +104,8 @@ static const char script[] =
     "  g:set(2)\n"
     "  local co = coroutine.wrap(function(a) return coroutine.yield(a .. 'x') end)\n"
     "  x[#x + 1] = co 'b'\n"
+    "  local rich = jet.richtext(ev.text .. ' @a.test #x https://x.y/' .. ev.text)\n"
+    "  x[#x + 1] = { rich:split { max = 20 }, rich:facets(), jet.graphemes(rich.text) }\n"
     "  jet.log.debug('%s', ev.text)\n"
     "  return x\n"
     "end\n"
