@@ -14,7 +14,7 @@
 #include "state/members.h"
 
 struct cfg {
-    const char *socket, *data, *at;
+    const char *socket, *data, *at, *plc, *dns;
     bool json, all, once, yes;
     int64_t interval;
 };
@@ -30,6 +30,10 @@ static const struct mj_option options[] = {
      "reload: also scripts whose files are as they were; deliveries retry: every dead letter"},
     {"at", MJ_OPT_STR, offsetof(struct cfg, at), "TIME",
      "deliveries rewind: -2h, 2026-11-27T09:00:00Z, Unix seconds or microseconds, oldest or now"},
+    {"plc", MJ_OPT_STR, offsetof(struct cfg, plc), "URL",
+     "why: where did:plc documents are looked up"},
+    {"dns", MJ_OPT_STR, offsetof(struct cfg, dns), "ADDRESS:PORT",
+     "why: name server for handles (without: the system's)"},
     {"yes", MJ_OPT_FLAG, offsetof(struct cfg, yes), NULL, "deliveries: without asking"},
     {"once", MJ_OPT_FLAG, offsetof(struct cfg, once), NULL, "top: one table, then the end"},
     {"interval", MJ_OPT_TIME, offsetof(struct cfg, interval), "TIME",
@@ -226,24 +230,6 @@ static int top(const struct cfg *cfg, const char *socket)
 
 /* ---- all ---- */
 
-/* The report of why, whose exit status says whether there was anything. */
-static int show_why(const struct cfg *cfg, const struct mj__ctl_answer *answer)
-{
-    MJ_AUTO_BUF out = {0};
-    struct mj_span body = mj_buf_span(&answer->body);
-    int r = why_show(body, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), &out);
-    if (r == MJ_EXIT_USAGE)
-        return usage("why: that is no answer of a moonjet of this version");
-    if (cfg->json) {
-        out.len = 0;
-        mj_buf_put(&out, body.ptr, body.len);
-        mj_buf_putc(&out, '\n');
-    }
-    if (out.len)
-        fwrite(out.ptr, 1, out.len, stdout);
-    return fflush(stdout) ? MJ_EXIT_FAILED : r;
-}
-
 static int show_answer(const struct cfg *cfg, const struct mj__ctl_answer *answer)
 {
     MJ_AUTO_BUF out = {0};
@@ -280,13 +266,9 @@ static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
         return mj__repl_live(mj_buf_cstr(&socket), pos.n > 1 ? pos.v[1] : NULL);
     if (strcmp(c->name, "top") == 0)
         return top(&cfg, mj_buf_cstr(&socket));
-    if (strcmp(c->name, "why") == 0) { /* wrong usage is told apart from what never arrived */
-        struct why_target target;
-        MJ_AUTO_BUF error = {0};
-        if (why_target_parse(pos.v[1], &target, &error))
-            return usage("why: %s", mj_buf_cstr(&error));
-        why_target_deinit(&target);
-    }
+    if (strcmp(c->name, "why") == 0)
+        return mj__ctl_why(mj_buf_cstr(&socket), pos.v[1], &(struct why_lookup){cfg.plc, cfg.dns},
+                           cfg.json);
     if (strcmp(c->name, "deliveries") == 0) {
         const struct mj__ctl_deliveries given = {pos.v + 1, pos.n - 1, cfg.at,
                                                  cfg.all,   cfg.yes,   cfg.json};
@@ -295,7 +277,7 @@ static int ctl_main(const struct mj_command *cmd, int argc, char **argv)
     struct mj__ctl_answer answer = {0};
     if (!(r = make_body(&cfg, c, &pos, &body)) &&
         !(r = ask(mj_buf_cstr(&socket), c->name, mj_buf_span(&body), &answer)))
-        r = strcmp(c->name, "why") == 0 ? show_why(&cfg, &answer) : show_answer(&cfg, &answer);
+        r = show_answer(&cfg, &answer);
     mj_buf_deinit(&answer.body);
     return r;
 }
@@ -319,7 +301,7 @@ const struct mj_command mj_cmd_ctl = {
         "  why at://DID/COLL/RKEY     what became of a record: its verdict at each node, and "
         "where\n"
         "                             it went; also a link to a post, or a DID for its account\n"
-        "                             events. Exit status 1: it never arrived\n"
+        "                             events. Exit status 1: it never arrived; 2: no answer\n"
         "  deliveries [list [NAME]]   what webhooks, :each and plug-ins deliver\n"
         "  deliveries show NAME       one of them, and its dead letters\n"
         "  deliveries show LETTER     a dead letter: its number, or its webhook-id\n"

@@ -13,13 +13,16 @@
 #include "script/script.h"
 
 struct cfg {
-    const char *data;
+    const char *data, *plc, *dns;
     bool json;
 };
 
 static const struct mj_option options[] = {
     {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
      .env = "JETSTREAM_DATA_DIR"},
+    {"plc", MJ_OPT_STR, offsetof(struct cfg, plc), "URL", "where did:plc documents are looked up"},
+    {"dns", MJ_OPT_STR, offsetof(struct cfg, dns), "ADDRESS:PORT",
+     "name server for handles (without: the system's)"},
     {"json", MJ_OPT_FLAG, offsetof(struct cfg, json), NULL, "one JSON object on stdout"},
     {0}};
 
@@ -49,7 +52,7 @@ static int load_scripts(const struct mj_strings *pos, struct mj_scripts *scripts
     for (size_t i = 1; i < pos->n; i++)
         if (mj_scripts_load(scripts, pos->v[i], &cfg, &error)) {
             fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
-            return MJ_EXIT_FAILED;
+            return MJ_EXIT_USAGE;
         }
     return 0;
 }
@@ -65,7 +68,7 @@ static int print(const struct cfg *cfg, const struct mj_buf *json)
         mj_buf_putc(&out, '\n');
     }
     fwrite(out.ptr, 1, out.len, stdout);
-    return fflush(stdout) ? MJ_EXIT_FAILED : status;
+    return fflush(stdout) ? MJ_EXIT_USAGE : status;
 }
 
 /* Positions and dead letters, as the router has written them. */
@@ -88,31 +91,26 @@ static void ask_readers(const struct cfg *cfg, struct mj_journal *journal,
     mj_disk_close(disk);
 }
 
-static int look(const struct cfg *cfg, const struct mj_strings *pos, struct why_target *target)
+/* What the journal says, and what the scripts' flows say to it. */
+static int look(const struct cfg *cfg, struct mj_scripts *scripts, const struct why_target *target)
 {
-    MJ_AUTO_BUF text = {0};
+    MJ_AUTO_BUF path = {0};
+    MJ_AUTO_BUF problems = {0};
     MJ_AUTO_BUF json = {0};
     struct mj_journal *journal;
     struct why_found found;
-    size_t problems;
-    struct mj_scripts *scripts = mj_scripts_new(NULL);
+    size_t count;
     struct why_graph graphs[MJ_STRINGS_MAX];
-    int status = load_scripts(pos, scripts);
-    if (status)
-        goto out;
-    status = MJ_EXIT_FAILED;
-    mj_buf_printf(&text, "%s/journal", cfg->data);
-    char *dir MJ_AUTO_FREE = mj_strdup(mj_buf_cstr(&text));
-    text.len = 0;
-    if (mj_inspect_open(dir, &journal, &text, &problems)) {
-        fprintf(stderr, "moonjet why: %s", mj_buf_cstr(&text));
-        goto out;
+    mj_buf_printf(&path, "%s/journal", cfg->data);
+    if (mj_inspect_open(mj_buf_cstr(&path), &journal, &problems, &count)) {
+        fprintf(stderr, "moonjet why: %s", mj_buf_cstr(&problems));
+        return MJ_EXIT_USAGE;
     }
-    fputs(mj_buf_cstr(&text), stderr);
+    fputs(mj_buf_cstr(&problems), stderr);
     for (size_t i = 0; i < mj_scripts_count(scripts); i++)
         graphs[i] = (struct why_graph){mj_scripts_graph(scripts, i), false};
     why_search(journal, target, NULL, &found);
-    found.damaged |= problems > 0;
+    found.damaged |= count > 0;
     ask_readers(cfg, journal, target, &found);
     const struct why_world world = {.target = target,
                                     .found = &found,
@@ -122,11 +120,9 @@ static int look(const struct cfg *cfg, const struct mj_strings *pos, struct why_
                                     .source = source_url,
                                     .ctx = journal};
     why_report(&world, &json);
-    status = print(cfg, &json);
+    int status = print(cfg, &json);
     why_found_deinit(&found);
     mj_journal_close(journal);
-out:
-    mj_scripts_free(scripts);
     return status;
 }
 
@@ -145,12 +141,17 @@ static int why_main(const struct mj_command *cmd, int argc, char **argv)
                 "runs without is asked with moonjet ctl why\n");
         return MJ_EXIT_USAGE;
     }
-    if (why_target_parse(pos.v[0], &target, &error)) {
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    r = why_target_ask(pos.v[0], &(struct why_lookup){cfg.plc, cfg.dns}, &target, &error);
+    if (r) {
         fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
         return MJ_EXIT_USAGE;
     }
-    mj_log_setup(MJ_LOG_ERROR + 1, false);
-    r = look(&cfg, &pos, &target);
+    struct mj_scripts *scripts = mj_scripts_new(NULL);
+    r = load_scripts(&pos, scripts);
+    if (!r)
+        r = look(&cfg, scripts, &target);
+    mj_scripts_free(scripts);
     why_target_deinit(&target);
     return r;
 }
@@ -162,9 +163,10 @@ const struct mj_command mj_cmd_why = {
     .details =
         "When it came, which streams have it, and what was delivered; with scripts, also what\n"
         "their flows say to it. A link to a post on bsky.app will do, and a DID for what came\n"
-        "about an account. Of a router that runs, moonjet ctl why knows more: the verdict of\n"
+        "about an account; a handle is looked up first. Of a router that runs, moonjet ctl why "
+        "knows more: the verdict of\n"
         "each node, and where the record came from.\n"
-        "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 wrong usage.",
+        "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 there is no answer.",
     .options = options,
     .positional_min = 1,
     .positional_max = MJ_STRINGS_MAX,

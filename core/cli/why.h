@@ -30,6 +30,17 @@ void why_target_deinit(struct why_target *t);
 struct mj_from_json;
 bool why_target_is(const struct why_target *t, struct mj_from_json *reader, struct mj_span json);
 
+/* The same, with a handle where a DID should be looked up first; it may take some seconds. 0;
+ * MJ_ESYNTAX as above; MJ_ENOENT or MJ_EIO when the look-up fails, with a sentence. */
+struct why_lookup {
+    const char *plc, *dns; /* borrowed; NULL: as moonjet run has them by default */
+};
+int why_target_ask(const char *given, const struct why_lookup *l, struct why_target *out,
+                   struct mj_buf *error);
+/* why_handle.c: the DID of a handle, appended to `did`. */
+int why_handle_resolve(struct mj_span handle, const struct why_lookup *l, struct mj_buf *did,
+                       struct mj_buf *error);
+
 /* ---- what the journal has: why_search.c ---- */
 
 #define WHY_ENTRIES_MAX 200 /* the newest are told */
@@ -106,6 +117,11 @@ struct why_world {
 
 /* Appends the report as one JSON object. True when it arrived. */
 bool why_report(const struct why_world *world, struct mj_buf *json);
+
+/* ---- moonjet ctl why: ctl_why.c ---- */
+
+/* Asks, and prints the answer; an exit status: 0 it arrived, 1 it did not, 2 there is no answer. */
+int mj__ctl_why(const char *socket, const char *given, const struct why_lookup *lookup, bool json);
 
 /* ---- for people: why_show.c ---- */
 

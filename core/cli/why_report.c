@@ -224,6 +224,18 @@ static bool is_of(const struct note *n, const struct mj_graph *g)
     return !strcmp(n->n.script, g->script);
 }
 
+/* The journal may have an edited version only: flows saw the event as it came. */
+static bool was_edited(const struct report *r, const struct step *s)
+{
+    for (size_t i = 0; i < s->note_count; i++) {
+        const struct mj_node *n =
+            s->notes[i].n.did == MJ_WHY_EDITED ? find_node(r->w, &s->notes[i].n) : NULL;
+        if (n && n->parent && n->parent->type == MJ_NODE_MAIN)
+            return true;
+    }
+    return false;
+}
+
 /* What a root without a note would say now. */
 static const char *ask_root(struct report *r, const struct step *s, const struct mj_node *root,
                             bool have, struct mj_buf *why)
@@ -244,8 +256,10 @@ static const char *ask_root(struct report *r, const struct step *s, const struct
                              : "the event is not kept any more, so what said no is not known");
         return "no match";
     }
-    if (!mj_match_explain(root->match, r->facts, why))
+    if (!mj_match_explain(root->match, r->facts, why)) {
+        mj_buf_puts(why, was_edited(r, s) ? ", in the version that main made of it" : "");
         return "no match";
+    }
     if (s->remembered)
         mj_buf_puts(why, "it matches now: the script, or a set it asks, was another when it came");
     return s->remembered ? "no match" : "matches";

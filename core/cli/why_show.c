@@ -67,8 +67,8 @@ static void pad(struct show *s, size_t have, size_t want)
 /* 2026-07-04T14:38:08.123Z */
 static void put_time(struct show *s, int64_t us)
 {
-    char t[32];
-    mj_text_time(us, t);
+    char digits[32];
+    const char *t = mj_text_time(us, digits);
     size_t n = strlen(t);
     if (n > 1 && us > 0)
         mj_buf_printf(s->out, "%.*s.%03dZ", (int)n - 1, t, (int)(us / 1000 % 1000));

@@ -100,6 +100,22 @@ int why_target_parse(const char *given, struct why_target *out, struct mj_buf *e
     return 0;
 }
 
+int why_target_ask(const char *given, const struct why_lookup *l, struct why_target *out,
+                   struct mj_buf *error)
+{
+    struct mj_span parts[3] = {0};
+    MJ_AUTO_BUF text = {0};
+    if (!read_parts(mj_str(given), parts) || mj_did_valid(parts[0]) || !mj_handle_valid(parts[0]))
+        return why_target_parse(given, out, error);
+    mj_buf_puts(&text, parts[1].len ? "at://" : "");
+    int err = why_handle_resolve(parts[0], l, &text, error);
+    if (err)
+        return err;
+    for (size_t i = 1; i < 3 && parts[i].len; i++)
+        mj_buf_printf(&text, "/%.*s", (int)parts[i].len, (const char *)parts[i].ptr);
+    return why_target_parse(mj_buf_cstr(&text), out, error);
+}
+
 bool why_target_is(const struct why_target *t, struct mj_from_json *reader, struct mj_span json)
 {
     struct mj_event ev;

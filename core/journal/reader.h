@@ -64,13 +64,13 @@ void mj_readers_save(struct mj_readers *rs);
  * MJ_ELIMIT, MJ_EIO with a sentence in `error`. */
 int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
                   enum mj_reader_kind kind, struct mj_reader **out, struct mj_buf *error);
-/* Readers that are new are on disk when this returns, if the disk takes anything within a second or
- * two: what is noted for them from now on is not forgotten. Before the first note. */
-void mj_readers_settle(struct mj_readers *rs);
 /* Appends a note for the event that was appended `back` entries ago (1: just now) under `event`.
  * Its own time_us comes from mj_journal_next_time(). As mj_journal_append(). */
 int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned back,
                    int64_t upstream_seq);
+/* Before a publish: where a reader that got notes was made a moment ago, waits until the disk knows
+ * of it, or a crash would leave notes that nobody looks for. Nearly always it has long been so. */
+void mj_readers_publish(struct mj_readers *rs);
 /* After a publish: wakes the owners of readers that got notes. */
 void mj_readers_published(struct mj_readers *rs);
 

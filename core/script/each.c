@@ -327,7 +327,7 @@ static void start(struct mj_work *w)
                                .reason = "the script's memory had no room for a task"};
         fail_parcel(w, &f);
     } else {
-        settle_letter(w, e->durable, 0);
+        settle_letter(w, e->durable, &(struct mj_retry_wish){.kind = MJ_AGAIN});
     }
 }
 

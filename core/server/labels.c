@@ -128,6 +128,14 @@ static void sub_free(struct mj_label_sub *sub)
     free(sub);
 }
 
+/* After an error of the socket. The kernel may be the first to see that nothing is taken. */
+static void lost(struct mj_label_sub *sub)
+{
+    if (errno == ETIMEDOUT && !sub->close_us)
+        sub->end = MJ_END_STALLED;
+    sub_free(sub);
+}
+
 static void watch(struct mj_label_sub *sub, int events)
 {
     struct ev_loop *loop = sub->server->loop;
@@ -180,7 +188,7 @@ static bool push(struct mj_label_sub *sub)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (n < 0) {
-            sub_free(sub);
+            lost(sub);
             return false;
         }
         sub->sent += (size_t)n;
@@ -214,7 +222,10 @@ static bool receive(struct mj_label_sub *sub)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
     if (n <= 0) {
-        sub_free(sub);
+        if (n < 0)
+            lost(sub);
+        else
+            sub_free(sub);
         return false;
     }
     mj_ws_reader_feed(&sub->reader, in, (size_t)n);

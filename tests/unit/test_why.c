@@ -285,6 +285,80 @@ static void gaps(void **state)
     assert_int_equal(lines, GAPS_MAX);
 }
 
+#define WRITERS 3
+#define EACH    20000
+
+struct writer {
+    struct mj_why *why;
+    struct mj_graph *graph;
+    int number;
+};
+
+static void *write_many(void *arg)
+{
+    const struct writer *w = arg;
+    struct mj__why_notes *notes = calloc(1, sizeof *notes);
+    char rkey[32];
+    notes->why = w->why;
+    for (int i = 0; i < EACH; i++) {
+        snprintf(rkey, sizeof rkey, "w%d-%d", w->number, i);
+        struct mj_event ev = {.kind = MJ_KIND_COMMIT,
+                              .op = MJ_OP_CREATE,
+                              .time_us = i + 1,
+                              .did = MJ_SPAN(FIXTURE_DID),
+                              .collection = MJ_SPAN(POST),
+                              .rkey = mj_str(rkey)};
+        mj__why_begin(notes);
+        for (int k = 0; k < i % 4; k++)
+            mj__why_note(notes, w->graph->nodes[w->number], MJ_WHY_PASSED);
+        mj__why_aside(notes, &ev);
+    }
+    free(notes);
+    return NULL;
+}
+
+static bool count_seen(void *ctx, const struct mj_why_seen *seen)
+{
+    size_t *n = ctx;
+    assert_true(seen->lane && seen->count >= 1 && seen->count <= 3);
+    assert_string_equal(seen->notes[0].script, "lane.lua");
+    ++*n;
+    return true;
+}
+
+/* Lanes write one from several threads, while somebody asks. */
+static void shared(void **state)
+{
+    (void)state;
+    struct mj_why *why = mj_why_new(0, true);
+    struct mj_graph *g = mj_graph_new("lane.lua");
+    struct writer writers[WRITERS];
+    pthread_t threads[WRITERS];
+    const struct mj_why_query q = {.did = MJ_SPAN(FIXTURE_DID)};
+    struct mj_why_window window;
+    size_t n = 0;
+    for (int i = 0; i < WRITERS; i++)
+        mj_graph_add(g, MJ_NODE_FROM, NULL, "lane.lua", 1);
+    mj__why_graph(why, g);
+    for (int i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){why, g, i};
+        assert_int_equal(pthread_create(&threads[i], NULL, write_many, &writers[i]), 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        mj_why_find(why, &q, count_seen, &n);
+        mj_why_window(why, q.did, &window);
+    }
+    for (int i = 0; i < WRITERS; i++)
+        pthread_join(threads[i], NULL);
+    n = 0;
+    mj_why_find(why, &q, count_seen, &n);
+    mj_why_window(why, q.did, &window);
+    assert_int_equal(n, window.events);
+    assert_true(n > 0);
+    mj_graph_free(g);
+    mj_why_free(why);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -292,7 +366,7 @@ int main(void)
         TEST(nothing_happened),  TEST(verdicts), TEST(main_stream),
         TEST(error_that_passes), TEST(paused),   TEST(streams_read),
         TEST(unsound),           TEST(replaced), TEST(wraps),
-        TEST(undecoded),         TEST(gaps),
+        TEST(undecoded),         TEST(gaps),     TEST(shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import net from 'node:net'
 import path from 'node:path'
 import { AtpAgent, lexicons } from '@atproto/api'
+import { didDocument } from '@atproto/common-web'
 import { Secp256k1Keypair, verifySignature } from '@atproto/crypto'
-import { DidResolver } from '@atproto/identity'
 import { Subscription } from '@atproto/xrpc-server'
 import * as cbor from '@ipld/dag-cbor'
 import { eventually, here, test } from '../lib/harness.mjs'
@@ -72,7 +72,7 @@ export default async function suite() {
     await act([['apply', alice.did, 'rude', { exp: '1h' }], ['apply', someone(1), '!hide'], ['apply', someone(1), '!hide']])
     await live.count(3)
 
-    const document = await new DidResolver({}).resolve(did)
+    const document = didDocument.parse(await (await fetch(`${m.http}/.well-known/did.json`)).json())
     const key = document.verificationMethod.find((v) => v.id === `${did}#atproto_label`)
     const didKey = `did:key:${key.publicKeyMultibase}`
     assert.equal(didKey, (await Secp256k1Keypair.import(SECRET)).did())

@@ -2,9 +2,11 @@
 // end a record can come to, while the router runs and after it has stopped.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import http from 'node:http'
 import path from 'node:path'
 import * as CBOR from '@atcute/cbor'
-import { commitFrame, frame } from '../lib/frames.mjs'
+import { dns } from '../lib/dns.mjs'
+import { cidOf, commitFrame, frame } from '../lib/frames.mjs'
 import { eventually, test } from '../lib/harness.mjs'
 import { Moonjet, command } from '../lib/moonjet.mjs'
 import { receiver } from '../lib/receiver.mjs'
@@ -162,7 +164,6 @@ export default async function suite() {
   await test('why: what is dropped before flows see it, and what never came', async (t) => {
     const { m, source, ask } = await start(t, SCRIPT)
     const wrong = CBOR.encode({ $type: POST, text: 'another' })
-    const { cidOf } = await import('../lib/frames.mjs')
     source.push(
       await commit(1, 'fine', { text: 'fine' }),
       await commit(2, 'noblock', { text: 'x' }, { cid: cidOf(wrong) }),
@@ -197,8 +198,7 @@ export default async function suite() {
 
   await test('why: wrong questions are told from what never arrived', async (t) => {
     const { m, data } = await start(t, SCRIPT)
-    for (const [what, says] of [['nonsense', /'nonsense' is not a DID/], ['at://alice.test/app.bsky.feed.post/x', /is a handle, and events carry DIDs/],
-      [`at://${DID}/nope/x`, /'nope' is not a collection/], [`at://${DID}/${POST}/a b`, /'a b' is not a record key/],
+    for (const [what, says] of [['nonsense', /'nonsense' is not a DID/],       [`at://${DID}/nope/x`, /'nope' is not a collection/], [`at://${DID}/${POST}/a b`, /'a b' is not a record key/],
       [`at://${DID}/${POST}`, /is none of at:/], ['https://bsky.app/search', /is none of at:/]])
       for (const by of [['ctl', '--data', data, 'why'], ['why', '--data', data]]) {
         const r = await command(t, [...by, what])
@@ -210,8 +210,44 @@ export default async function suite() {
     assert.match(none.err, /Give --data DIR/)
     await m.finish()
     const dead = await command(t, ['ctl', '--data', data, 'why', uri('x')])
-    assert.equal(dead.code, 1)
+    assert.equal(dead.code, 2)
     assert.match(dead.err, /is moonjet running/)
+  })
+
+  await test('why: a handle is looked up, in a link, too', async (t) => {
+    const { m, source, data } = await start(t, SCRIPT)
+    source.push(await commit(1, 'here', { text: 'long enough' }))
+    await m.metricAtLeast('moonjet_events_total', 1)
+    const plc = http.createServer((req, res) => res.end(JSON.stringify(
+      { id: decodeURIComponent(req.url.slice(1)), alsoKnownAs: ['at://alice.test'] })))
+    await new Promise((ok) => plc.listen(0, '127.0.0.1', ok))
+    t.defer(() => new Promise((ok) => plc.close(ok)))
+    const name = await dns(t, (n) => (n === '_atproto.alice.test' ? [`did=${DID}`] : null))
+    const lookup = ['--plc', `http://127.0.0.1:${plc.address().port}`, '--dns', name.at, '--data', data, '--json']
+    for (const by of [['ctl', ...lookup, 'why'], ['why', ...lookup]]) {
+      for (const what of ['at://alice.test/app.bsky.feed.post/here', 'https://bsky.app/profile/alice.test/post/here?ref=x']) {
+        const r = await command(t, [...by, what])
+        assert.equal(r.code, 0, r.err)
+        assert.equal(JSON.parse(r.out).uri, uri('here'))
+      }
+      const no = await command(t, [...by, 'at://nobody.test/app.bsky.feed.post/here'])
+      assert.equal(no.code, 2, no.out)
+      assert.match(no.err, /nobody\.test: .*; a DID in its place needs no look-up/)
+    }
+    await m.finish()
+  })
+
+  await test('why: what main has edited is told as such', async (t) => {
+    const { m, source, ask } = await start(t, `
+jet.main():map(function(ev) ev:set("text", "moonless") return ev end)
+jet.from { text = "moon" }:to(jet.stream "moon")
+jet.from { text = "sun" }:to(jet.stream "sun")`)
+    source.push(await commit(1, 'a', { text: 'moon' }))
+    await m.metricAtLeast('moonjet_events_total', 1)
+    const { json } = await ask(uri('a'))
+    assert.deepEqual(verdicts(json.steps[0]), ['from#1 passed', 'stream#1 passed', 'from#2 no match', 'map#1 edited'])
+    assert.equal(json.steps[0].flows[2].why, 'the text is "moonless", wanted the word "sun", in the version that main made of it')
+    await m.finish()
   })
 
   await test('why: after a stop the journal still says when it came, and scripts what they say to it', async (t) => {
@@ -234,7 +270,7 @@ export default async function suite() {
     ;({ text } = await ended(uri('nosuch'), 1))
     assert.match(text, /never arrived/)
     const no = await command(t, ['why', '--data', path.join(dir, 'nosuch'), uri('x')])
-    assert.equal(no.code, 1)
+    assert.equal(no.code, 2)
     assert.match(no.err, /nosuch/)
   })
 
