@@ -307,11 +307,12 @@ function Pds:fail(rule)
       body = rule.body or { error = "Failed", message = "as the spec says" } } }
 end
 
---- Access tokens are over; with true, refresh tokens are, too.
+--- What pds:fail has said is over.
 function Pds:ok()
   self.rules = {}
 end
 
+--- Access tokens are over; with true, refresh tokens are, too.
 function Pds:expire(all)
   for _, t in pairs(self.tokens) do
     if t.kind == "access" or all then

@@ -6,12 +6,14 @@
 
 #include "cli/bench.h"
 #include "cli/bench_script.h"
+#include "journal/reader.h"
 
 #define RATE        5000 /* events a second */
 #define TURN_NS     INT64_C(1000000)
 #define SLICE_US    2000 /* of tasks after each turn, as `moonjet run` gives them */
 #define FLUSH_EVERY 64
-#define SECONDS     10 /* times --seconds, for the pause */
+#define KEPT        ((size_t)16 << 20) /* bytes of the journal: more than a flush */
+#define SECONDS     10                 /* times --seconds, for the pause */
 
 /* Keeps some ten thousand texts, makes garbage per event, and has tasks that do the same. */
 static const char busy[] = "local last, n = {}, 0\n"
@@ -112,27 +114,44 @@ static double ns_per_event(struct mj_bench_route *bed, const struct mj_bench_fra
     return (double)spent / (double)events;
 }
 
+/* The same script, with its events in memory and in the journal. */
 static void cost_of(struct mj_bench *b)
 {
-    struct mj_bench_route none = {0}, function = {0}, task = {0};
-    double ns[3] = {1e12, 1e12, 1e12};
-    struct mj_bench_route *beds[3] = {&none, &function, &task};
-    for (int i = 0; i < 3; i++)
-        mj_bench_route_init(beds[i], 0);
-    if (mj_bench_script(function.scripts, mj_str(tap), NULL, NULL) ||
-        mj_bench_script(task.scripts, mj_str(each), NULL, NULL))
+    enum { NONE, FUNCTION, MEMORY, JOURNAL, BEDS };
+    struct mj_bench_route beds[BEDS] = {{0}};
+    double ns[BEDS];
+    for (int i = 0; i < BEDS; i++) {
+        mj_bench_route_init(&beds[i], KEPT);
+        ns[i] = 1e12;
+    }
+    const struct mj_readers_cfg cfg = {.journal = beds[JOURNAL].journal};
+    struct mj_readers *readers = mj_readers_new(&cfg);
+    mj_router_set_readers(beds[JOURNAL].router, readers);
+    if (mj_bench_script(beds[FUNCTION].scripts, mj_str(tap), NULL, NULL) ||
+        mj_bench_script(beds[MEMORY].scripts, mj_str(each), NULL, NULL) ||
+        mj_bench_script(beds[JOURNAL].scripts, mj_str(each), NULL, NULL))
         goto out;
     for (int round = 0; round < MJ_BENCH_ROUNDS; round++)
-        for (int i = 0; i < 3; i++) {
-            double took = ns_per_event(beds[i], b->in, mj_bench_round(b));
+        for (int i = 0; i < BEDS; i++) {
+            double took = ns_per_event(&beds[i], b->in, mj_bench_round(b));
             ns[i] = took < ns[i] ? took : ns[i];
         }
     char text[96];
-    snprintf(text, sizeof text, "through a function: %.0f ns", ns[1] - ns[0]);
-    mj_bench_report(b, "each_ns_per_event", ns[2] - ns[0], "ns", text, MJ_GOAL_NONE, 0);
+    snprintf(text, sizeof text, "through a function: %.0f ns", ns[FUNCTION] - ns[NONE]);
+    mj_bench_report(b, "each_ns_per_event", ns[MEMORY] - ns[NONE], "ns", text, MJ_GOAL_NONE, 0);
+    snprintf(text, sizeof text, "%.1f times as much as from memory",
+             (ns[JOURNAL] - ns[NONE]) / (ns[MEMORY] - ns[NONE]));
+    mj_bench_report(b, "each_durable_ns_per_event", ns[JOURNAL] - ns[NONE], "ns", text,
+                    MJ_GOAL_NONE, 0);
 out:
-    for (int i = 0; i < 3; i++)
-        mj_bench_route_deinit(beds[i]);
+    /* The scripts own readers, and the readers look at the journal. */
+    mj_router_free(beds[JOURNAL].router);
+    mj_scripts_free(beds[JOURNAL].scripts);
+    beds[JOURNAL].router = NULL;
+    beds[JOURNAL].scripts = NULL;
+    mj_readers_free(readers);
+    for (int i = 0; i < BEDS; i++)
+        mj_bench_route_deinit(&beds[i]);
 }
 
 void mj_bench_tasks(struct mj_bench *b)

@@ -173,6 +173,8 @@ static int check_main(const struct mj_command *cmd, int argc, char **argv)
     c.router = mj_router_new(NULL);
     mj_router_set_streams(c.router, c.streams);
     c.scripts = mj_scripts_new(NULL);
+    static const struct mj_services services = {.hook_check = run_hook_check};
+    mj_scripts_set_services(c.scripts, &services);
     check_all(&c, &pos, &cfg.config);
     if (cfg.json)
         print_json(&c, &out);

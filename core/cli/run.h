@@ -205,6 +205,8 @@ int run_start_services(struct run *run);
  * webhooks read (NULL: none). */
 int run_start_net(const struct run_cfg *cfg, struct mj_journal *journal, void (*fn)(void *ctx),
                   void *ctx, struct mj_net **out);
+/* mj_services.hook_check; its ctx is not looked at. */
+int run_hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error);
 /* When no script runs any more. */
 void run_stop_net(struct run *run);
 /* Whether that is a list as http_allow wants it. 0, or MJ_ESYNTAX with a sentence. */

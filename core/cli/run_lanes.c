@@ -69,12 +69,6 @@ static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
     mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who, anew);
 }
 
-static int hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)
-{
-    (void)ctx;
-    return mj_hook_check(spec, error);
-}
-
 static void *hook_open(void *ctx, struct mj_reader *reader, const struct mj_hook_spec *spec)
 {
     return mj_net_hook_open(((struct run_lane *)ctx)->net, reader, spec);
@@ -157,7 +151,7 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
                                        .routes = routes,
                                        .wake = wake_lane,
                                        .notify = wake_lane,
-                                       .hook_check = hook_check,
+                                       .hook_check = run_hook_check,
                                        .hook_open = hook_open,
                                        .hook_close = hook_close};
     mj_scripts_set_services(l->scripts, &l->services);

@@ -23,7 +23,7 @@ static void routes(void *ctx, const char *const *texts, size_t n)
     mj_routes_set(((struct run *)ctx)->routes, texts, n);
 }
 
-static int hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)
+int run_hook_check(void *ctx, const struct mj_hook_spec *spec, struct mj_buf *error)
 {
     (void)ctx;
     return mj_hook_check(spec, error);
@@ -81,7 +81,7 @@ int run_start_services(struct run *run)
             return status;
         run->services.fetch = fetch;
         run->services.resolve = resolve;
-        run->services.hook_check = hook_check;
+        run->services.hook_check = run_hook_check;
         run->services.hook_open = hook_open;
         run->services.hook_close = hook_close;
     }

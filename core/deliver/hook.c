@@ -151,6 +151,7 @@ static void free_hook(struct mj_hook *h)
         mj_sign_key_free(h->keys[i]);
     mj_hook_spec_free(h->spec);
     mj_buf_deinit(&h->fixed);
+    mj_buf_deinit(&h->type);
     free(h);
 }
 

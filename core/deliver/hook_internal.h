@@ -40,7 +40,7 @@ struct mj_hook {
     struct mj_http_line *line;                  /* owned */
     struct mj_sign_key *keys[MJ_HOOK_LIST_MAX]; /* owned */
     struct mj_buf fixed;                        /* owned: header lines of every request */
-    bool typed;                                 /* … which hold a Content-Type */
+    struct mj_buf type;                         /* owned: Content-Type, when the script gave one */
     char name[MJ_READER_NAME_MAX + 1];          /* "SCRIPT NODE", fit for a header */
     struct mj_breaker breaker;
     size_t busy, bytes;    /* parcels, and their events' bytes, on their way */

@@ -19,18 +19,28 @@
 static const char *const ours[] = {"webhook-", "moonjet-", "x-hub-signature", "idempotency-key",
                                    "user-agent:"};
 
-/* Header lines of the script's that would say something else than ours. */
-static int check_headers(struct mj_hook *h, struct mj_buf *error)
+/* The script's header lines, but for Content-Type, which has a place of its own; refuses those that
+ * would say something else than ours. */
+static int add_headers(struct mj_hook *h, struct mj_buf *error)
 {
+    static const char type[] = "content-type:";
     for (const char *line = h->spec->headers; line && *line;) {
+        const char *end = strstr(line, "\r\n");
+        size_t len = end ? (size_t)(end - line) : strlen(line);
         for (size_t i = 0; i < MJ_COUNT(ours); i++)
             if (strncasecmp(line, ours[i], strlen(ours[i])) == 0) {
                 mj_buf_printf(error, "the header %.*s is set by Moonjet", (int)strcspn(line, ":\r"),
                               line);
                 return MJ_EINVAL;
             }
-        h->typed |= strncasecmp(line, "content-type:", 13) == 0;
-        const char *end = strstr(line, "\r\n");
+        if (strncasecmp(line, type, sizeof type - 1) == 0) {
+            size_t blanks = sizeof type - 1 + strspn(line + sizeof type - 1, " \t");
+            h->type.len = 0;
+            mj_buf_put(&h->type, line + blanks, len - blanks);
+        } else {
+            mj_buf_put(&h->fixed, line, len);
+            mj_buf_puts(&h->fixed, "\r\n");
+        }
         line = end ? end + 2 : NULL;
     }
     return 0;
@@ -53,8 +63,7 @@ int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
             *c = '?';
     mj_buf_printf(&h->fixed, "user-agent: moonjet/" MOONJET_VERSION "\r\nmoonjet-reader: %s\r\n",
                   h->name);
-    mj_buf_puts(&h->fixed, s->headers ? s->headers : "");
-    return check_headers(h, error);
+    return add_headers(h, error);
 }
 
 /* The id of a parcel: its event's, or a hash of its events' ids. */
@@ -84,12 +93,13 @@ static int put_headers(const struct mj_hook_ask *a, struct mj_span body, struct 
     char id[BATCH_ID + 1], github[MJ_SIGN_GITHUB_LEN + 1];
     int64_t now_s = mj_now_us() / 1000000;
     put_id(p, id);
-    mj_buf_put(out, h->fixed.ptr, h->fixed.len);
+    mj_buf_puts(out, "content-type: ");
     if (a->made.type.len)
-        mj_buf_printf(out, "content-type: %.*s\r\n", (int)a->made.type.len,
-                      (const char *)a->made.type.ptr);
-    else if (!h->typed)
-        mj_buf_puts(out, "content-type: application/json\r\n");
+        mj_buf_put(out, a->made.type.ptr, a->made.type.len);
+    else
+        mj_buf_puts(out, h->type.len ? (const char *)h->type.ptr : "application/json");
+    mj_buf_puts(out, "\r\n");
+    mj_buf_put(out, h->fixed.ptr, h->fixed.len);
     mj_buf_printf(out,
                   "webhook-id: %s\r\nidempotency-key: %s\r\nwebhook-timestamp: %lld\r\n"
                   "moonjet-attempt: %u\r\nmoonjet-cursor: %lld\r\n%s",
@@ -184,9 +194,11 @@ static void note_refused(struct mj_hook *h, bool refused, int status)
 
 static void count(struct mj_hook *h, const struct mj_fetched *answer)
 {
-    enum mj__posted what = (enum mj__posted)(answer->status / 100 - 2);
+    enum mj__posted what = MJ__POSTED_ERROR;
     if (answer->error)
         what = answer->unsent ? MJ__POSTED_REFUSED : MJ__POSTED_ERROR;
+    else if (answer->status >= 200 && answer->status < 600) /* 101 and 999 have been seen */
+        what = (enum mj__posted)(answer->status / 100 - 2);
     mj_metric_add(h->posted[what], 1);
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,9 +15,13 @@
 #include "deliver/internal.h"
 
 #define EXTRA_FDS 32
-#define READY_MAX 256               /* sockets looked at in a round */
-#define IDLE_MAX  2048L             /* connections kept open */
-#define WAIT_US   INT64_C(60000000) /* a round begins so often at least */
+#define READY_MAX 256 /* sockets looked at in a round */
+/* In the set of epoll, as; and libcurl wants it. */
+#define INTEREST_IN     1
+#define INTEREST_OUT    2
+#define INTEREST_WANTED 4
+#define IDLE_MAX        2048 /* connections kept open, and no more than a quarter of the descriptors */
+#define WAIT_US         INT64_C(60000000) /* a round begins so often at least */
 
 struct mj_http_task {
     struct mj_http_task *next;
@@ -98,6 +103,7 @@ static void set_allow(void *ctx)
 {
     struct allow *a = ctx;
     struct mj_client *c = mj__http_client(a->h, a->script);
+    a->h->reach_changes++;
     mj_reach_free(c->reach);
     c->reach = a->reach;
     free(a->script);
@@ -400,22 +406,59 @@ static int on_timer(CURLM *multi, long ms, void *ctx)
     return 0;
 }
 
-/* libcurl wants to know of a socket, or no more. */
+/* What epoll has of a descriptor. */
+static uint8_t *interest_of(struct mj_http *h, int fd)
+{
+    if ((size_t)fd >= h->interest_cap) {
+        size_t cap = h->interest_cap ? h->interest_cap : 256;
+        while (cap <= (size_t)fd)
+            cap *= 2;
+        h->interest = mj_realloc(h->interest, cap);
+        memset(h->interest + h->interest_cap, 0, cap - h->interest_cap);
+        h->interest_cap = cap;
+    }
+    return &h->interest[fd];
+}
+
+/* libcurl wants to know of a socket, or no more. It stays in the set when a request has ended,
+ * because the next one mostly comes at once; what happens to it meanwhile takes it out. */
 static int on_interest(CURL *easy, curl_socket_t fd, int what, void *ctx, void *known)
 {
     struct mj_http *h = ctx;
     struct epoll_event e = {.data.fd = fd};
+    uint8_t *is = interest_of(h, fd), was = *is & (INTEREST_IN | INTEREST_OUT);
     (void)easy;
     (void)known;
     if (what == CURL_POLL_REMOVE) {
-        epoll_ctl(h->epoll, EPOLL_CTL_DEL, fd, NULL);
+        *is &= (uint8_t)~INTEREST_WANTED;
         return 0;
     }
-    e.events |= what & CURL_POLL_IN ? EPOLLIN : 0;
-    e.events |= what & CURL_POLL_OUT ? EPOLLOUT : 0;
-    if (epoll_ctl(h->epoll, EPOLL_CTL_MOD, fd, &e))
-        epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e);
+    uint8_t wanted = what & CURL_POLL_IN ? INTEREST_IN : 0;
+    wanted |= what & CURL_POLL_OUT ? INTEREST_OUT : 0;
+    e.events |= wanted & INTEREST_IN ? EPOLLIN : 0;
+    e.events |= wanted & INTEREST_OUT ? EPOLLOUT : 0;
+    *is = wanted | INTEREST_WANTED;
+    if (was != wanted && epoll_ctl(h->epoll, was ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e))
+        *is = 0;
     return 0;
+}
+
+/* The kernel takes it out of the set by itself; its number comes again. */
+int mj__http_close(void *ctx, curl_socket_t fd)
+{
+    struct mj_http *h = ctx;
+    *interest_of(h, fd) = 0;
+    return close(fd);
+}
+
+static bool is_idle(struct mj_http *h, int fd)
+{
+    uint8_t *is = interest_of(h, fd);
+    if (*is & INTEREST_WANTED)
+        return false;
+    *is = 0;
+    epoll_ctl(h->epoll, EPOLL_CTL_DEL, fd, NULL);
+    return true;
 }
 
 /* What is due by libcurl's clock. True when something has ended. */
@@ -438,6 +481,8 @@ static void on_ready(struct mj_http *h, const struct epoll_event *e)
             return; /* somebody was sooner */
         return;
     }
+    if (is_idle(h, e->data.fd))
+        return;
     what |= e->events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0;
     what |= e->events & EPOLLOUT ? CURL_CSELECT_OUT : 0;
     what |= e->events & EPOLLERR ? CURL_CSELECT_ERR : 0;
@@ -530,10 +575,18 @@ static void destroy(struct mj_http *h)
         free(p);
     }
     curl_slist_free_all(h->connect_to);
+    free(h->interest);
     close(h->epoll);
     close(h->bell);
     pthread_mutex_destroy(&h->lock);
     free(h);
+}
+
+static long idle_max(void)
+{
+    struct rlimit limit;
+    rlim_t quarter = getrlimit(RLIMIT_NOFILE, &limit) ? 64 : limit.rlim_cur / 4;
+    return quarter < IDLE_MAX ? (long)quarter : IDLE_MAX;
 }
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -566,7 +619,7 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
     struct epoll_event bell = {.events = EPOLLIN, .data.fd = h->bell};
     bool watched = epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->bell, &bell) == 0;
     if (h->multi) {
-        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
+        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, idle_max());
         curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
         curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
         curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timer);

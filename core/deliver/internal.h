@@ -61,7 +61,9 @@ struct mj_job {
     char curl_error[CURL_ERROR_SIZE];
     size_t lines; /* of the answer's headers */
     bool head, refused, too_large, too_many_headers, out_of_memory;
-    bool cut; /* a line's: more of the answer is not kept */
+    bool cut;           /* a line's: more of the answer is not kept */
+    char vetted[64];    /* a line's: the address that was last found to be allowed … */
+    unsigned vetted_at; /* … under http->reach_changes */
     struct mj_buf headers, body, error;
 };
 
@@ -87,9 +89,11 @@ struct mj_lingering {
 struct mj_http {
     struct mj_http_cfg cfg;
     pthread_t thread;
-    CURLM *multi;                  /* owned */
-    int epoll, bell;               /* owned: libcurl's sockets; what other threads ring */
-    int64_t curl_due_us;           /* libcurl wants to be called, in real time; 0: at once */
+    CURLM *multi;        /* owned */
+    int epoll, bell;     /* owned: libcurl's sockets; what other threads ring */
+    int64_t curl_due_us; /* libcurl wants to be called, in real time; 0: at once */
+    uint8_t *interest;   /* owned: by descriptor, what epoll has of it */
+    size_t interest_cap;
     struct curl_slist *connect_to; /* owned */
     struct mj_metric *in_flight, *queued;
     struct mj_histogram *seconds;
@@ -105,6 +109,7 @@ struct mj_http {
     struct mj_job *waiting, **waiting_last; /* for a turn, in order */
     struct mj_job *running;                 /* owned list */
     struct mj_http_line *lines;             /* borrowed list */
+    unsigned reach_changes;                 /* calls of mj_http_allow() */
     size_t active;
     int64_t next_expiry_us; /* no waiting job ends before; INT64_MAX for none */
     struct mj_party *hosts[256];
@@ -118,6 +123,8 @@ struct mj_http {
 
 /* http.c: the script's own party, made when it is new. */
 struct mj_client *mj__http_client(struct mj_http *h, const char *script);
+/* http.c: libcurl's CURLOPT_CLOSESOCKETFUNCTION, with the mj_http. */
+int mj__http_close(void *http, curl_socket_t fd);
 /* http_line.c: a line's request has ended; at the end all of them have. */
 void mj__line_result(struct mj_job *job, CURLcode code);
 void mj__lines_stop(struct mj_http *h);
@@ -125,7 +132,8 @@ void mj__lines_stop(struct mj_http *h);
 /* http_job.c: reads URL, method and headers of a new job, and finds out whom it goes to. 0, or
  * MJ_EINVAL with the sentence in job->error. */
 int mj__job_prepare(struct mj_job *job);
-/* Header lines made or checked by ourselves, in place of those the job has. 0 or MJ_ENOMEM. */
+/* Header lines made or checked by ourselves, in place of those the job has; Content-Type is the
+ * first. 0 or MJ_ENOMEM. */
 int mj__job_headers(struct mj_job *job, struct mj_span lines);
 /* Makes the easy handle. 0, MJ_ENOMEM, or MJ_EINVAL with the sentence in job->error. */
 int mj__job_start(struct mj_job *job);

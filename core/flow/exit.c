@@ -50,6 +50,8 @@ int mj__exit_flush(struct mj__exit *e, int source, int64_t upstream_seq)
     if (e->printed)
         fflush(stdout);
     e->printed = false;
+    if (e->readers)
+        mj_readers_publish(e->readers);
     int err = e->journal ? mj_journal_publish(e->journal, source, upstream_seq) : 0;
     if (e->readers && !err)
         mj_readers_published(e->readers);

@@ -57,8 +57,6 @@ static int find_readers(struct mj_router *r, struct mj_graph *graph, struct mj_b
             return err;
         }
     }
-    if (r->exit.readers)
-        mj_readers_settle(r->exit.readers);
     return 0;
 }
 

@@ -5,14 +5,14 @@
 
 #include "journal/reader_internal.h"
 
-#define SETTLE_US  INT64_C(2000000)
-#define DEAD_MAX   10000
-#define ATTEMPTS   16384
-#define WINDOW     4096
-#define WINDOW_MAX ((size_t)1 << 20)
-#define BEHIND_US  INT64_C(10000000)
-#define COUNT_MOST 1000000             /* of what waits; more need not be told apart */
-#define LOOK_ASKED (UINT64_C(8) << 20) /* entries looked at to count, when somebody asks */
+#define DEAD_MAX    10000
+#define ATTEMPTS    16384
+#define WINDOW      4096
+#define WINDOW_MAX  ((size_t)1 << 20)
+#define BEHIND_US   INT64_C(10000000)
+#define PATIENCE_US INT64_C(5000000)    /* for the disk */
+#define COUNT_MOST  1000000             /* of what waits; more need not be told apart */
+#define LOOK_ASKED  (UINT64_C(8) << 20) /* entries looked at to count, when somebody asks */
 
 /* In the order of moonjet_reader_state. */
 static const char *const states[] = {"live", "behind", "paused", "disabled", "gone"};
@@ -163,25 +163,14 @@ int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
     r->number = number;
     r->kind = kind;
     if (!r->known) {
-        r->known = r->dirty = rs->fresh = true;
+        r->known = r->dirty = true;
         r->scanned = r->news = rs->journal->next_seq;
         r->uncounted_at = r->uncounted_end = r->scanned;
+        mj__reader_save(r);
     }
     pthread_mutex_unlock(&r->lock);
     *out = r;
     return 0;
-}
-
-void mj_readers_settle(struct mj_readers *rs)
-{
-    if (!rs->fresh || !rs->disk)
-        return;
-    rs->fresh = false;
-    mj_readers_save(rs);
-    if (!mj_disk_flush(rs->disk, SETTLE_US))
-        mj_log(MJ_LOG_WARN, "reader",
-               "the disk is slow to take new readers of the journal: a crash in the next moments "
-               "may lose what comes for them");
 }
 
 const char *mj_reader_name(const struct mj_reader *r) { return r->name; }
@@ -218,12 +207,27 @@ int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned 
         r->staged_first = 0;
     }
     pthread_mutex_unlock(&r->mail);
+    if (!err && r->made > rs->await)
+        rs->await = r->made;
     if (!err && !r->touched) {
         r->touched = true;
         r->next_touched = rs->touched;
         rs->touched = r;
     }
     return err;
+}
+
+void mj_readers_publish(struct mj_readers *rs)
+{
+    if (MJ_LIKELY(!rs->await))
+        return;
+    if (mj_disk_written(rs->disk) < rs->await && !mj_disk_flush(rs->disk, PATIENCE_US))
+        mj_log(MJ_LOG_WARN, "reader",
+               "the disk does not take the position of a new reader; should this process die now, "
+               "the reader will begin with what comes then");
+    for (struct mj_reader *r = rs->touched; r; r = r->next_touched)
+        r->made = 0;
+    rs->await = 0;
 }
 
 void mj_readers_published(struct mj_readers *rs)

@@ -64,13 +64,13 @@ void mj_readers_save(struct mj_readers *rs);
  * MJ_ELIMIT, MJ_EIO with a sentence in `error`. */
 int mj_reader_get(struct mj_readers *rs, const char *script, const char *node,
                   enum mj_reader_kind kind, struct mj_reader **out, struct mj_buf *error);
-/* Readers that are new are on disk when this returns, if the disk takes anything within a second or
- * two: what is noted for them from now on is not forgotten. Before the first note. */
-void mj_readers_settle(struct mj_readers *rs);
 /* Appends a note for the event that was appended `back` entries ago (1: just now) under `event`.
  * Its own time_us comes from mj_journal_next_time(). As mj_journal_append(). */
 int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned back,
                    int64_t upstream_seq);
+/* Before a publish: where a reader that got notes was made a moment ago, waits until the disk knows
+ * of it, or a crash would leave notes that nobody looks for. Nearly always it has long been so. */
+void mj_readers_publish(struct mj_readers *rs);
 /* After a publish: wakes the owners of readers that got notes. */
 void mj_readers_published(struct mj_readers *rs);
 
@@ -129,12 +129,13 @@ void mj_parcel_done(struct mj_parcel *p, int64_t now_us, int status);
 struct mj_failure {
     enum {
         MJ_FAIL_RETRY, /* by the reader's policy; when that is at its end, a dead letter */
+        MJ_FAIL_LATER, /* the same, but no attempt is counted: all it takes is down */
         MJ_FAIL_DEAD,  /* a dead letter at once */
         MJ_FAIL_BACK   /* nobody tried: no attempt is counted, and it may go out again at once */
     } what;
-    int64_t after_us;       /* with RETRY: not before that (Retry-After); 0: by the policy */
-    int status;             /* HTTP's, 0 for none */
-    const char *reason;     /* a short sentence without secrets */
+    int64_t after_us;   /* with RETRY and LATER: not before that (Retry-After); 0: by the policy */
+    int status;         /* HTTP's, 0 for none */
+    const char *reason; /* a short sentence without secrets */
     struct mj_span excerpt; /* of the answer; the first 2,048 bytes are kept */
     const bool *failed;     /* per item: those that failed, the others are done; NULL: all */
 };

@@ -71,6 +71,7 @@ struct mj_reader {
     /* The writer's own. */
     struct mj_reader *next_touched; /* borrowed: got notes since the last publish */
     bool touched;
+    uint64_t made; /* the disk knows of it when mj_disk_written() is there; 0: it does */
 
     pthread_mutex_t mail;
     uint64_t staged_first, staged_last; /* notes appended, not published; 0: none */
@@ -126,8 +127,8 @@ struct mj_readers {
     size_t dead_max;
     struct mj_reader **all; /* owned, MJ_READERS_MAX of them; [0, count) never change */
     _Atomic size_t count;
-    bool fresh;                /* the writer's: some are not on disk yet */
     struct mj_reader *touched; /* the writer's */
+    uint64_t await;            /* the writer's: mj_reader.made of readers with notes; 0: none */
     struct mj_buf text;        /* the writer's: a note */
     pthread_mutex_t lock;      /* over making readers, and `view`; before any reader's */
     struct mj_view view;       /* for counting and rewinding */
@@ -139,6 +140,8 @@ struct mj_readers {
 };
 
 /* ---- reader.c ---- */
+
+#define MJ__STATE_GONE 4 /* of moonjet_reader_state */
 
 /* Something has changed: whoever takes next looks. `wake` also tells the owner. */
 void mj__reader_stir(struct mj_reader *r, bool wake);
@@ -197,6 +200,8 @@ void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
 
 /* ---- reader_store.c ---- */
 
+/* Writes that there is such a reader, and where it begins. */
+void mj__reader_save(struct mj_reader *r);
 /* Finds what disk has of all readers. */
 void mj__readers_load(struct mj_readers *rs);
 /* Appends the position as disk keeps it. */

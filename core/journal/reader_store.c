@@ -200,6 +200,17 @@ static void save(struct mj_reader *r, struct mj_buf *batch, struct mj_buf *value
     r->dirty = false;
 }
 
+void mj__reader_save(struct mj_reader *r)
+{
+    MJ_AUTO_BUF batch = {0};
+    MJ_AUTO_BUF value = {0};
+    if (!r->rs->disk || r->rs->journal->read_only)
+        return;
+    save(r, &batch, &value);
+    mj_disk_hand_over(r->rs->disk, &batch, true);
+    r->made = mj_disk_handed(r->rs->disk);
+}
+
 void mj_readers_save(struct mj_readers *rs)
 {
     MJ_AUTO_BUF batch = {0};
@@ -225,6 +236,16 @@ void mj_readers_save(struct mj_readers *rs)
         mj_disk_hand_over(rs->disk, &batch, true);
 }
 
+/* Nobody looks at it any more, so its gauges would stay as they were. */
+static void show_forgotten(struct mj_reader *r)
+{
+    mj_metric_set(r->m.state, MJ__STATE_GONE);
+    mj_metric_set(r->m.waiting, 0);
+    mj_metric_set_real(r->m.lag, 0);
+    mj_metric_set(r->m.air, 0);
+    mj_metric_set(r->m.letters, 0);
+}
+
 int mj_reader_forget(struct mj_reader *r)
 {
     struct mj_readers *rs = r->rs;
@@ -245,6 +266,7 @@ int mj_reader_forget(struct mj_reader *r)
         r->air = r->air_events = 0;
         r->unread = r->claimed = r->uncounted_at = r->uncounted_end = 0;
         r->reason[0] = 0;
+        show_forgotten(r);
     }
     pthread_mutex_unlock(&r->lock);
     return err;

@@ -326,7 +326,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
     bool *dies = mj_calloc(p->p.n + 1, sizeof *dies);
     size_t n = 0, retried = 0;
     bool tried = f->what != MJ_FAIL_BACK, whole = true;
-    int64_t wait = f->what == MJ_FAIL_RETRY ? wait_of(r, p->p.attempt) : 0;
+    bool counted = f->what != MJ_FAIL_LATER;
+    int64_t wait = f->what == MJ_FAIL_DEAD || !tried ? 0 : wait_of(r, p->p.attempt);
     for (size_t i = 0; i < p->p.n; i++)
         whole &= !f->failed || f->failed[i];
     /* Those that fail together stay together; a part of a parcel is another parcel. */
@@ -346,11 +347,12 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
         s->state = MJ__WAITING;
         if (!tried)
             continue;
-        if (!s->attempts++)
+        if (counted && !s->attempts++)
             s->since_us = p->p.first_us;
         if (!s->group || !whole)
             s->group = r->group;
-        dies[i] = f->what == MJ_FAIL_DEAD || is_at_its_end(r, s->attempts, s->since_us, now_us);
+        dies[i] = f->what == MJ_FAIL_DEAD ||
+                  (counted && is_at_its_end(r, s->attempts, s->since_us, now_us));
         note_attempt(r, p, i, now_us, dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY, f->status,
                      f->reason);
         if (dies[i]) {

@@ -220,6 +220,7 @@ static int host_count(lua_State *L)
         {"requests", "moonjet_agent_requests_total", "Requests of agents, by what came of them."},
         {"logins", "moonjet_agent_sessions_total", "Sessions of agents, by how they came about."},
         {"waits", "moonjet_agent_waits_total", "Times an agent waited for a rate limit."},
+        {"skips", "moonjet_agent_skips_total", "What bots left unanswered, by why."},
     };
     const char *name = luaL_checkstring(L, 1), *how = luaL_checkstring(L, 2);
     char script[256], value[64];

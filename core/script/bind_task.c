@@ -139,15 +139,17 @@ static int jet_sleep(lua_State *L)
     return lua_yield(L, 0);
 }
 
-/* The error that jet.retry raises: a table with a mark, { reason, µs }; µs -1: never again.
- * Numbered, so that it can be read where nothing catches a lack of memory. */
-static int raise_retry(lua_State *L, int reason, int64_t after_us)
+/* The error that jet.retry raises: a table with a mark, { reason, µs, kind }. Numbered, so that it
+ * can be read where nothing catches a lack of memory. */
+static int raise_retry(lua_State *L, int reason, int64_t after_us, enum mj_again kind)
 {
-    lua_createtable(L, 2, 0);
+    lua_createtable(L, 3, 0);
     lua_pushvalue(L, reason);
     lua_rawseti(L, -2, 1);
     lua_pushnumber(L, (lua_Number)after_us);
     lua_rawseti(L, -2, 2);
+    lua_pushinteger(L, kind);
+    lua_rawseti(L, -2, 3);
     mj_vm_push_slot(L, MJ_SLOT_RETRY);
     lua_setmetatable(L, -2);
     return lua_error(L);
@@ -158,7 +160,7 @@ static int raise_retry(lua_State *L, int reason, int64_t after_us)
 static int host_never(lua_State *L)
 {
     luaL_checkstring(L, 1);
-    return raise_retry(L, 1, -1);
+    return raise_retry(L, 1, 0, MJ_AGAIN_NEVER);
 }
 
 /* host.taken(n): the first n of the events that are left of the list in hand are done, whatever
@@ -177,7 +179,15 @@ static int jet_retry(lua_State *L)
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "jet.retry wants a reason as text: jet.retry(\"the server is down\")");
     int64_t after = lua_isnoneornil(L, 2) ? 0 : mj_check_duration(L, 2, "jet.retry");
-    return raise_retry(L, 1, after);
+    return raise_retry(L, 1, after, MJ_AGAIN);
+}
+
+/* host.outage(reason, after): as jet.retry, but it does not count as one of the attempts: what the
+ * function needs is down for all events alike */
+static int host_outage(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    return raise_retry(L, 1, mj_check_duration(L, 2, "jet.agent"), MJ_AGAIN_UNCOUNTED);
 }
 
 static int retry_tostring(lua_State *L)
@@ -187,20 +197,24 @@ static int retry_tostring(lua_State *L)
     return 1;
 }
 
-const char *mj__retry_reason(lua_State *L, int64_t *after_us)
+const char *mj__retry_reason(lua_State *L, struct mj_retry_wish *out)
 {
     const char *reason = NULL;
-    *after_us = 0;
-    if (!lua_gettop(L) || !lua_checkstack(L, 2) || !mj_made_by(L, -1, MJ_SLOT_RETRY))
+    *out = (struct mj_retry_wish){0, MJ_AGAIN};
+    if (!lua_gettop(L) || !lua_checkstack(L, 3) || !mj_made_by(L, -1, MJ_SLOT_RETRY))
         return NULL;
     lua_rawgeti(L, -1, 1);
     lua_rawgeti(L, -2, 2);
-    /* The script may have changed both. */
-    if (lua_type(L, -2) == LUA_TSTRING)
-        reason = lua_tostring(L, -2);
-    lua_Number us = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
-    *after_us = us < 0 ? -1 : us < 1e15 ? (int64_t)us : 0;
-    lua_pop(L, 2);
+    lua_rawgeti(L, -3, 3);
+    /* The script may have changed all of it. */
+    if (lua_type(L, -3) == LUA_TSTRING)
+        reason = lua_tostring(L, -3);
+    lua_Number us = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
+    lua_Number kind = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : MJ_AGAIN;
+    out->after_us = us > 0 && us < 1e15 ? (int64_t)us : 0;
+    out->kind =
+        kind == MJ_AGAIN_UNCOUNTED || kind == MJ_AGAIN_NEVER ? (enum mj_again)kind : MJ_AGAIN;
+    lua_pop(L, 3);
     return reason ? reason : "the script asks for it";
 }
 
@@ -335,8 +349,9 @@ void mj_bind_task(lua_State *L)
 
 void mj_bind_task_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"enter", host_enter},     {"left", host_left},
-                                    {"running", host_running}, {"taken", host_taken},
-                                    {"never", host_never},     {NULL, NULL}};
+    static const luaL_Reg host[] = {
+        {"enter", host_enter}, {"left", host_left},   {"running", host_running},
+        {"taken", host_taken}, {"never", host_never}, {"outage", host_outage},
+        {NULL, NULL}};
     luaL_register(L, NULL, host);
 }

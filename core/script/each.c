@@ -173,23 +173,25 @@ static void explain(struct failure *f, struct mj_vm *vm, const char *reason)
 
 /* In memory: the wait before the next attempt, or -1 when this was the last. The whole of it, not a
  * random part: one process waits for itself here, and specs can count on it. */
-static int64_t next_wait(struct mj_work *w, int64_t after_us)
+static int64_t next_wait(struct mj_work *w, const struct mj_retry_wish *wish)
 {
     const struct mj_retry *r = &w->each->cfg.retry;
     int64_t wait = w->wait_us ? w->wait_us : r->min_us, now = unix_now(w->each);
+    if (wish->kind == MJ_AGAIN_UNCOUNTED)
+        return wish->after_us > wait ? wish->after_us : wait;
     if (r->tries && w->attempt >= r->tries)
         return -1;
+    w->attempt++;
     w->wait_us = wait < r->max_us / 2 ? wait * 2 : r->max_us;
-    wait = after_us > wait ? after_us : wait;
+    wait = wish->after_us > wait ? wish->after_us : wait;
     return r->for_us && now + wait - w->first_us > r->for_us ? -1 : wait;
 }
 
-static void settle_letter(struct mj_work *w, bool again, int64_t after_us)
+static void settle_letter(struct mj_work *w, bool again, const struct mj_retry_wish *wish)
 {
     struct mj_each *e = w->each;
-    int64_t wait = again ? next_wait(w, after_us) : -1;
+    int64_t wait = again ? next_wait(w, wish) : -1;
     if (wait >= 0) {
-        w->attempt++;
         e->asleep++;
         mj__timer_set(e->vm->sched, &w->timer, mj__sched_now(e->vm->sched) + wait);
         return;
@@ -225,24 +227,25 @@ static void settle_failed(struct mj_work *w)
     struct mj_each *e = w->each;
     struct mj_vm *vm = e->vm;
     int n;
-    int64_t after_us = 0;
+    struct mj_retry_wish wish;
     lua_State *co = mj_task_results(w->task, &n);
-    const char *asked = mj__retry_reason(co, &after_us);
+    const char *asked = mj__retry_reason(co, &wish);
     bool late = mj__task_timed_out(w->task);
-    bool again = e->durable && after_us >= 0 && (asked || late || e->retry_errors);
+    bool again = e->durable && wish.kind != MJ_AGAIN_NEVER && (asked || late || e->retry_errors);
     if (asked)
         tell(e, asked, again);
-    after_us = after_us > 0 ? after_us : 0;
     if (!w->parcel) {
-        settle_letter(w, again, after_us);
+        settle_letter(w, again, &wish);
         return;
     }
     struct failure why = {.work = w, .co = co};
     explain(&why, vm, asked ? asked : mj__error_text(co));
     struct mj_failure f = {.what = again ? MJ_FAIL_RETRY : MJ_FAIL_DEAD,
-                           .after_us = after_us,
+                           .after_us = wish.after_us,
                            .reason = why.reason,
                            .excerpt = mj_str(why.excerpt)};
+    if (again && wish.kind == MJ_AGAIN_UNCOUNTED)
+        f.what = MJ_FAIL_LATER;
     if (late && vm->paused) /* it had no chance to go on */
         f.what = MJ_FAIL_BACK;
     fail_parcel(w, &f);
@@ -324,7 +327,7 @@ static void start(struct mj_work *w)
                                .reason = "the script's memory had no room for a task"};
         fail_parcel(w, &f);
     } else {
-        settle_letter(w, e->durable, 0);
+        settle_letter(w, e->durable, &(struct mj_retry_wish){.kind = MJ_AGAIN});
     }
 }
 

@@ -90,10 +90,16 @@ int mj_hook_origin(const struct mj_hook_spec *spec, struct mj_buf *out, struct m
 void mj_hook_batch(const struct mj_item *items, size_t n, struct mj_buf *out)
 {
     char time[28];
+    size_t bytes = 100;
+    for (size_t i = 0; i < n; i++)
+        bytes += items[i].json.len + 64;
+    mj_buf_reserve(out, bytes);
     mj_datetime_make(items[n - 1].time_us, time);
     mj_buf_printf(out, "{\"type\":\"moonjet.batch\",\"timestamp\":\"%s\",\"data\":[", time);
     for (size_t i = 0; i < n; i++) {
-        mj_buf_printf(out, "%s{\"id\":\"%s\",\"event\":", i ? "," : "", items[i].id);
+        mj_buf_puts(out, i ? ",{\"id\":\"" : "{\"id\":\"");
+        mj_buf_puts(out, items[i].id);
+        mj_buf_puts(out, "\",\"event\":");
         mj_buf_put(out, items[i].json.ptr, items[i].json.len);
         mj_buf_putc(out, '}');
     }

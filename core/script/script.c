@@ -80,8 +80,8 @@ const char *mj__error_text(lua_State *L)
     struct mj_vm *vm = mj_vm_of(L);
     size_t cap = vm->cap;
     vm->cap = SIZE_MAX;
-    int64_t after_us;
-    const char *text = mj__retry_reason(L, &after_us);
+    struct mj_retry_wish wish;
+    const char *text = mj__retry_reason(L, &wish);
     if (!text)
         text = lua_tostring(L, -1);
     vm->cap = cap;

@@ -61,10 +61,11 @@ struct mj_sched {
     struct mj_dues timers; /* keys: µs of mj__sched_now() */
     struct mj_vm **vms;    /* owned array of borrowed VMs that have begun */
     size_t vm_count, turn;
-    size_t collected;          /* whose garbage was collected last */
+    size_t collected; /* whose garbage was collected last */
+    /* For one of the readers; any thread. Apart from other flags, which compilers read together. */
+    _Alignas(8) _Atomic bool news;
     struct mj_view view;       /* owned: what :each reads the journal with; journal NULL: not yet */
     struct mj_from_json *json; /* owned; NULL: not yet */
-    _Atomic bool news;         /* for one of the readers; any thread */
     bool running, poked;
 };
 
@@ -205,9 +206,9 @@ static void end(struct mj_task *t, bool ok)
     if (t->state == READY)
         unready(t);
     mj__timer_clear(vm->sched, &t->timer);
-    int64_t after_us;
+    struct mj_retry_wish wish;
     bool ours = t->node && t->node->type == MJ_NODE_EACH; /* who says what becomes of the event */
-    if (!ok && !(ours && mj__retry_reason(t->co, &after_us))) {
+    if (!ok && !(ours && mj__retry_reason(t->co, &wish))) {
         mj__report(vm, t->co, t->name, t->node ? t->node->file : vm->graph->script,
                    t->node ? t->node->line : 0, t->ev);
         if (t->node)

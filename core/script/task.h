@@ -75,10 +75,19 @@ struct mj_task_view {
 };
 /* False outside of tasks. */
 bool mj__task_look(const struct mj_vm *vm, struct mj_task_view *out);
-/* bind_task.c: the reason of the error that jet.retry has raised, at L's top, and after how many µs
- * at the earliest (0: nothing was said; -1: never); NULL for any other value. Needs no memory.
+/* What is to become of the event whose task ended with the error that jet.retry raises. */
+enum mj_again {
+    MJ_AGAIN,           /* it comes again, as long as there are attempts left */
+    MJ_AGAIN_UNCOUNTED, /* it comes again, and that was no attempt: something all need is down */
+    MJ_AGAIN_NEVER
+};
+struct mj_retry_wish {
+    int64_t after_us; /* at the earliest; 0: nothing was said */
+    enum mj_again kind;
+};
+/* bind_task.c: the reason of such an error at L's top; NULL for any other value. Needs no memory.
  * Borrowed from that value. */
-const char *mj__retry_reason(lua_State *L, int64_t *after_us);
+const char *mj__retry_reason(lua_State *L, struct mj_retry_wish *out);
 /* In `done` only: whether the task ran out of its own time. */
 bool mj__task_timed_out(const struct mj_task *t);
 /* What `done` gets, of a task that is an :each's; else NULL. */

@@ -38,6 +38,7 @@ struct mj_label_sub {
     int64_t ping_us;     /* monotonic: when the next ping is due */
     int64_t close_us;    /* monotonic: when a close has been waited for enough; 0: not closing */
     enum mj_end end;
+    bool deaf; /* what it sent is no WebSocket: the rest is not looked at */
 };
 
 struct mj_label_serving {
@@ -128,6 +129,14 @@ static void sub_free(struct mj_label_sub *sub)
     free(sub);
 }
 
+/* After an error of the socket. The kernel may be the first to see that nothing is taken. */
+static void lost(struct mj_label_sub *sub)
+{
+    if (errno == ETIMEDOUT && !sub->close_us)
+        sub->end = MJ_END_STALLED;
+    sub_free(sub);
+}
+
 static void watch(struct mj_label_sub *sub, int events)
 {
     struct ev_loop *loop = sub->server->loop;
@@ -180,7 +189,7 @@ static bool push(struct mj_label_sub *sub)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (n < 0) {
-            sub_free(sub);
+            lost(sub);
             return false;
         }
         sub->sent += (size_t)n;
@@ -214,14 +223,21 @@ static bool receive(struct mj_label_sub *sub)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
     if (n <= 0) {
-        sub_free(sub);
+        if (n < 0)
+            lost(sub);
+        else
+            sub_free(sub);
         return false;
     }
+    if (sub->deaf)
+        return true;
     mj_ws_reader_feed(&sub->reader, in, (size_t)n);
     while ((r = mj_ws_reader_next(&sub->reader, &msg)) == 1)
         on_message(sub, &msg);
-    if (r < 0)
+    if (r < 0) {
+        sub->deaf = true;
         close_sub(sub, MJ_END_BAD_MESSAGE, (unsigned)sub->reader.close_code, "");
+    }
     if (sub->close_us == 1 && sub->sent == sub->out.len) {
         sub_free(sub);
         return false;

@@ -371,7 +371,7 @@ bool mj_disk_flush(struct mj_disk *d, int64_t wait_us)
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&d->lock);
     uint64_t handed = d->handed;
-    d->hurry = d->first != NULL;
+    d->hurry = d->written < handed;
     pthread_cond_signal(&d->wake);
     while (d->written < handed && !pthread_cond_timedwait(&d->tried, &d->lock, &until))
         ;

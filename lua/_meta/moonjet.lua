@@ -649,6 +649,8 @@ function jet.http.request(request) end
 ---@field handle string? nil when the handle does not lead back to the DID
 ---@field pds string?
 ---@field key string? the signing key, did:key form
+---@field labeler string? where its labels are, when it is a labeler
+---@field label_key string? the key of its labels, did:key form
 
 --- Who is behind a DID (did:plc, did:web) or handle, with the handle checked in both directions.
 --- Answers are cached for an hour, failures for a minute (unless there were too many requests to
@@ -1105,6 +1107,113 @@ function RichText:resolve() end
 ---@return table[]?
 function RichText:facets() end
 
+-- # Feeds and labelers
+
+---@class jet.FeedOptions
+---@field keep? integer posts, the oldest go first; default 20000
+---@field ttl? jet.Duration a post goes when it was neither added nor bumped for so long; default: never
+---@field persist? boolean kept over restarts (--data); default false
+---@field name? string of what is remembered; default: from the address
+---@field hostname? string the name under which the world reaches Moonjet, which makes the feed generator `did:web:HOSTNAME`; its DID document is served, too
+---@field did? string of the feed generator, when it is another one
+---@field auth? "none" | "optional" | "required" whether to look at who asks, and to answer strangers; default "none", with `posts` "optional"
+---@field posts? fun(request: jet.FeedRequest): (string | jet.FeedPost)[], string? what to answer instead of what was added: posts, and a cursor for the next page; a task
+
+---@class jet.FeedRequest
+---@field feed string its address
+---@field viewer string? the DID of whoever asks, verified; nil for strangers
+---@field limit integer how many posts, at most 100
+---@field cursor string? what the last page ended with
+---@field request jet.Request
+
+---@class jet.FeedPost
+---@field post string its address
+---@field reason table? as the lexicon has it
+---@field feedContext string? comes back with interactions
+
+--- A feed: posts, newest first, for getFeedSkeleton. It answers the requests of Bluesky on the
+--- listener of the stream, beside `jet.serve`; scripts may have several each, and share a host. A
+--- list of addresses declares several at once, and returns as many. Top level only.
+---@param uri string | string[] the address of the feed's record: at://did:plc:…/app.bsky.feed.generator/NAME
+---@param options? jet.FeedOptions
+---@return jet.Feed ...
+function jet.feed(uri, options) end
+
+---@class jet.Feed
+local Feed = {}
+
+--- Adds a post, or gives it another time.
+---@param post string | jet.Event its address; of an event, its record and time
+---@param time_us? number its place: microseconds, as ev.time_us; default: the event's, or now
+---@param note? { repost?: string, pin?: boolean, context?: string } why it is there: the address of a repost, or pinned; `context` comes back with interactions
+function Feed:add(post, time_us, note) end
+
+--- Removes a post.
+---@param post string
+---@return boolean # whether it was there
+function Feed:remove(post) end
+
+--- Moves a post up, by as much as if it were newer by that time.
+---@param post string
+---@param duration jet.Duration
+---@return boolean # whether it is there
+function Feed:bump(post, duration) end
+
+--- Whether the post is there.
+---@param post string
+---@return boolean
+function Feed:has(post) end
+
+--- How many posts there are.
+---@return integer
+function Feed:count() end
+
+--- A page, as it is answered. The cursor names a place in the order: what is added meanwhile changes
+--- nothing, and nothing comes twice.
+---@param limit? integer default 50
+---@param cursor? string
+---@return jet.FeedPost[]?, string? # and the cursor of the next page, nil at the end; or nil and why the cursor is none
+function Feed:list(limit, cursor) end
+
+---@class jet.LabelerOptions
+---@field did? string the labeler's; default: `did:web:HOSTNAME`
+---@field hostname? string the name under which the world reaches Moonjet; the DID document of its did:web is served, too
+---@field key string its private key: `jet.secret "LABEL_KEY"`, as 64 hex digits (K-256) or multibase (K-256, P-256)
+---@field policies? string[] | { labelValues: string[] } the labels it uses: any other is an error then
+---@field seq? integer the next label gets that number at least: for a labeler that has moved here
+
+--- A labeler: labels are signed, kept in --data for ever, and served by subscribeLabels and
+--- queryLabels on the listener of the stream. Top level only.
+---@param options jet.LabelerOptions
+---@return jet.Labeler
+function jet.labeler(options) end
+
+---@class jet.Labeler
+local Labeler = {}
+
+--- Labels a record or an account. What is in force already is not said again, and a label for a
+--- duration is renewed when half of that is over.
+---@param subject string | jet.Event an at:// address or a DID; of an event, its record
+---@param val string
+---@param more? { cid?: string, exp?: string } that version of the record only; a duration, or the datetime when it ends
+function Labeler:apply(subject, val, more) end
+
+--- Takes a label back; of all versions, unless one is named.
+---@param subject string | jet.Event
+---@param val string
+---@param more? { cid?: string }
+function Labeler:negate(subject, val, more) end
+
+--- Labels in force, as they were written to disk a moment ago.
+---@param subject string | jet.Event an address or DID, or the beginning of some with a "*" behind it
+---@param n? integer default 100, at most 1000
+---@return { uri: string, val: string, cts: string, src: string, cid: string?, exp: string? }[]
+function Labeler:list(subject, n) end
+
+--- The public key, did:key form, that the DID document has to name as #atproto_label.
+---@return string
+function Labeler:key() end
+
 -- # Everything else
 
 --- What the configuration, or --config KEY=VALUE, said; a key that was not given is nil.
@@ -1271,6 +1380,9 @@ function TestPds:serve(nsid, fn) end
 --- The next requests fail.
 ---@param failure jet.TestFailure
 function TestPds:fail(failure) end
+
+--- No request fails any more.
+function TestPds:ok() end
 
 --- Access tokens given so far are over.
 ---@param all? boolean refresh tokens, too

@@ -145,24 +145,29 @@ local function question_of(x)
   return did_of(uri), uri, type(root) == "string" and root or uri
 end
 
+local function refuse(message, name, label)
+  host.count("skips", label)
+  return nil, message, name
+end
+
 --- Asks before an answer: nil, why not, and the reason's name; or the function that notes the
 --- answer. The same question may be answered again: it comes again after a crash.
 local function may_answer(a, x)
   local did, uri, root = question_of(x)
   local manners = manners_of(a)
   if did == a.did then
-    return nil, "a bot does not answer itself", "Own"
+    return refuse("a bot does not answer itself", "Own", "own")
   elseif stops:has(key(a, "stop", did)) then
-    return nil, did .. " does not want to hear from the bot", "OptedOut"
+    return refuse(did .. " does not want to hear from the bot", "OptedOut", "opted_out")
   end
   local last, thread = key(a, "last", did), key(a, "thread", did, root)
   local before = memory:get(last)
   if before ~= uri then
     if before and manners.cooldown and is_bot(a, did) then
-      return nil, format("%s is a bot, too, and was answered lately", did), "Cooldown"
+      return refuse(did .. " is a bot, too, and was answered lately", "Cooldown", "cooldown")
     elseif manners.per_thread and memory:get(thread, 0) >= manners.per_thread then
-      return nil, format("%s has got %d answers in this thread", did, manners.per_thread),
-        "Cooldown"
+      return refuse(format("%s has got %d answers in this thread", did, manners.per_thread),
+        "Cooldown", "cooldown")
     end
   end
   return function()
@@ -310,6 +315,7 @@ local function on(a, me, what, reasons, fn, options)
     local why = reasons_of(ev, is_me)
     if ev.collection == POST and own.manners ~= false then
       if (why.mention or why.reply) and M.heeds(a, ev.did, ev.text) then
+        host.count("skips", "opted_out")
         return
       end
       local good, message = may_answer(a, ev)

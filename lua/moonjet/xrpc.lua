@@ -33,6 +33,8 @@ local PATIENCE = 30      -- seconds to wait for a rate limit outside of an each
 local LEAST = 0.5        -- seconds that must be left for an attempt
 local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
+local DOWN_MAX = 120     -- … while its PDS is down, at most
+local QUIET = 60         -- seconds without any answer are an outage
 
 --- Seconds as a text that durations are written in.
 local function duration(seconds)
@@ -157,6 +159,9 @@ end
 -- Names of errors which mean that the token is the reason, whatever the status.
 local TOKEN = { ExpiredToken = true, InvalidToken = true }
 
+-- Nobody was there who could have looked at the request.
+local OUTAGE = { [429] = true, [502] = true, [503] = true, [504] = true }
+
 local function is_transient(status)
   return status == 408 or status == 425 or status == 429 or status >= 500
 end
@@ -267,8 +272,9 @@ local POINTS = {
   ["com.atproto.repo.deleteRecord"] = 1,
 }
 
---- One attempt: "ok", value; "no", message, name, status; "token", message; or "later", message,
---- name, status, and how many seconds at least.
+--- One attempt: "ok", value; "no", message, name, status; "token", message, name, status, the
+--- token's number; or "login" (there is none), "limited" or "later", message, name, status, and how
+--- many seconds at least.
 local function attempt(client, what, method, nsid, call, left)
   local points = call.points or POINTS[nsid] or 0
   local headers = {}
@@ -280,7 +286,7 @@ local function attempt(client, what, method, nsid, call, left)
     local seconds
     token, number, seconds = client.authorize()
     if not token then
-      return "later", number, nil, nil, seconds
+      return "login", number, nil, nil, seconds
     end
   end
   if token then
@@ -348,16 +354,29 @@ local function attempt(client, what, method, nsid, call, left)
   return "no", message, name, response.status
 end
 
--- Since when a service has not answered as it should, so that events come again less and less
--- often.
-local function down_for(client, works)
+--- The service has answered, be it yes or no.
+local function worked(client)
+  local l = ledger(client.service or "")
+  l.worked, l.down = jet.time(), nil
+end
+
+--- Ends the task: the event comes again, later and later while nothing works. Where that is the
+--- fault of no event, it is no attempt of the event's: no login, a limit, or a service that has not
+--- answered anybody for a while. A 500, or silence in the middle of answers to others, may well be
+--- the event's own.
+local function give_back(client, verdict, message, status, seconds)
   local l, now = ledger(client.service or ""), jet.time()
-  if works then
-    l.down = nil
-    return 0
+  if verdict ~= "limited" then
+    l.down = l.down or now
   end
-  l.down = l.down or now
-  return now - l.down
+  local down = verdict ~= "limited" and min(now - l.down, DOWN_MAX) or 0
+  local after = duration(min(max(seconds or 0, down, PAUSE), AGAIN_MAX))
+  local silent = verdict == "later" and (status == nil or OUTAGE[status])
+    and (not l.worked or l.worked < now - QUIET)
+  if verdict == "limited" or verdict == "login" or silent then
+    host.outage(message, after)
+  end
+  jet.retry(message, after)
 end
 
 --- The function `fn` as a part of a call: it returns as attempt() does, and is tried again while
@@ -369,15 +388,15 @@ local function persist(client, fn, patient)
     local _, left = host.task()
     local verdict, value, name, status, extra
     if left and left < LEAST then
-      verdict, value = "later", "there was no time left"
+      verdict, value = "late", "there was no time left"
     else
       verdict, value, name, status, extra = fn(left)
     end
     if verdict == "ok" then
-      down_for(client, true)
+      worked(client)
       return value, nil
     elseif verdict == "no" then
-      down_for(client, true)
+      worked(client)
       return nil, value, name, status
     elseif verdict == "token" then
       local token, message, seconds
@@ -388,7 +407,7 @@ local function persist(client, fn, patient)
       if token then
         verdict = "again"
       elseif type(message) == "string" then
-        verdict, value, name, status, extra = "later", message, nil, nil, seconds
+        verdict, value, name, status, extra = "login", message, nil, nil, seconds
       else
         return nil, value, name, status
       end
@@ -400,8 +419,7 @@ local function persist(client, fn, patient)
       pause = min(2 * pause, PAUSE_MAX)
       if in_each and patient ~= false then
         if left and wait + LEAST >= left then
-          local down = verdict == "limited" and 0 or down_for(client, false)
-          jet.retry(value, duration(min(max(extra or 0, down, PAUSE), AGAIN_MAX)))
+          give_back(client, verdict, value, status, extra)
         end
       elseif verdict ~= "limited" or waited + wait > PATIENCE
         or (left and wait + LEAST >= left) then

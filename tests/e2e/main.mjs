@@ -4,7 +4,7 @@ import { global, results } from './lib/harness.mjs'
 import { binary } from './lib/moonjet.mjs'
 
 const suites = [
-  'peers', 'corpus', 'scripts', 'simulate', 'lifecycle', 'safety', 'net', 'deliver', 'webhook', 'webhook_delivery', 'agent',
+  'peers', 'corpus', 'scripts', 'simulate', 'lifecycle', 'safety', 'net', 'deliver', 'hooks', 'webhook', 'webhook_delivery', 'agent',
   'richtext', 'bot', 'feed', 'labeler', 'tools', 'specs', 'backtest', 'ctl', 'why', 'state', 'live', 'reliability',
 ]
 const wanted = process.argv.slice(2)

@@ -22,11 +22,15 @@ static void as_document(struct mj_span in)
             abort();
     if (*c.pds && (mj_url_parse(c.pds, &url) || url.has_path))
         abort();
-    if (*c.key) {
-        if (mj_pubkey_parse(mj_str(c.key), &key))
-            abort();
-        mj_pubkey_free(key);
-    }
+    if (*c.labeler && (mj_url_parse(c.labeler, &url) || url.has_path))
+        abort();
+    const char *const keys[] = {c.key, c.label_key};
+    for (size_t i = 0; i < MJ_COUNT(keys); i++)
+        if (*keys[i]) {
+            if (mj_pubkey_parse(mj_str(keys[i]), &key))
+                abort();
+            mj_pubkey_free(key);
+        }
 }
 
 static void as_did(struct mj_span in)

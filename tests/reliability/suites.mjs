@@ -2,7 +2,7 @@
 // has time for.
 import { random } from './lib/random.mjs'
 
-export const all = ['shim', 'upstream', 'idle', 'crash', 'powerloss', 'full', 'clock', 'hostile', 'vanish']
+export const all = ['shim', 'upstream', 'idle', 'crash', 'powerloss', 'deliver', 'full', 'clock', 'hostile', 'vanish']
 
 const amounts = {
   full: {
@@ -10,6 +10,7 @@ const amounts = {
     idle: { seconds: 3600, rate: 20 },
     crash: { rounds: 200, retained: 50, longest: 2000, look: 20 },
     powerloss: { rounds: 120, retained: 40, jumps: 40, longest: 1000 },
+    deliver: { rounds: 60, losses: 60, longest: 1500, look: 5 },
     full: { each: 3 },
     clock: { steps: 100 },
     hostile: { rounds: 3, rate: 1000, warm: 100_000, stalled: 50, loris: 100, swarm: 2000, patient: true },
@@ -20,6 +21,7 @@ const amounts = {
     idle: { seconds: 120, rate: 30 },
     crash: { rounds: 8, retained: 2, longest: 300, look: 8 },
     powerloss: { rounds: 2, retained: 1, jumps: 2, longest: 300 },
+    deliver: { rounds: 3, losses: 2, longest: 400, look: 3 },
     full: { some: 2 },
     clock: { steps: 6 },
     hostile: { rounds: 1, rate: 500, warm: 20_000, stalled: 10, loris: 10, swarm: 200, patient: false },

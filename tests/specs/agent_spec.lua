@@ -336,6 +336,55 @@ describe("what fails", function()
     assert.equal(1, #pds:list(POST))
   end)
 
+  it("loses no event to an outage, however long it is", function()
+    load()
+    pds:fail { times = 1e9, unanswered = "nobody there" }
+    for _ = 1, 3 do
+      mention()
+    end
+    t:advance "10h"
+    assert.same({}, pds:list(POST))
+    pds:ok()
+    t:advance "5m"
+    assert.equal(3, #pds:list(POST))
+  end)
+
+  it("loses no event to a PDS that falls silent", function()
+    load()
+    mention()
+    t:advance "1s"
+    for _, failure in ipairs { { unanswered = "timed out" }, { status = 502 } } do
+      failure.times = 1e9
+      local before = #pds:list(POST)
+      pds:fail(failure)
+      mention()
+      t:advance "10h"
+      pds:ok()
+      t:advance "5m"
+      assert.equal(before + 1, #pds:list(POST))
+    end
+  end)
+
+  it("gives an event up that takes all its time for itself", function()
+    load()
+    t:event { collection = "app.example.sleepy" }
+    t:advance "2h"
+    assert.same({}, pds:list())
+    assert.equal(8, t:metric "moonjet_script_slept")
+  end)
+
+  it("gives an event up that the PDS cannot digest", function()
+    load()
+    mention()
+    t:advance "1s"
+    pds:fail { method = PUT, times = 1e9, status = 500 }
+    mention { did = "did:plc:poison" }
+    t:advance "2h"
+    pds:calls()
+    t:advance "2h"
+    assert.same({}, pds:calls())
+  end)
+
   it("is nil and a message elsewhere", function()
     load()
     run "return me:login()"

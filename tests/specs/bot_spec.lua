@@ -392,6 +392,7 @@ describe("manners", function()
     mention()
     mention()
     assert.equal(1, #pds:list(POST))
+    assert.equal(2, t:metric("moonjet_agent_skips_total", 'what="cooldown"'))
     t:advance "2h"
     mention()
     assert.equal(2, #pds:list(POST))

@@ -119,6 +119,14 @@ describe("a feed", function()
     end
   end)
 
+  it("stays when the script is reloaded", function()
+    local p = post(2)
+    local first = ask(t, "ring", "&limit=1")
+    assert.is_true(t:reload())
+    assert.same({ p[1] }, posts(t, "ring", "&cursor=" .. first.cursor))
+    assert.same({ p[2], p[1] }, posts(t, "ring"))
+  end)
+
   it("describes itself", function()
     local answer = t:ask("GET", "/xrpc/app.bsky.feed.describeFeedGenerator")
     assert.equal(200, answer.status)

@@ -90,6 +90,15 @@ describe("a labeler", function()
     assert.equal(3, count "published" - before)
   end)
 
+  it("knows what it said when the script is reloaded", function()
+    local before, did = count "published", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+    call("apply", did, "spam")
+    assert.is_true(t:reload())
+    call("apply", did, "spam")
+    assert.equal(1, #list(did))
+    assert.equal(1, count "published" - before)
+  end)
+
   it("tells the world its key", function()
     assert.equal(PUBLIC, t:ask("GET", "/key").body)
     local document = jet.json.decode(t:ask("GET", "/.well-known/did.json").body)

@@ -36,6 +36,21 @@ describe("sinks", function()
     assert.equal(4, tries)
   end)
 
+  it("in Lua do not get again what they have taken", function()
+    local sent = {}
+    t:http(function(request)
+      sent[#sent + 1] = jet.json.decode(request.body).content:gsub(" by %S+", "")
+      return { status = #sent == 2 and 503 or 204 }
+    end)
+    for i = 1, 12 do
+      t:post { text = "n" .. i }
+    end
+    t:advance "1m"
+    assert.equal(3, #sent)
+    assert.equal("n11\n\nn12", sent[2])
+    assert.equal("n11\n\nn12", sent[3])
+  end)
+
   it("in Lua may refuse, which is an error", function()
     t:http(function() return { status = 404 } end)
     t:post { text = "hello" }

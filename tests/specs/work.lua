@@ -21,3 +21,12 @@ jet.spawn(function()
     log("follow %s", tostring(rkey))
   end
 end)
+
+local tries = 0
+jet.from "app.bsky.graph.block":each(function(ev)
+  tries = tries + 1
+  log("block %s, try %d, %s", ev.rkey, tries, ev.id)
+  if tries < 3 then
+    jet.retry("nobody there", "30s")
+  end
+end)

@@ -57,4 +57,18 @@ describe("work on events", function()
     local all = texts()
     assert.equal("follow nil", all[#all])
   end)
+
+  it("comes again when it asks to, under the same id", function()
+    t:event { collection = "app.bsky.graph.block", rkey = "one" }
+    local id = texts()[1]:match "^block one, try 1, (evt_%x+)$"
+    t:event { collection = "app.bsky.graph.block", rkey = "two" }
+    t:advance "29s"
+    assert.same({}, texts()) -- and what is behind it waits
+    t:advance "31s"
+    local after = texts()
+    assert.equal("block one, try 2, " .. id, after[1])
+    assert.equal("block one, try 3, " .. id, after[2])
+    assert.matches("^block two, try 4, evt_", after[3])
+    assert.not_equal("block two, try 4, " .. id, after[3])
+  end)
 end)

@@ -1,11 +1,16 @@
 /* flow:each and plug-ins as owners of durable readers: what they take, what goes back, and that
  * nothing is lost, doubled or out of order over reloads and restarts. */
+#include <unistd.h>
+
 #include "unit/task_clock.h"
 
+#include "base/clock.h"
+#include "flow/lane.h"
 #include "flow/plugin.h"
 #include "journal/reader.h"
 #include "script/reload.h"
 #include "script/scripts.h"
+#include "state/store.h"
 
 static struct mj_readers *readers;
 
@@ -233,7 +238,7 @@ static void lists(void **state)
                          "  for i = 2, #list do assert(list[i].seq > list[i - 1].seq) end\n"
                          "  for _, ev in ipairs(list) do seen:inc('l-' .. ev.text) end\n"
                          "end):as 'kept'\n"
-                         "jet.from '*':batch { max = 3, every = '2s' }:each(function(list)\n"
+                         "batch:each(function(list)\n"
                          "  seen:inc('m' .. #list)\n"
                          "end, { full = 'drop_new' }):as 'dropping'\n");
     for (int i = 0; i < 7; i++)
@@ -250,6 +255,8 @@ static void lists(void **state)
     assert_int_equal(seen_by(1, "l-b"), 7);
     assert_int_equal(reader("s1.lua kept").delivered, 7);
     assert_null(mj_readers_find(readers, "s1.lua dropping"));
+    assert_int_equal(node(1, "kept", "events_in_total"), 7);
+    assert_int_equal(node(1, "dropping", "events_in_total"), 7);
 }
 
 /* What has begun may end; what has not goes back, and comes again after a restart, nothing else. */
@@ -429,6 +436,252 @@ static void cut_short_by_a_reload(void **state)
     assert_int_equal(s.failed + s.dead, 0);
 }
 
+/* ---- plug-ins ---- */
+
+/* Where the build puts the plug-in of tests/support. */
+static void find_test_plugins(void)
+{
+    static char dir[300];
+    static struct mj_strings list = {.n = 1};
+    ssize_t n = readlink("/proc/self/exe", dir, sizeof dir - 32);
+    assert_true(n > 0);
+    dir[n] = 0;
+    strcpy(strrchr(dir, '/'), "/test-plugins");
+    list.v[0] = dir;
+    mj_plugins_dirs(&list);
+}
+
+static const char *file_text(const char *path, struct mj_buf *out)
+{
+    FILE *f = fopen(path, "r");
+    char text[4096];
+    out->len = 0;
+    for (size_t n; f && (n = fread(text, 1, sizeof text, f));)
+        mj_buf_put(out, text, n);
+    if (f)
+        fclose(f);
+    return mj_buf_cstr(out);
+}
+
+/* Lets scripts and plug-ins run until that many events are done, or dead. */
+static void until_settled(struct fixture *f, const char *name, uint64_t count)
+{
+    int64_t end = mj_mono_us() + 60000000;
+    for (;;) {
+        mj_scripts_run(f->scripts, 1000);
+        struct mj_reader_state s = reader(name);
+        if (s.delivered + s.dead >= count)
+            return;
+        if (mj_mono_us() > end)
+            fail_msg("%s: %u delivered, %u dead, not %u together", name, (unsigned)s.delivered,
+                     (unsigned)s.dead, (unsigned)count);
+        usleep(1000);
+    }
+}
+
+static void plugins_own_readers(void **state)
+{
+    struct fixture *f = *state;
+    char source[600];
+    MJ_AUTO_BUF text = {0};
+    find_test_plugins();
+    snprintf(source, sizeof source,
+             "local moody = jet.sink('moody', { path = '%s/out' })\n"
+             "jet.from '*':to(moody):as 'a'\n"
+             "jet.from { collection = 'app.bsky.feed.post', text = 'twice' }\n"
+             "  :batch { max = 2, every = '1h' }:to(moody):as 'b'\n",
+             f->dir);
+    fixture_load(f, source);
+    advance(f, 0);
+    static const char *const texts[] = {"1", "2", "3", "4", "again", "5", "never", "6", "7"};
+    for (size_t i = 0; i < MJ_COUNT(texts); i++) {
+        post_as(f, "did:plc:a", texts[i]);
+        if (strcmp(texts[i], "never") == 0) { /* what is with it would go with it */
+            publish(f);
+            until_settled(f, "s1.lua a", i + 1);
+        }
+    }
+    publish(f);
+    until_settled(f, "s1.lua a", MJ_COUNT(texts));
+    char path[100];
+    snprintf(path, sizeof path, "%s/out", f->dir);
+    assert_string_equal(file_text(path, &text), "1\n2\n3\n4\nagain\n5\n6\n7\n");
+    struct mj_reader_state s = reader("s1.lua a");
+    assert_int_equal(s.dead, 1);
+    assert_int_equal(s.kind, MJ_READER_SINK);
+    assert_true(s.retried > 0);
+    struct letters l = letters("s1.lua a");
+    assert_int_equal(l.n, 1);
+    assert_string_equal(l.reason, "the plug-in cannot take it");
+    assert_int_equal(counter("moonjet_sink_events_total", "script=\"s1.lua\",plugin=\"moody\""), 8);
+
+    /* A list is not delivered before it is one; and the plug-in ends with what it has taken. */
+    post_as(f, "did:plc:a", "twice");
+    publish(f);
+    until_settled(f, "s1.lua a", MJ_COUNT(texts) + 1);
+    assert_int_equal(reader("s1.lua b").delivered, 0);
+    post_as(f, "did:plc:a", "twice");
+    publish(f);
+    until_settled(f, "s1.lua b", 2);
+    until_settled(f, "s1.lua a", MJ_COUNT(texts) + 2);
+
+    /* What comes while nobody is there waits for the next. */
+    mj_scripts_stop(f->scripts, 0);
+    mj_router_flush(f->router, -1, 0);
+    close_scripts(f);
+    assert_string_equal(reader("s1.lua a").state, "gone");
+    open_scripts(f);
+    f->files = 0;
+    fixture_load(f, source);
+    post_as(f, "did:plc:a", "last");
+    publish(f);
+    until_settled(f, "s1.lua a", MJ_COUNT(texts) + 3);
+    assert_non_null(strstr(file_text(path, &text), "\ntwice\nlast\n"));
+}
+
+/* A new instance does not begin before the old one is done with what it has in hand. */
+static void plugins_over_reloads(void **state)
+{
+    struct fixture *f = *state;
+    char path[100], out[100], text[300];
+    MJ_AUTO_BUF report = {0};
+    MJ_AUTO_BUF lines = {0};
+    struct mj_script_spec spec = {path, &f->cfg};
+    struct mj_reload result;
+    find_test_plugins();
+    snprintf(path, sizeof path, "%s/p.lua", f->dir);
+    snprintf(out, sizeof out, "%s/out", f->dir);
+    unsigned posted = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        snprintf(text, sizeof text,
+                 "jet.from '*':to(jet.sink('moody', { path = '%s' })):as 'a' -- %u\n", out, i);
+        fixture_file(f, "p.lua", text);
+        assert_int_equal(mj_scripts_reload(f->scripts, &spec, 1, false, &result, &report), 0);
+        for (unsigned k = 0; k < 20; k++) {
+            snprintf(text, sizeof text, "%u", posted++);
+            post_as(f, "did:plc:a", text);
+        }
+        publish(f);
+        mj_scripts_run(f->scripts, 1000);
+    }
+    until_settled(f, "p.lua a", posted);
+    const char *at = file_text(out, &lines);
+    for (unsigned i = 0; i < posted; i++, at++) {
+        char *end;
+        assert_int_equal(strtoul(at, &end, 10), i);
+        at = end;
+        assert_int_equal(*at, '\n');
+    }
+    assert_int_equal(*at, 0);
+}
+
+/* ---- lanes ---- */
+
+struct lane_bed {
+    struct mj_lane *lane;
+    struct mj_scripts *scripts;
+    struct mj_services services;
+};
+
+static int64_t lane_run(void *ctx, int64_t budget_us)
+{
+    return mj_scripts_run(((struct lane_bed *)ctx)->scripts, budget_us);
+}
+
+static void lane_wake(void *ctx) { mj_lane_wake(((struct lane_bed *)ctx)->lane); }
+
+static void lane_open(struct fixture *f, struct lane_bed *b, struct mj_store *store,
+                      const char *path)
+{
+    const struct mj_lane_cfg cfg = {.script = "l.lua", .run = lane_run, .ctx = b};
+    b->lane = mj_lane_new(&cfg);
+    mj_router_set_streams(mj_lane_router(b->lane), f->streams);
+    b->scripts = mj_scripts_new(mj_lane_router(b->lane));
+    b->services = (struct mj_services){.ctx = b, .wake = lane_wake, .notify = lane_wake};
+    mj_scripts_set_services(b->scripts, &b->services);
+    mj_scripts_set_store(b->scripts, store);
+    MJ_AUTO_BUF error = {0};
+    if (mj_scripts_load(b->scripts, path, &f->cfg, &error) ||
+        mj_lane_swap(f->router, NULL, b->lane, &error))
+        fail_msg("%s", mj_buf_cstr(&error));
+}
+
+static void lane_close(struct fixture *f, struct lane_bed *b)
+{
+    mj_lane_end(b->lane, 10000000);
+    mj_router_flush(f->router, -1, 0);
+    while (!mj_scripts_stop(b->scripts, 10000000))
+        mj_scripts_run(b->scripts, 10000);
+    mj_lane_free(b->lane, 0);
+    mj_scripts_free(b->scripts);
+}
+
+/* A script goes into a lane of its own and back, again and again, while events come. */
+static void into_lanes_and_back(void **state)
+{
+    struct fixture *f = *state;
+    static const char source[] =
+        "local order = jet.counter('order', { 'what' })\n"
+        "local last = jet.map 'last'\n"
+        "jet.from '*':each(function(ev)\n"
+        "  if tonumber(ev.text) ~= last:get('n', 0) + 1 then order:inc 'wrong' end\n"
+        "  last:set('n', tonumber(ev.text))\n"
+        "  jet.sleep '1ms'\n"
+        "  order:inc 'done'\n"
+        "end)\n";
+    static const char done[] = "script=\"l.lua\",what=\"done\"";
+    struct mj_store *store;
+    const struct mj_store_cfg store_cfg = {0};
+    char path[100], text[32];
+    MJ_AUTO_BUF error = {0};
+    assert_int_equal(mj_store_open(&store_cfg, &store, &error), 0);
+    snprintf(path, sizeof path, "%s/l.lua", f->dir);
+    fixture_file(f, "l.lua", source);
+    unsigned posted = 0;
+    for (unsigned i = 0; i < 12; i++) {
+        struct lane_bed b = {0};
+        bool lane = i % 2;
+        struct mj_scripts *scripts = NULL;
+        struct mj_services real = {.wake = test_wake, .notify = test_wake};
+        if (lane) {
+            lane_open(f, &b, store, path);
+        } else {
+            scripts = mj_scripts_new(f->router);
+            mj_scripts_set_services(scripts, &real);
+            mj_scripts_set_store(scripts, store);
+            assert_int_equal(mj_scripts_load(scripts, path, &f->cfg, &error), 0);
+        }
+        for (unsigned k = 0; k < 40; k++) {
+            snprintf(text, sizeof text, "%u", ++posted);
+            post_as(f, "did:plc:a", text);
+            if (k % 8 == 7)
+                publish(f);
+            if (scripts)
+                mj_scripts_run(scripts, 1000);
+        }
+        publish(f);
+        /* The first come now, the others in the next round. */
+        for (unsigned want = posted - 20; reader("l.lua each#1").delivered < want; usleep(1000)) {
+            if (scripts)
+                mj_scripts_run(scripts, 1000);
+            mj_router_flush(f->router, -1, 0);
+        }
+        if (lane) {
+            lane_close(f, &b);
+            continue;
+        }
+        MJ_AUTO_BUF why = {0};
+        struct mj_graph *graph = (struct mj_graph *)mj_scripts_graph(scripts, 0);
+        assert_int_equal(mj_router_swap(f->router, graph, NULL, &why), 0);
+        while (!mj_scripts_stop(scripts, 10000000))
+            mj_scripts_run(scripts, 10000);
+        mj_scripts_free(scripts);
+    }
+    mj_store_close(store);
+    assert_int_equal(counter("moonjet_script_order", "script=\"l.lua\",what=\"wrong\""), 0);
+    assert_int_equal(counter("moonjet_script_order", done), reader("l.lua each#1").delivered);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +694,9 @@ int main(void)
         T(quarantined),
         T(reloads_under_load),
         T(cut_short_by_a_reload),
+        T(plugins_own_readers),
+        T(plugins_over_reloads),
+        T(into_lanes_and_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,6 +73,26 @@ static void documents(void **state)
     assert_string_equal(c.key, claimed);
 }
 
+static void labelers(void **state)
+{
+    (void)state;
+    struct mj_claims c;
+    assert_int_equal(
+        parse("{\"id\":\"" DID "\",\"verificationMethod\":[{\"id\":\"#atproto_label\",\"type\":"
+              "\"Multikey\",\"controller\":\"" DID "\",\"publicKeyMultibase\":\"" K256
+              "\"}],\"service\":[{\"id\":\"#atproto_labeler\",\"type\":\"AtprotoLabeler\","
+              "\"serviceEndpoint\":\"https://labels.example\"}]}",
+              &c),
+        0);
+    assert_string_equal(c.label_key, claimed);
+    assert_string_equal(c.labeler, "https://labels.example");
+    assert_string_equal(c.key, ""); /* the one is no substitute for the other */
+    assert_string_equal(c.pds, "");
+    assert_int_equal(parse(whole, &c), 0);
+    assert_string_equal(c.label_key, "");
+    assert_string_equal(c.labeler, "");
+}
+
 /* Whatever is of the wrong type or says nonsense is as good as not there. */
 static void odd_documents(void **state)
 {
@@ -144,7 +164,7 @@ static void urls(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(documents), cmocka_unit_test(odd_documents),
-                                       cmocka_unit_test(urls)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(documents), cmocka_unit_test(labelers),
+                                       cmocka_unit_test(odd_documents), cmocka_unit_test(urls)};
     return cmocka_run_group_tests(tests, setup, NULL);
 }

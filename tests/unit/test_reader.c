@@ -1,6 +1,8 @@
 /* Durable readers: what is noted is taken, once, in order, and not lost before it is done. */
 #include "unit/reader_bed.h"
 
+#include <sys/stat.h>
+
 static int setup(void **state)
 {
     *state = bed_new(false);
@@ -183,6 +185,34 @@ static void test_gives_up(void **state)
     assert_string_equal(s.reason, "the endpoint answered 503");
 }
 
+/* What fails because something all events need is down is tried for as long as it is. */
+static void test_sits_out(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    bed_own(b, (struct mj_owner_cfg){.retry = {.tries = 2, .min_us = SECOND, .max_us = SECOND}});
+    bed_post(b, "did:plc:a");
+    for (unsigned i = 0; i < 10; i++) {
+        assert_takes(b, p, "0");
+        assert_int_equal(p->attempt, 1);
+        mj_parcel_fail(p, b->now,
+                       &(struct mj_failure){.what = MJ_FAIL_LATER, .after_us = 60 * SECOND});
+        assert_null(bed_take(b));
+        assert_int_equal(b->again, 60 * SECOND);
+        b->now += b->again;
+    }
+    assert_int_equal(state_of(b->a).retried, 10);
+    assert_int_equal(state_of(b->a).dead, 0);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_takes(b, p, "0");
+        assert_int_equal(p->attempt, i);
+        bed_fail(b, p, MJ_FAIL_RETRY);
+        assert_null(bed_take(b));
+        b->now += b->again;
+    }
+    assert_int_equal(state_of(b->a).dead, 1);
+}
+
 struct seen {
     uint64_t id;
     unsigned n, attempts;
@@ -222,6 +252,11 @@ static void check_dead(struct reader_bed *b)
     assert_non_null(strstr(seen.text, "},{\"did\":\"did:plc:b\""));
     /* After a restart, where there is a disk, it is still there. */
     if (*b->dir) {
+        struct stat st;
+        char path[128];
+        snprintf(path, sizeof path, "%s/state/data.mdb", b->dir);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600); /* letters are other people's posts */
         bed_close(b);
         bed_open(b);
         bed_own(b, (struct mj_owner_cfg){.max = 2});
@@ -298,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_total_order_and_none, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gives_up, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sits_out, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_on_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_position_on_disk, setup_disk, teardown),

@@ -297,6 +297,38 @@ static void caching(void **state)
     stop();
 }
 
+static void anew(const char *who, const char *text)
+{
+    struct reply r;
+    ask(&r, "x"); /* makes its lock */
+    await(&r);
+    r.done = false;
+    mj_resolver_ask_anew(resolver, mj_str(who), on_done, &r);
+    if (!strstr(await(&r), text))
+        fail_msg("%s is %s", who, r.text);
+}
+
+/* What is young counts, so nobody can have us ask and ask. */
+static void out_of_date(void **state)
+{
+    (void)state;
+    start((struct mj_resolver_cfg){0});
+    expect(ALICE, ALICE " alice");
+    anew(ALICE, ALICE " alice");
+    assert_int_equal(atomic_load(&plc.requests), 1);
+    anew(BOB, BOB " bob");
+    assert_int_equal(atomic_load(&plc.requests), 2);
+    stop();
+    start((struct mj_resolver_cfg){.keep_failed_us = 1});
+    expect(ALICE, ALICE " alice");
+    anew(ALICE, ALICE " alice");
+    assert_int_equal(atomic_load(&plc.requests), 2);
+    assert_int_equal(atomic_load(&dns.questions), 1); /* the handle is none of its business */
+    expect(ALICE, ALICE " alice");
+    assert_int_equal(atomic_load(&plc.requests), 2);
+    stop();
+}
+
 static void on_fetched(void *ctx, const struct mj_fetched *a)
 {
     on_done(ctx, &(struct mj_identity){.error = a->error, .did = "fetched"});
@@ -399,8 +431,9 @@ static int remove_file(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(directions), cmocka_unit_test(caching),
-                                       cmocka_unit_test(no_turn),    cmocka_unit_test(stopping),
-                                       cmocka_unit_test(silent_dns), cmocka_unit_test(bad_servers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(directions),  cmocka_unit_test(caching),
+                                       cmocka_unit_test(out_of_date), cmocka_unit_test(no_turn),
+                                       cmocka_unit_test(stopping),    cmocka_unit_test(silent_dns),
+                                       cmocka_unit_test(bad_servers)};
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

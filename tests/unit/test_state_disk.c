@@ -604,6 +604,51 @@ static void damaged_file(void **state)
     }
 }
 
+static void add_up(void *ctx, struct mj_span key, struct mj_span value)
+{
+    (void)key;
+    *(size_t *)ctx += value.len;
+}
+
+static void put_one(struct mj_disk *d, const char *value)
+{
+    MJ_AUTO_BUF batch = {0};
+    mj_batch_name(&batch, "a.lua", "m", 1, MJ_DISK_MAP);
+    mj_batch_put(&batch, MJ_SPAN("\0\0\0\0\0\0\0\1k"), mj_str(value));
+    assert_true(mj_disk_hand_over(d, &batch, true));
+}
+
+/* To be looked at only: what is handed over is dropped, and nothing is made. Beside a process that
+ * writes it is used in tests/e2e: LMDB is opened once per process. */
+static void looked_at(void **state)
+{
+    (void)state;
+    char path[128];
+    struct mj_disk *d;
+    MJ_AUTO_BUF error = {0};
+    snprintf(path, sizeof path, "%s/state", dir);
+    assert_int_equal(mj_disk_open_read_only(path, &d, &error), MJ_ENOENT);
+    assert_non_null(strstr(mj_buf_cstr(&error), "state/data.mdb: No such file"));
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(mj_disk_open(path, &d, &error), 0);
+    put_one(d, "four");
+    mj_disk_close(d);
+    for (int i = 0; i < 2; i++) {
+        size_t bytes = 0;
+        error.len = 0;
+        if (mj_disk_open_read_only(path, &d, &error))
+            fail_msg("%s", mj_buf_cstr(&error));
+        assert_int_equal(mj_disk_read(d, 1, add_up, NULL, &bytes), 0);
+        assert_int_equal(bytes, 4);
+        put_one(d, "many more");
+        mj_disk_close(d);
+    }
+    snprintf(path, sizeof path, "%s/state/data.mdb", dir);
+    assert_int_equal(truncate(path, 5000), 0);
+    path[strlen(path) - strlen("/data.mdb")] = '\0';
+    assert_int_equal(mj_disk_open_read_only(path, &d, &error), MJ_EIO);
+}
+
 /* An argument runs only the tests whose names it matches. */
 int main(int argc, char **argv)
 {
@@ -621,6 +666,7 @@ int main(int argc, char **argv)
                                        T(damaged_entries),
                                        T(bad_places),
                                        T(damaged_file),
+                                       T(looked_at),
                                        T(full_and_busy)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

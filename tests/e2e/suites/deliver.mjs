@@ -10,7 +10,7 @@ import { Moonjet, command } from '../lib/moonjet.mjs'
 import { relay } from '../lib/relay.mjs'
 import { eventually, test } from '../lib/harness.mjs'
 
-const DIDS = 5
+export const DIDS = 5
 const did = (n) => `did:plc:${'abcdefghijklmnopqrstuvwx'.slice(0, 23)}${'abcdefg'[n % DIDS]}`
 const tid = (n) => {
   let s = ''
@@ -20,7 +20,7 @@ const tid = (n) => {
 const signature = new Uint8Array(64)
 
 // Posts number from … to - 1, their numbers as text; account after account.
-async function posts(from, to) {
+export async function posts(from, to) {
   const frames = []
   for (let n = from; n < to; n++) {
     const record = CBOR.encode({ $type: 'app.bsky.feed.post', text: String(n), createdAt: '2026-01-01T00:00:00Z' })

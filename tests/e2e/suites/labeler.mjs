@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import net from 'node:net'
 import path from 'node:path'
 import { AtpAgent, lexicons } from '@atproto/api'
+import { didDocument } from '@atproto/common-web'
 import { Secp256k1Keypair, verifySignature } from '@atproto/crypto'
-import { DidResolver } from '@atproto/identity'
 import { Subscription } from '@atproto/xrpc-server'
 import * as cbor from '@ipld/dag-cbor'
 import { eventually, here, test } from '../lib/harness.mjs'
@@ -72,7 +72,7 @@ export default async function suite() {
     await act([['apply', alice.did, 'rude', { exp: '1h' }], ['apply', someone(1), '!hide'], ['apply', someone(1), '!hide']])
     await live.count(3)
 
-    const document = await new DidResolver({}).resolve(did)
+    const document = didDocument.parse(await (await fetch(`${m.http}/.well-known/did.json`)).json())
     const key = document.verificationMethod.find((v) => v.id === `${did}#atproto_label`)
     const didKey = `did:key:${key.publicKeyMultibase}`
     assert.equal(didKey, (await Secp256k1Keypair.import(SECRET)).did())
@@ -98,7 +98,7 @@ export default async function suite() {
     assert.equal((await query({ uriPatterns: [someone(1)] })).labels.length, 0)
     assert.doesNotMatch(m.err, new RegExp(SECRET))
     await m.finish()
-  })
+  }, { seconds: 120 })
 
   await test('labeler: a query goes page by page, and says what is wrong with it', async (t) => {
     const { m, agent, act } = await start(t)
@@ -194,8 +194,16 @@ export default async function suite() {
     slow.pause()
     slow.write(`GET /xrpc/${SUBSCRIBE}?cursor=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n`
       + 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
+    const rude = net.connect(port, '127.0.0.1') // speaks something else behind the handshake
+    rude.on('error', () => {})
+    t.defer(() => rude.destroy())
+    rude.write(`GET /xrpc/${SUBSCRIBE} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n`
+      + 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
+    await new Promise((r) => rude.once('data', r))
+    for (let i = 0; i < 50; i++) rude.write('\xff'.repeat(1000))
     const s = subscribe(t, m, 0)
     await s.count(10000)
+    await eventually(async () => (await m.metrics())['moonjet_label_subscribers_ended_total{reason="bad_message"}'] === 1, 'the rude one is cut')
     await eventually(async () => (await m.metrics())['moonjet_label_subscribers_ended_total{reason="stalled"}'] === 1, 'the slow one is cut')
     await act([['apply', someone('last'), 'x']])
     await s.count(10001)

@@ -2,9 +2,10 @@
 // people's code. What must arrive is what the same script prints.
 import assert from 'node:assert/strict'
 import fs from 'node:fs'
+import http from 'node:http'
 import path from 'node:path'
-import { eventually, test } from '../lib/harness.mjs'
-import { Moonjet, command, sum } from '../lib/moonjet.mjs'
+import { Child, eventually, here, test } from '../lib/harness.mjs'
+import { Moonjet, binary, command, sum } from '../lib/moonjet.mjs'
 import { receiver, verify } from '../lib/receiver.mjs'
 
 const RETRY = 'retry = { min = "20ms", max = "200ms" }'
@@ -343,4 +344,78 @@ hook("other", "https://127.0.0.1:${target.port}/", { "10.0.0.0/8" })`, { frames:
     assert.equal(check.code, 1)
     assert.match(check.err, /hook\.lua:2: .*http/)
   }, { seconds: 90 })
+
+  await test('ctl deliveries: asks at a terminal before what cannot be undone, and says what is wrong', async (t) => {
+    const r = await receiver(t)
+    const b = await bed(t, SIMPLE, { url: r.url, frames: 200 })
+    r.keys = { secret: b.text.HOOK }
+    await b.start()
+    await b.settled()
+    const expected = b.expected()
+    await r.until(() => r.accepted().length >= expected.size, 'all events')
+    // steps: what is waited for, and what is typed then.
+    const at = async (steps, ...args) => {
+      const c = new Child(t, '/usr/bin/python3', [path.join(here, 'lib/terminal.py'), binary, 'ctl', '--data', b.data, 'deliveries', ...args])
+      c.proc.stdin.end(steps.map((s) => JSON.stringify(s)).join('\n'))
+      return { ...(await c.exit), out: c.out }
+    }
+    const no = await at([['[y/N]', 'n\n']], 'rewind', 'hook', '--at=oldest')
+    assert.equal(no.code, 1)
+    assert.match(no.out, /hook\.lua hook goes on from the oldest event there is: everything from there is delivered again/)
+    assert.match(no.out, /nothing was changed/)
+    assert.equal((await b.state('hook')).waiting, 0)
+    const yes = await at([['[y/N]', 'y\n']], 'rewind', 'hook', '--at=oldest')
+    assert.equal(yes.code, 0, yes.out)
+    await r.until(() => r.accepted().length >= 2 * expected.size, 'all events again')
+    const unasked = await at([], 'rewind', 'hook', '--at=oldest', '--yes')
+    assert.equal(unasked.code, 0, unasked.out)
+    await r.until(() => r.accepted().length >= 3 * expected.size, 'all events a third time')
+
+    const fails = async (code, pattern, ...args) => {
+      const c = await command(t, ['ctl', '--data', b.data, 'deliveries', ...args])
+      assert.equal(c.code, code, c.err + c.out)
+      assert.match(c.err, pattern)
+    }
+    await fails(2, /did you mean 'resume'\?/, 'resum', 'hook')
+    await fails(2, /pause wants NAME/, 'pause')
+    await fails(2, /rewind wants NAME --at=TIME/, 'rewind', 'hook')
+    await fails(2, /--at yesterday: expected -2h/, 'rewind', 'hook', '--at', 'yesterday')
+    await fails(2, /--at is for rewind/, 'pause', 'hook', '--at=-2h')
+    await fails(1, /no delivery is called 'nobody'/, 'show', 'nobody')
+    await fails(1, /there is no dead letter 4711/, 'retry', '4711')
+    await fails(1, /a script delivers hook\.lua hook/, 'forget', 'hook')
+    const socket = path.join(b.data, 'control.sock')
+    const raw = (body) => new Promise((ok, bad) => {
+      const q = http.request({ socketPath: socket, path: '/ctl/deliveries', method: 'POST' }, (a) => {
+        let text = ''
+        a.on('data', (d) => (text += d)).on('end', () => ok({ status: a.statusCode, ...JSON.parse(text) }))
+      })
+      q.on('error', bad).end(body)
+    })
+    assert.equal((await raw('{"args":["list"]}')).deliveries.length, 1)
+    assert.equal((await raw('')).deliveries.length, 1)
+    assert.deepEqual(await raw('{"args":["rewind","hook","-2x"]}').then((a) => a.status), 400)
+    assert.equal((await raw('{"args":["pause"]}')).status, 400)
+    // Many at a time: some may be told to come again, none is lost.
+    const many = await Promise.all(Array.from({ length: 50 }, () => raw('{"args":["list"]}')))
+    assert.ok(many.every((a) => a.status === 200 || a.status === 503))
+
+    // Without the script it is gone, and can be forgotten.
+    fs.writeFileSync(b.script, 'local jet = require "moonjet"\njet.from "app.bsky.feed.post:create":to(jet.print())')
+    await b.ctl('reload')
+    await eventually(async () => (await b.state('hook')).state === 'gone', 'gone')
+    assert.match(await b.ctl('deliveries', 'forget', 'hook'), /is forgotten/)
+    assert.match(await b.ctl('deliveries'), /^nothing is delivered/)
+    await b.end()
+    const offline = async (code, pattern, ...args) => {
+      const c = await command(t, ['deliveries', ...args])
+      assert.equal(c.code, code, c.err + c.out)
+      assert.match(c.err + c.out, pattern)
+    }
+    await offline(0, /^nothing is delivered/, '--data', b.data)
+    await offline(2, /Give --data DIR/)
+    await offline(2, /there are list and show here/, '--data', b.data, 'retry', '1')
+    await offline(1, /no delivery is called 'hook'/, '--data', b.data, 'show', 'hook')
+    await offline(1, /No such file/, '--data', path.join(b.dir, 'none'))
+  }, { seconds: 120 })
 }
