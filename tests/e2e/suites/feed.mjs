@@ -75,7 +75,7 @@ export default async function suite() {
     assert.deepEqual(await failure(skeleton({ feed: feedUri('other') })), { status: 400, error: 'UnknownFeed' })
     assert.deepEqual(await failure(skeleton({ cursor: 'nonsense' })), { status: 400, error: 'InvalidRequest' })
     await m.finish()
-  })
+  }, { seconds: 120 })
 
   await test('feed: tokens of a real PDS say who asks; others are refused', async (t) => {
     const { m, world, did, agent } = await start(t, [path.join(here, 'scripts', 'feeds.lua')],
