@@ -179,6 +179,9 @@ void mj__window_done(struct mj__window *w, struct mj__slot *s);
 /* Under the lock: reads on, until the window is full, there is no more in the view, or it has
  * looked at enough for once. True when it should be called again soon. */
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us);
+/* Under the lock: nothing below the floor is held any more. What waited there is lost, which is told
+ * at once also for a reader that nobody takes from. */
+void mj__window_overtaken(struct mj_reader *r, uint64_t floor);
 /* Under the lock: `picked` is what may go out now as one parcel. Otherwise it is empty, and *due_us
  * is when there may be something; -1: not before something happens. */
 void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us);

@@ -224,6 +224,7 @@ void mj_readers_save(struct mj_readers *rs)
         struct mj_reader *r = rs->all[i];
         pthread_mutex_lock(&r->lock);
         if (r->known) {
+            mj__window_overtaken(r, rs->view.floor);
             move_idle(r);
             if (rs->disk && r->dirty && !rs->journal->read_only)
                 save(r, &batch, &value);
