@@ -205,6 +205,8 @@ void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
 
 /* Writes that there is such a reader, and where it begins. */
 void mj__reader_save(struct mj_reader *r);
+/* mj_readers_save(); the last one does not ask whether the disk has room. */
+void mj__readers_save(struct mj_readers *rs, bool last);
 /* Finds what disk has of all readers. */
 void mj__readers_load(struct mj_readers *rs);
 /* Appends the position as disk keeps it. */

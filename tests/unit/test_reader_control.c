@@ -1,5 +1,10 @@
 /* Durable readers under control: owners that come and go, pause, disable, rewind, forget, counts,
  * and what retention does to the slow. */
+#include "cmocka_all.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "unit/reader_bed.h"
 
 static int setup(void **state)
@@ -375,6 +380,49 @@ static void test_idle_reader_moves(void **state)
     done(b, "100");
 }
 
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+/* A disk that takes nothing: positions and dead letters wait for it, in bounded memory, and nothing
+ * is lost when there is room again. */
+static void test_full_disk(void **state)
+{
+    struct reader_bed *b = *state;
+    enum { EVENTS = 5000, SAVES = 800 };
+    struct mj_metric *unwritten = mj_metric("moonjet_state_unwritten_bytes", MJ_GAUGE, "", NULL);
+    struct mj_parcel *p;
+    signal(SIGXFSZ, SIG_IGN);
+    bed_own(b, (struct mj_owner_cfg){.max = EVENTS, .order = MJ_ORDER_NONE, .window = EVENTS});
+    for (unsigned i = 0; i < EVENTS; i++)
+        bed_post(b, "did:plc:a");
+    limit_files(1);
+    p = bed_take(b);
+    assert_int_equal(p->n, EVENTS);
+    bed_fail(b, p, MJ_FAIL_RETRY); /* a position with all of them */
+    for (unsigned i = 0; i < SAVES; i++) {
+        mj_reader_resume(b->a); /* something has changed */
+        mj_readers_save(b->rs);
+    }
+    assert_in_range(mj_metric_get(unwritten), 1, 40 << 20);
+    b->now += SECOND;
+    bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    assert_int_equal(state_of(b->a).letters, 0);
+    assert_int_equal(state_of(b->a).waiting, EVENTS);
+    limit_files(RLIM_INFINITY);
+    assert_true(mj_disk_flush(b->disk, 60 * SECOND));
+    b->now += 60 * SECOND;
+    bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    assert_int_equal(state_of(b->a).letters, 1);
+    reopen(b);
+    assert_int_equal(state_of(b->a).letters, 1);
+    assert_int_equal(state_of(b->a).waiting, 0);
+}
+
 static void test_dead_letters_are_bounded(void **state)
 {
     struct reader_bed *b = *state;
@@ -441,6 +489,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_idle_reader_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
