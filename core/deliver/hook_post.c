@@ -166,8 +166,11 @@ static void note_health(struct mj_hook *h, bool well, const char *reason)
     mj_metric_set(h->state, h->breaker.state);
 }
 
+/* Not by one that was replaced or taken out while it asked: it was its own address that said so. */
 static void disable(struct mj_hook *h, const char *why)
 {
+    if (h->closing)
+        return;
     mj_log(MJ_LOG_ERROR, "webhook",
            "%s: %s %s, so nothing more is posted there. Events wait in the journal; when the "
            "endpoint is back: moonjet ctl deliveries resume \"%s\"",
