@@ -38,6 +38,7 @@ struct mj_label_sub {
     int64_t ping_us;     /* monotonic: when the next ping is due */
     int64_t close_us;    /* monotonic: when a close has been waited for enough; 0: not closing */
     enum mj_end end;
+    bool deaf; /* what it sent is no WebSocket: the rest is not looked at */
 };
 
 struct mj_label_serving {
@@ -228,11 +229,15 @@ static bool receive(struct mj_label_sub *sub)
             sub_free(sub);
         return false;
     }
+    if (sub->deaf)
+        return true;
     mj_ws_reader_feed(&sub->reader, in, (size_t)n);
     while ((r = mj_ws_reader_next(&sub->reader, &msg)) == 1)
         on_message(sub, &msg);
-    if (r < 0)
+    if (r < 0) {
+        sub->deaf = true;
         close_sub(sub, MJ_END_BAD_MESSAGE, (unsigned)sub->reader.close_code, "");
+    }
     if (sub->close_us == 1 && sub->sent == sub->out.len) {
         sub_free(sub);
         return false;

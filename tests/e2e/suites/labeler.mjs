@@ -98,7 +98,7 @@ export default async function suite() {
     assert.equal((await query({ uriPatterns: [someone(1)] })).labels.length, 0)
     assert.doesNotMatch(m.err, new RegExp(SECRET))
     await m.finish()
-  })
+  }, { seconds: 120 })
 
   await test('labeler: a query goes page by page, and says what is wrong with it', async (t) => {
     const { m, agent, act } = await start(t)
@@ -194,8 +194,16 @@ export default async function suite() {
     slow.pause()
     slow.write(`GET /xrpc/${SUBSCRIBE}?cursor=0 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n`
       + 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
+    const rude = net.connect(port, '127.0.0.1') // speaks something else behind the handshake
+    rude.on('error', () => {})
+    t.defer(() => rude.destroy())
+    rude.write(`GET /xrpc/${SUBSCRIBE} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n`
+      + 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
+    await new Promise((r) => rude.once('data', r))
+    for (let i = 0; i < 50; i++) rude.write('\xff'.repeat(1000))
     const s = subscribe(t, m, 0)
     await s.count(10000)
+    await eventually(async () => (await m.metrics())['moonjet_label_subscribers_ended_total{reason="bad_message"}'] === 1, 'the rude one is cut')
     await eventually(async () => (await m.metrics())['moonjet_label_subscribers_ended_total{reason="stalled"}'] === 1, 'the slow one is cut')
     await act([['apply', someone('last'), 'x']])
     await s.count(10001)
