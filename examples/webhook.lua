@@ -1,5 +1,5 @@
--- webhook.lua: new followers of an account, posted to your server in batches, signed, and tried again
--- until it takes them.
+-- webhook.lua: new followers of an account, posted to your server in batches, signed, and tried
+-- again until it takes them.
 --
 --   MOONJET_SECRET_HOOK=whsec_… moonjet run examples/webhook.lua --data data \
 --     --config did=did:plc:… --config url=https://example.com/hook

@@ -27,7 +27,9 @@ describe("webhook", function()
   end)
 
   it("needs to know whose followers", function()
-    assert.has_error(function() jet.test("webhook", { config = { url = url }, secrets = secrets }) end)
+    assert.has_error(function()
+      jet.test("webhook", { config = { url = url }, secrets = secrets })
+    end)
   end)
 
   it("does not post in the clear, but where it is told to", function()

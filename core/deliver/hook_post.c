@@ -194,9 +194,11 @@ static void note_refused(struct mj_hook *h, bool refused, int status)
 
 static void count(struct mj_hook *h, const struct mj_fetched *answer)
 {
-    enum mj__posted what = (enum mj__posted)(answer->status / 100 - 2);
+    enum mj__posted what = MJ__POSTED_ERROR;
     if (answer->error)
         what = answer->unsent ? MJ__POSTED_REFUSED : MJ__POSTED_ERROR;
+    else if (answer->status >= 200 && answer->status < 600) /* 101 and 999 have been seen */
+        what = (enum mj__posted)(answer->status / 100 - 2);
     mj_metric_add(h->posted[what], 1);
 }
 

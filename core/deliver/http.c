@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 #define INTEREST_IN     1
 #define INTEREST_OUT    2
 #define INTEREST_WANTED 4
-#define IDLE_MAX        2048L             /* connections kept open */
+#define IDLE_MAX        2048 /* connections kept open, and no more than a quarter of the descriptors */
 #define WAIT_US         INT64_C(60000000) /* a round begins so often at least */
 
 struct mj_http_task {
@@ -581,6 +582,13 @@ static void destroy(struct mj_http *h)
     free(h);
 }
 
+static long idle_max(void)
+{
+    struct rlimit limit;
+    rlim_t quarter = getrlimit(RLIMIT_NOFILE, &limit) ? 64 : limit.rlim_cur / 4;
+    return quarter < IDLE_MAX ? (long)quarter : IDLE_MAX;
+}
+
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 static void start_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
@@ -611,7 +619,7 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
     struct epoll_event bell = {.events = EPOLLIN, .data.fd = h->bell};
     bool watched = epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->bell, &bell) == 0;
     if (h->multi) {
-        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
+        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, idle_max());
         curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
         curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
         curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timer);

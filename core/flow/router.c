@@ -435,10 +435,10 @@ static int emit_outputs(struct mj_router *r, uint32_t collection)
 }
 
 /* Before lanes are waited for: that appends events of theirs, which have decisions of their own. */
-static void remember(struct mj_router *r, const struct mj_event *ev, bool main)
+static void remember(struct mj_router *r, const struct mj_event *ev, uint32_t collection, bool main)
 {
     if (r->why.why)
-        mj__why_event(&r->why, ev, main && !r->why.reason);
+        mj__why_event(&r->why, ev, collection, main && !r->why.reason);
 }
 
 static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
@@ -450,14 +450,14 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
         r->pauses_changed = false;
     }
     if (mj_decision_reads(plan->decision, ev, collection) && !check_record(r, ev)) {
-        remember(r, ev, false);
+        remember(r, ev, collection, false);
         return 0;
     }
     const uint64_t *hits = mj_decision_eval(plan->decision, ev, collection);
     for (size_t w = 0; w < plan->words; w++)
         sound |= (hits[w] & plan->live[w] & plan->sound[w]) != 0;
     if (sound && !check_record(r, ev)) {
-        remember(r, ev, false);
+        remember(r, ev, collection, false);
         return 0;
     }
     r->output_count = r->noted_count = 0;
@@ -475,7 +475,7 @@ static int route(struct mj_router *r, struct mj_event *ev, uint32_t collection)
     if (plan->reader_count)
         run_readers(r, ev);
     int err = emit_outputs(r, collection);
-    remember(r, ev, main);
+    remember(r, ev, collection, main);
     if (MJ_UNLIKELY(plan->has_lanes))
         push_to_lanes(r, ev, hits);
     drop_copies(r);
@@ -564,7 +564,7 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev)
     if (r->plan.member_count)
         return route(r, ev, collection);
     int err = emit(r, ev, collection, &(struct mj__way){.streams = UINT64_C(1) << MJ_STREAM_MAIN});
-    remember(r, ev, true);
+    remember(r, ev, collection, true);
     return err;
 }
 

@@ -228,11 +228,20 @@ static struct record *claim(struct mj_why *w, size_t size, int64_t time_us)
     return r;
 }
 
-/* The collection's text, not its number: what was dropped unread must get no number, since anybody
+/* `name` is the collection's hash. Not its id: what was dropped unread must get none, since anybody
  * can write any path. */
-static uint64_t key_of(uint64_t did, struct mj_span collection, struct mj_span rkey)
+static uint64_t key_of(uint64_t did, uint64_t name, struct mj_span rkey)
 {
-    return XXH3_64bits_withSeed(rkey.ptr, rkey.len, did + mj_hash(collection));
+    return XXH3_64bits_withSeed(rkey.ptr, rkey.len, did + name);
+}
+
+static uint64_t name_of(struct mj__why_notes *n, const struct mj_event *ev, uint32_t collection)
+{
+    if (MJ_UNLIKELY(!collection || collection >= MJ__WHY_NAMES))
+        return mj_hash(ev->collection);
+    if (MJ_UNLIKELY(!n->names[collection]))
+        n->names[collection] = mj_hash(ev->collection);
+    return n->names[collection];
 }
 
 static void fill_tail(const struct mj__why_notes *n, struct record *r, struct mj_span rev)
@@ -260,15 +269,17 @@ static size_t tail_size(const struct mj__why_notes *n)
     return sizeof(struct tail) + n->count * sizeof *n->notes + n->text_len;
 }
 
-static void add_event(struct mj__why_notes *n, const struct mj_event *ev, unsigned bits)
+static void add_event(struct mj__why_notes *n, const struct mj_event *ev, uint32_t collection,
+                      unsigned bits)
 {
     struct mj_why *w = n->why;
     bool tail = n->count || n->reason || !(bits & ON_MAIN);
     size_t size = (sizeof(struct record) + (tail ? tail_size(n) : 0) + 7) & ~(size_t)7;
     uint64_t did = mj_hash(ev->did);
+    uint64_t key = key_of(did, name_of(n, ev, collection), ev->rkey);
     enter(w);
     struct record *r = claim(w, size, ev->time_us);
-    r->key = key_of(did, ev->collection, ev->rkey);
+    r->key = key;
     r->seq = ev->seq;
     r->did = (uint32_t)did;
     r->source = (uint8_t)n->source;
@@ -278,15 +289,16 @@ static void add_event(struct mj__why_notes *n, const struct mj_event *ev, unsign
     leave(w);
 }
 
-void mj__why_event(struct mj__why_notes *n, const struct mj_event *ev, bool main)
+void mj__why_event(struct mj__why_notes *n, const struct mj_event *ev, uint32_t collection,
+                   bool main)
 {
-    add_event(n, ev, main ? ON_MAIN : 0);
+    add_event(n, ev, collection, main ? ON_MAIN : 0);
 }
 
 void mj__why_aside(struct mj__why_notes *n, const struct mj_event *ev)
 {
     if (n->why && (n->count || n->reason))
-        add_event(n, ev, ASIDE);
+        add_event(n, ev, 0, ASIDE);
 }
 
 /* What never became an event. */
@@ -321,7 +333,8 @@ void mj__why_operation(struct mj__why_notes *n, struct mj_span did, struct mj_sp
     }
     struct mj_span collection = mj_span(path.ptr, (size_t)(slash - path.ptr)),
                    rkey = mj_span(slash + 1, path.len - collection.len - 1);
-    add_dropped(n, did, key_of(mj_hash(did), collection, rkey), seq, reason, MJ_KIND_COMMIT);
+    add_dropped(n, did, key_of(mj_hash(did), mj_hash(collection), rkey), seq, reason,
+                MJ_KIND_COMMIT);
 }
 
 void mj__why_frame(struct mj__why_notes *n, struct mj_span did, int64_t seq, int reason)
@@ -435,7 +448,7 @@ void mj_why_find(struct mj_why *w, const struct mj_why_query *q,
     f->search.fn = fn;
     f->search.ctx = ctx;
     f->account = !q->collection.len;
-    f->key = key_of(did, q->collection, q->rkey);
+    f->key = key_of(did, mj_hash(q->collection), q->rkey);
     f->did = (uint32_t)did;
     enter(w);
     each_record(w, find_record, f);

@@ -8,7 +8,7 @@
  *            tail       only when something happened: rev, the reason it was dropped, a note of
  * four bytes per node that saw it, and the texts of errors
  *
- * An event that no flow wanted and that main has costs 32 bytes and a few nanoseconds. The nodes of
+ * An event that no flow wanted and that main has costs 32 bytes and some nanoseconds. The nodes of
  * main are noted only when they did something; of a flow, every node that saw the event is.
  *
  * Notes name nodes by the number of their graph, and the ring keeps a description of each graph
@@ -98,6 +98,7 @@ void mj_why_gaps(struct mj_why *w, void (*fn)(void *ctx, const struct mj_why_gap
 
 #define MJ__WHY_NOTES 1000
 #define MJ__WHY_TEXTS 1024 /* bytes of errors of one event */
+#define MJ__WHY_NAMES 512  /* collections whose hash is kept */
 
 /* What has happened to the event that is being worked on. One per router. */
 struct mj__why_notes {
@@ -107,6 +108,7 @@ struct mj__why_notes {
     int reason;
     int source;
     size_t text_len;
+    uint64_t names[MJ__WHY_NAMES]; /* hashes of collections, by id; 0: not made yet */
     uint32_t notes[MJ__WHY_NOTES];
     uint8_t texts[MJ__WHY_TEXTS]; /* note (2 bytes), length (1), text */
 };
@@ -122,8 +124,9 @@ static inline void mj__why_begin(struct mj__why_notes *n)
 /* A graph is the router's now: its nodes get their numbers. */
 void mj__why_graph(struct mj_why *w, struct mj_graph *graph);
 void mj__why_note(struct mj__why_notes *n, struct mj_node *node, enum mj_why_did did);
-/* The event is done with. `main`: the main stream has it. */
-void mj__why_event(struct mj__why_notes *n, const struct mj_event *ev, bool main);
+/* The event is done with. `collection`: its id, or 0. `main`: the main stream has it. */
+void mj__why_event(struct mj__why_notes *n, const struct mj_event *ev, uint32_t collection,
+                   bool main);
 /* What a lane, or flows that read a lane's streams, did with it. */
 void mj__why_aside(struct mj__why_notes *n, const struct mj_event *ev);
 /* An operation was dropped while it was decoded; `path` is any text. did may be empty. */

@@ -141,6 +141,8 @@ struct mj_readers {
 
 /* ---- reader.c ---- */
 
+#define MJ__STATE_GONE 4 /* of moonjet_reader_state */
+
 /* Something has changed: whoever takes next looks. `wake` also tells the owner. */
 void mj__reader_stir(struct mj_reader *r, bool wake);
 struct mj_reader *mj__reader_new(struct mj_readers *rs, const char *script, const char *node,

@@ -236,6 +236,16 @@ void mj_readers_save(struct mj_readers *rs)
         mj_disk_hand_over(rs->disk, &batch, true);
 }
 
+/* Nobody looks at it any more, so its gauges would stay as they were. */
+static void show_forgotten(struct mj_reader *r)
+{
+    mj_metric_set(r->m.state, MJ__STATE_GONE);
+    mj_metric_set(r->m.waiting, 0);
+    mj_metric_set_real(r->m.lag, 0);
+    mj_metric_set(r->m.air, 0);
+    mj_metric_set(r->m.letters, 0);
+}
+
 int mj_reader_forget(struct mj_reader *r)
 {
     struct mj_readers *rs = r->rs;
@@ -256,6 +266,7 @@ int mj_reader_forget(struct mj_reader *r)
         r->air = r->air_events = 0;
         r->unread = r->claimed = r->uncounted_at = r->uncounted_end = 0;
         r->reason[0] = 0;
+        show_forgotten(r);
     }
     pthread_mutex_unlock(&r->lock);
     return err;

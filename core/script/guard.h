@@ -57,9 +57,9 @@ void mj_guard_cancel(struct mj_guard *g);
 /* For C functions that may run long on a script's behalf: raises the error if it is time. */
 void mj_guard_check(lua_State *L);
 
-/* Fills *at (short_src and currentline) with the innermost line of the script at or above the level:
- * what runs may be a function in C, or one of lua/sandbox.lua or lua/moonjet, which is not where
- * the script's author looks. False when there is none; then currentline is 0 or less. */
+/* Fills *at (short_src and currentline) with the innermost line of the script at or above the
+ * level: what runs may be a function in C, or one of lua/sandbox.lua or lua/moonjet, which is not
+ * where the script's author looks. False when there is none; then currentline is 0 or less. */
 bool mj__guard_line(lua_State *L, int level, lua_Debug *at);
 /* Pushes "file:line: " of that. */
 void mj_guard_where(lua_State *L);

@@ -139,7 +139,7 @@ function M.add(Agent, self_of, authorize)
     return xrpc.persist(a.client, function()
       local token, message, seconds = authorize(a)
       if not token then
-        return "later", message, nil, nil, seconds
+        return "login", message, nil, nil, seconds
       end
       return "ok", a.did
     end)

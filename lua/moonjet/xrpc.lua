@@ -34,6 +34,7 @@ local LEAST = 0.5        -- seconds that must be left for an attempt
 local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
 local DOWN_MAX = 120     -- … while its PDS is down, at most
+local QUIET = 60         -- seconds without any answer are an outage
 
 --- Seconds as a text that durations are written in.
 local function duration(seconds)
@@ -271,8 +272,9 @@ local POINTS = {
   ["com.atproto.repo.deleteRecord"] = 1,
 }
 
---- One attempt: "ok", value; "no", message, name, status; "token", message; or "later", message,
---- name, status, and how many seconds at least.
+--- One attempt: "ok", value; "no", message, name, status; "token", message, name, status, the
+--- token's number; or "login" (there is none), "limited" or "later", message, name, status, and how
+--- many seconds at least.
 local function attempt(client, what, method, nsid, call, left)
   local points = call.points or POINTS[nsid] or 0
   local headers = {}
@@ -284,7 +286,7 @@ local function attempt(client, what, method, nsid, call, left)
     local seconds
     token, number, seconds = client.authorize()
     if not token then
-      return "later", number, nil, nil, seconds
+      return "login", number, nil, nil, seconds
     end
   end
   if token then
@@ -352,24 +354,26 @@ local function attempt(client, what, method, nsid, call, left)
   return "no", message, name, response.status
 end
 
--- Since when a service has not answered as it should, so that events come again less and less
--- often.
-local function down_for(client, works)
-  local l, now = ledger(client.service or ""), jet.time()
-  if works then
-    l.down = nil
-    return 0
-  end
-  l.down = l.down or now
-  return now - l.down
+--- The service has answered, be it yes or no.
+local function worked(client)
+  local l = ledger(client.service or "")
+  l.worked, l.down = jet.time(), nil
 end
 
---- Ends the task: the event comes again, and again as often as the each says if it may be the
---- event's own fault (a 500), else until there is an answer.
+--- Ends the task: the event comes again, later and later while nothing works. Where that is the
+--- fault of no event, it is no attempt of the event's: no login, a limit, or a service that has not
+--- answered anybody for a while. A 500, or silence in the middle of answers to others, may well be
+--- the event's own.
 local function give_back(client, verdict, message, status, seconds)
-  local down = verdict == "limited" and 0 or min(down_for(client, false), DOWN_MAX)
+  local l, now = ledger(client.service or ""), jet.time()
+  if verdict ~= "limited" then
+    l.down = l.down or now
+  end
+  local down = verdict ~= "limited" and min(now - l.down, DOWN_MAX) or 0
   local after = duration(min(max(seconds or 0, down, PAUSE), AGAIN_MAX))
-  if verdict == "limited" or status == nil or OUTAGE[status] then
+  local silent = verdict == "later" and (status == nil or OUTAGE[status])
+    and (not l.worked or l.worked < now - QUIET)
+  if verdict == "limited" or verdict == "login" or silent then
     host.outage(message, after)
   end
   jet.retry(message, after)
@@ -384,15 +388,15 @@ local function persist(client, fn, patient)
     local _, left = host.task()
     local verdict, value, name, status, extra
     if left and left < LEAST then
-      verdict, value = "later", "there was no time left"
+      verdict, value = "late", "there was no time left"
     else
       verdict, value, name, status, extra = fn(left)
     end
     if verdict == "ok" then
-      down_for(client, true)
+      worked(client)
       return value, nil
     elseif verdict == "no" then
-      down_for(client, true)
+      worked(client)
       return nil, value, name, status
     elseif verdict == "token" then
       local token, message, seconds
@@ -403,7 +407,7 @@ local function persist(client, fn, patient)
       if token then
         verdict = "again"
       elseif type(message) == "string" then
-        verdict, value, name, status, extra = "later", message, nil, nil, seconds
+        verdict, value, name, status, extra = "login", message, nil, nil, seconds
       else
         return nil, value, name, status
       end

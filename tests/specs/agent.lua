@@ -28,6 +28,13 @@ jet.from "app.example.batched:create":batch { max = 3, every = "1s" }:each(funct
   end
 end)
 
+local slept = jet.counter "slept"
+jet.from "app.example.sleepy:create":each(function()
+  slept:inc()
+  jet.sleep "900ms"
+  me:create("app.example.note", {})
+end, { timeout = "1s" })
+
 -- Runs a text of the spec's as a task.
 jet.serve("POST /run", function(request)
   local chunk, message = load(request.body, "run")

@@ -349,6 +349,30 @@ describe("what fails", function()
     assert.equal(3, #pds:list(POST))
   end)
 
+  it("loses no event to a PDS that falls silent", function()
+    load()
+    mention()
+    t:advance "1s"
+    for _, failure in ipairs { { unanswered = "timed out" }, { status = 502 } } do
+      failure.times = 1e9
+      local before = #pds:list(POST)
+      pds:fail(failure)
+      mention()
+      t:advance "10h"
+      pds:ok()
+      t:advance "5m"
+      assert.equal(before + 1, #pds:list(POST))
+    end
+  end)
+
+  it("gives an event up that takes all its time for itself", function()
+    load()
+    t:event { collection = "app.example.sleepy" }
+    t:advance "2h"
+    assert.same({}, pds:list())
+    assert.equal(8, t:metric "moonjet_script_slept")
+  end)
+
   it("gives an event up that the PDS cannot digest", function()
     load()
     mention()

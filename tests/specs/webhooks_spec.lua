@@ -96,7 +96,8 @@ describe("jet.webhook's options", function()
 
   it("are checked when the script loads", function()
     load 'url = "https://x.example"'
-    load 'url = "https://x.example", retry = { tries = 3, min = "1s", ["for"] = "1d" }, rate = "5/s"'
+    load 'url = "https://x.example", retry = { tries = 3, min = "1s", ["for"] = "1d" }'
+    load 'url = "https://x.example", rate = "5/s"'
     refused("", "wants the address")
     refused('uri = "x"', "no option 'uri'; did you mean 'url'%?")
     refused('url = "x.example"', "an address such as https://")

@@ -129,6 +129,7 @@ static void bed_append(struct reader_bed *b, const char *did, uint64_t streams,
 
 static void bed_publish(struct reader_bed *b)
 {
+    mj_readers_publish(b->rs);
     assert_int_equal(mj_journal_publish(b->j, -1, 0), 0);
     mj_readers_published(b->rs);
     mj_view_refresh(&b->view);

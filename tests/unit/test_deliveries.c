@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/metrics.h"
 
 #include "../core/cli/deliveries.c"
 #include "../core/cli/deliveries_text.c"
@@ -291,6 +292,34 @@ static void summary(void **state)
     bed_deinit(&b);
 }
 
+/* What is forgotten is no reason for an alarm. */
+static void gauges(void **state)
+{
+    (void)state;
+    struct bed b;
+    int me;
+    bed_init(&b);
+    struct mj_reader *r = reader(&b, "gauge.lua", "alarm");
+    own(r, &me);
+    append(&b, r, 1);
+    append(&b, r, 2);
+    fail_next(&b, r, &me, "no");
+    mj_readers_save(b.readers);
+    mj_metrics_render(&b.out);
+    has(mj_buf_cstr(&b.out), "moonjet_reader_waiting_events{reader=\"gauge.lua alarm\"} 1\n");
+    has(mj_buf_cstr(&b.out), "moonjet_reader_dead_letters{reader=\"gauge.lua alarm\"} 1\n");
+    has(mj_buf_cstr(&b.out), "moonjet_reader_state{reader=\"gauge.lua alarm\"} 0\n");
+    mj_reader_disown(r, &me);
+    has(run(&b, 200, "forget gauge"), "is forgotten");
+    mj_readers_save(b.readers);
+    b.out.len = 0;
+    mj_metrics_render(&b.out);
+    has(mj_buf_cstr(&b.out), "moonjet_reader_waiting_events{reader=\"gauge.lua alarm\"} 0\n");
+    has(mj_buf_cstr(&b.out), "moonjet_reader_dead_letters{reader=\"gauge.lua alarm\"} 0\n");
+    has(mj_buf_cstr(&b.out), "moonjet_reader_state{reader=\"gauge.lua alarm\"} 4\n");
+    bed_deinit(&b);
+}
+
 static void list_as_text(void **state)
 {
     (void)state;
@@ -318,8 +347,9 @@ static void list_as_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names), cmocka_unit_test(letters), cmocka_unit_test(rewinds),
-        cmocka_unit_test(times), cmocka_unit_test(summary), cmocka_unit_test(list_as_text),
+        cmocka_unit_test(names),        cmocka_unit_test(letters), cmocka_unit_test(rewinds),
+        cmocka_unit_test(times),        cmocka_unit_test(summary), cmocka_unit_test(gauges),
+        cmocka_unit_test(list_as_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

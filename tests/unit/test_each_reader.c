@@ -238,7 +238,7 @@ static void lists(void **state)
                          "  for i = 2, #list do assert(list[i].seq > list[i - 1].seq) end\n"
                          "  for _, ev in ipairs(list) do seen:inc('l-' .. ev.text) end\n"
                          "end):as 'kept'\n"
-                         "jet.from '*':batch { max = 3, every = '2s' }:each(function(list)\n"
+                         "batch:each(function(list)\n"
                          "  seen:inc('m' .. #list)\n"
                          "end, { full = 'drop_new' }):as 'dropping'\n");
     for (int i = 0; i < 7; i++)
@@ -255,6 +255,8 @@ static void lists(void **state)
     assert_int_equal(seen_by(1, "l-b"), 7);
     assert_int_equal(reader("s1.lua kept").delivered, 7);
     assert_null(mj_readers_find(readers, "s1.lua dropping"));
+    assert_int_equal(node(1, "kept", "events_in_total"), 7);
+    assert_int_equal(node(1, "dropping", "events_in_total"), 7);
 }
 
 /* What has begun may end; what has not goes back, and comes again after a restart, nothing else. */

@@ -50,7 +50,10 @@ static void answer(void)
 {
     struct mj_fetched a = {.status = 200,
                            .headers = MJ_SPAN("content-type: application/json\r\nx: y\r\n"),
-                           .body = MJ_SPAN("{\"a\":[1,2,{\"b\":null}]}")};
+                           .body = MJ_SPAN("{\"a\":[1,2,{\"b\":null}],\"did\":\"did:plc:bot\","
+                                           "\"accessJwt\":\"e30.e30.x\","
+                                           "\"refreshJwt\":\"e30.e30.y\","
+                                           "\"uri\":\"at://a/b/c\",\"cid\":\"d\"}")};
     for (size_t i = 0; i < ticket_count; i++)
         mj_scripts_fetched(F->scripts, tickets[i], &a);
     ticket_count = 0;
@@ -141,6 +144,18 @@ static const char script[] =
     "  return 200, { q = r.query, h = r.headers }, { ['X-A'] = 'b' } end)\n"
     "jet.on_stop(function() jet.sleep '1ms' q:put 'end' end)\n";
 
+/* An agent, whose sessions end again and again. */
+static const char agent[] =
+    "local me = jet.agent { did = 'did:plc:bot', password = 'secret', service = 'https://p.test' "
+    "}\n"
+    "jet.from { did = jet.no(me.account) }:each(function(ev)\n"
+    "  me:create('app.bsky.feed.post', { text = ev.text }, { priority = 'high' })\n"
+    "  me:get('a.b.c', { q = { ev.text, 2 } }, { timeout = '5s' })\n"
+    "  me:delete('at://did:plc:bot/a.b.c/x')\n"
+    "end, { timeout = '10s', workers = 4 })\n"
+    "jet.serve('GET /x', function(r) return tostring(me:login()) end)\n"
+    "jet.every('4ms', function() me:put('a.b.c', 'x', {}) end)\n";
+
 /* Hundreds of errors are meant to be reported here. */
 static void on_log(void *ctx, enum mj_log_level level, const char *tag, const char *text)
 {
@@ -167,16 +182,16 @@ static void go(struct fixture *f, int round)
     }
 }
 
-static void a_refused_allocation_fails_a_call(void **state)
+static void refuse_each(struct fixture *f, const char *text)
 {
-    struct fixture *f = F = *state;
+    refused = 0;
     static struct mj_services with_net;
     with_net = services;
     with_net.fetch = on_fetch;
     with_net.resolve = on_resolve;
     mj_scripts_set_services(f->scripts, &with_net);
     mj_scripts_lenient(f->scripts);
-    fixture_load(f, script);
+    fixture_load(f, text);
     struct mj_vm *vm = f->scripts->scripts[0]->vm;
     lua_State *L = vm->L;
     void *ud;
@@ -204,15 +219,17 @@ static void a_refused_allocation_fails_a_call(void **state)
     lua_setallocf(L, inner, ud);
 }
 
+static void a_refused_allocation_fails_a_call(void **state) { refuse_each(F = *state, script); }
+static void or_a_call_of_an_agent(void **state) { refuse_each(F = *state, agent); }
+
 /* The same by the cap itself, which also meets what happens before anything runs. */
-static void any_cap_will_do(void **state)
+static void try_caps(struct fixture *f, const char *text, size_t step)
 {
-    struct fixture *f = F = *state;
     unsigned loaded = 0, refused_to = 0;
     mj_scripts_lenient(f->scripts);
-    for (size_t cap = 64 << 10; loaded < 20; cap += loaded ? 3001 : 499) {
+    for (size_t cap = 64 << 10; loaded < 20; cap += loaded ? 3001 : step) {
         f->cfg.memory = cap;
-        if (fixture_try(f, script) == 0) {
+        if (fixture_try(f, text) == 0) {
             loaded++;
             for (int i = 0; i < 10; i++)
                 go(f, i);
@@ -224,12 +241,17 @@ static void any_cap_will_do(void **state)
     assert_true(refused_to > 10);
 }
 
+static void any_cap_will_do(void **state) { try_caps(F = *state, script, 499); }
+static void also_for_an_agent(void **state) { try_caps(F = *state, agent, 4999); }
+
 int main(void)
 {
     mj_log_capture(on_log, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_refused_allocation_fails_a_call, setup, teardown),
+        cmocka_unit_test_setup_teardown(or_a_call_of_an_agent, setup, teardown),
         cmocka_unit_test_setup_teardown(any_cap_will_do, setup, teardown),
+        cmocka_unit_test_setup_teardown(also_for_an_agent, setup, teardown),
     };
     return cmocka_run_group_tests_name("no_memory", tests, NULL, NULL);
 }

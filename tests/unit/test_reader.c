@@ -1,6 +1,8 @@
 /* Durable readers: what is noted is taken, once, in order, and not lost before it is done. */
 #include "unit/reader_bed.h"
 
+#include <sys/stat.h>
+
 static int setup(void **state)
 {
     *state = bed_new(false);
@@ -250,6 +252,11 @@ static void check_dead(struct reader_bed *b)
     assert_non_null(strstr(seen.text, "},{\"did\":\"did:plc:b\""));
     /* After a restart, where there is a disk, it is still there. */
     if (*b->dir) {
+        struct stat st;
+        char path[128];
+        snprintf(path, sizeof path, "%s/state/data.mdb", b->dir);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600); /* letters are other people's posts */
         bed_close(b);
         bed_open(b);
         bed_own(b, (struct mj_owner_cfg){.max = 2});

@@ -118,6 +118,29 @@ static void test_kill_9(void **state)
     assert_int_equal(state_of(b->a).waiting, 0);
 }
 
+/* A reader that is a moment old when the process dies: what was published for it is found. */
+static void test_new_reader(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    bed_close(b);
+    pid_t child = fork();
+    if (child == 0) {
+        struct mj_reader *fresh;
+        bed_open(b);
+        bed_get(b, "each#9", &fresh);
+        bed_append(b, "did:plc:a", 0, &fresh, 1);
+        bed_publish(b);
+        kill(getpid(), SIGKILL);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    bed_open(b);
+    bed_get(b, "each#9", &b->a);
+    bed_own(b, (struct mj_owner_cfg){0});
+    assert_takes(b, p, "0");
+    mj_parcel_done(p, b->now, 0);
+}
+
 static void copy(const char *from, const char *to)
 {
     char command[300];
@@ -282,6 +305,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_kill_9, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_new_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(test_power_loss, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_journal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_position, setup, teardown),

@@ -213,7 +213,7 @@ static void wraps(void **state)
             node->reason = k % 50 == 3 ? "a reason \xc3\xa9" : NULL;
             mj__why_note(&notes, node, MJ_WHY_ERROR);
         }
-        mj__why_event(&notes, &ev, true);
+        mj__why_event(&notes, &ev, 0, true);
     }
     struct mj_why_window w;
     mj_why_window(b->why, MJ_SPAN(FIXTURE_DID), &w);

@@ -1,12 +1,12 @@
-// A door before a PDS: an HTTP proxy that notes which methods are called, and can turn callers away,
-// or swallow the answer to what was carried out.
+// A door before a PDS (or a PLC directory): an HTTP proxy that notes which methods are called, and can
+// turn callers away, or swallow the answer to what was carried out.
 import http from 'node:http'
 
 // `door.turn(call)` may return { status, headers, body }, or 'lose' (the PDS carries it out, and the
 // connection ends), or nothing; call = { nsid, method, headers, body }. Answers the PDS gave are
-// told to `door.seen(call, status, body, headers)`.
+// told to `door.seen(call, status, body, headers)`. `door.rewrite` changes the texts of JSON answers.
 export async function door(t, target) {
-  const d = { calls: [], turn: () => null, seen: () => {}, target: new URL(target) }
+  const d = { calls: [], turn: () => null, seen: () => {}, rewrite: null, target: new URL(target) }
   const agent = new http.Agent({ keepAlive: true })
   const server = http.createServer(async (req, res) => {
     const chunks = []
@@ -28,10 +28,16 @@ export async function door(t, target) {
       } catch {
         return res.destroy()
       }
-      const whole = Buffer.concat(parts)
+      let whole = Buffer.concat(parts)
+      const headers = { ...answer.headers }
+      if (d.rewrite && /json/.test(headers['content-type'])) {
+        whole = Buffer.from(d.rewrite(whole.toString()))
+        delete headers['transfer-encoding']
+        headers['content-length'] = whole.length
+      }
       d.seen(call, answer.statusCode, whole, answer.headers)
       if (turned === 'lose') return res.destroy()
-      res.writeHead(answer.statusCode, answer.headers)
+      res.writeHead(answer.statusCode, headers)
       res.end(whole)
     })
     up.on('error', () => res.destroy())

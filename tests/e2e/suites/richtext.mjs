@@ -7,7 +7,7 @@ import { Moonjet } from '../lib/moonjet.mjs'
 import { network } from '../lib/pds.mjs'
 import { here, test } from '../lib/harness.mjs'
 
-const texts = Number(process.env.MOONJET_E2E_TEXTS ?? 3000)
+const texts = Number(process.env.MOONJET_E2E_TEXTS ?? 1500)
 
 // A generator of numbers that are the same each time.
 function random(seed) {
