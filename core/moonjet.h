@@ -69,8 +69,9 @@ struct mj_plugin_host {
 };
 
 /* Results of deliver() below 0. */
-#define MJ_PLUGIN_AGAIN  (-1) /* nothing was taken; the same events come again, a little later */
-#define MJ_PLUGIN_FAILED (-2) /* these events cannot be taken, ever: they become dead letters */
+#define MJ_PLUGIN_AGAIN (-1) /* nothing was taken; the same events come again, a little later */
+#define MJ_PLUGIN_FAILED                                                                           \
+    (-2) /* none of these events can be taken, ever: they become dead letters */
 
 struct mj_plugin {
     uint32_t abi, size;

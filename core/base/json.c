@@ -153,7 +153,7 @@ static int value(struct reader *r, unsigned depth)
 
 int mj_json_take(struct mj_span *rest, struct mj_span *raw)
 {
-    struct reader r = {rest->ptr, rest->ptr + rest->len};
+    struct reader r = {rest->ptr, rest->len ? rest->ptr + rest->len : rest->ptr};
     skip_blanks(&r);
     const uint8_t *start = r.p;
     int type = value(&r, MJ_JSON_DEPTH_MAX);
@@ -170,7 +170,7 @@ struct mj_span mj_json_inside(struct mj_span c) { return mj_span(c.ptr + 1, c.le
 /* Steps over a comma, which has been checked to stand only between members. False at the end. */
 static bool at_member(struct mj_span *rest)
 {
-    struct reader r = {rest->ptr, rest->ptr + rest->len};
+    struct reader r = {rest->ptr, rest->len ? rest->ptr + rest->len : rest->ptr};
     skip_blanks(&r);
     take(&r, ',');
     skip_blanks(&r);

@@ -3,6 +3,8 @@
 #include <cjson/cJSON.h>
 #include <time.h>
 
+#include "atproto/utf8.h"
+
 #define TEXT_CHARS 72
 
 static const struct {
@@ -19,15 +21,12 @@ static const char *text_of(const cJSON *o, const char *key)
  * characters, and those that turn or hide the text around them. */
 static size_t visible(const uint8_t *s, size_t n)
 {
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0xc2 ? 2 : 0;
-    if (!len || len > n)
+    unsigned len = mj_utf8_len(s, s + n);
+    if (!len)
         return 0;
     uint32_t c = len == 1 ? s[0] : s[0] & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
+    for (unsigned i = 1; i < len; i++)
         c = c << 6 | (s[i] & 0x3f);
-    }
     bool hidden = c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x200e && c <= 0x200f) ||
                   (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
     return hidden ? 0 : len;
@@ -84,7 +83,8 @@ static const char *gist(const cJSON *record)
 
 static void put_time(struct mj_buf *out, const cJSON *time_us)
 {
-    time_t s = cJSON_IsNumber(time_us) ? (time_t)(time_us->valuedouble / 1e6) : 0;
+    bool known = cJSON_IsNumber(time_us) && time_us->valuedouble > 0 && time_us->valuedouble < 1e17;
+    time_t s = known ? (time_t)(time_us->valuedouble / 1e6) : 0;
     struct tm tm;
     char text[16] = "--:--:--";
     if (localtime_r(&s, &tm))

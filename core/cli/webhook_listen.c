@@ -14,10 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/http.h"
-#include "base/json.h"
 #include "base/log.h"
-#include "cli/pretty.h"
-#include "cli/text.h"
 #include "cli/webhook.h"
 #include "deliver/http.h"
 
@@ -25,10 +22,11 @@
 #define HEAD_MAX     (64u << 10)
 #define BODY_MAX     (16u << 20)
 #define IDLE_SECONDS 120
-#define IDS          1024       /* that are remembered, to tell a delivery that came before */
-#define ID_CHARS     80         /* of an id that are remembered and shown */
-#define FORWARD_US   30000000   /* for the answer of --forward */
-#define FORWARD_MAX  (1u << 20) /* bytes of it */
+#define UNREAD_MAX   (64u << 20) /* bytes of a refused request that are thrown away */
+#define IDS          1024        /* that are remembered, to tell a delivery that came before */
+#define ID_CHARS     80          /* of an id that are remembered */
+#define FORWARD_US   30000000    /* for the answer of --forward */
+#define FORWARD_MAX  (1u << 20)  /* bytes of it */
 
 struct cfg {
     struct mj_strings secrets, files;
@@ -59,19 +57,9 @@ struct listener {
     size_t next_id;
 };
 
-struct delivery {
-    const struct mj_http_head *head;
-    struct mj_span body, id;
-    bool good;         /* it is what it says it is */
-    unsigned again;    /* how often its id came before, in good ones */
-    int status;        /* our answer */
-    struct mj_buf how; /* owned: "v1", or why it is refused */
-    struct mj_buf answer;
-};
-
 /* ---- checking ---- */
 
-static void check_signature(struct listener *l, struct delivery *d)
+static void check_signature(struct listener *l, struct mj__delivery *d)
 {
     const struct mj_sign_headers headers = {d->id, mj_http_header(d->head, "webhook-timestamp"),
                                             mj_http_header(d->head, "webhook-signature")};
@@ -86,7 +74,7 @@ static void check_signature(struct listener *l, struct delivery *d)
         mj_buf_puts(&d->how, "signed");
 }
 
-static void check_github(struct listener *l, struct delivery *d, struct mj_span header)
+static void check_github(struct listener *l, struct mj__delivery *d, struct mj_span header)
 {
     for (size_t i = 0; i < l->secrets.texts_n && !d->good; i++) {
         d->how.len = 0;
@@ -97,7 +85,7 @@ static void check_github(struct listener *l, struct delivery *d, struct mj_span 
         mj_buf_puts(&d->how, "signed as GitHub does");
 }
 
-static void check(struct listener *l, struct delivery *d)
+static void check(struct listener *l, struct mj__delivery *d)
 {
     struct mj_span hub = mj_http_header(d->head, "X-Hub-Signature-256");
     d->good = false;
@@ -131,121 +119,13 @@ static unsigned note_id(struct listener *l, struct mj_span id)
     return 0;
 }
 
-/* ---- printing, under the lock ---- */
-
-/* The member of an object, or {NULL, 0}. */
-static struct mj_span member(struct mj_span object, const char *raw_key, int wanted)
-{
-    struct mj_span rest = mj_json_inside(object), key, value;
-    for (int type; (type = mj_json_member(&rest, &key, &value)) >= 0;)
-        if (type == wanted && mj_span_is(key, raw_key))
-            return value;
-    return (struct mj_span){NULL, 0};
-}
-
-static void put_event(struct listener *l, struct mj_span json, struct mj_buf *out)
-{
-    mj_buf_puts(out, "    ");
-    mj_pretty(json, l->colour, out);
-}
-
-/* An event, a batch of them, or what somebody has made of them. */
-static void put_events(struct listener *l, struct mj_span body, struct mj_buf *out)
-{
-    struct mj_span rest = body, value, one;
-    int type = mj_json_take(&rest, &value);
-    bool json = type >= 0 && !rest.len;
-    struct mj_span list = json && type == MJ_JSON_OBJECT  ? member(value, "\"data\"", MJ_JSON_ARRAY)
-                          : json && type == MJ_JSON_ARRAY ? value
-                                                          : (struct mj_span){NULL, 0};
-    if (!json && body.len) {
-        mj_buf_puts(out, "    ");
-        mj_text_harmless(body, 200, out);
-        mj_buf_putc(out, '\n');
-    } else if (json && !list.ptr) {
-        put_event(l, value, out);
-    }
-    if (!list.ptr)
-        return;
-    rest = mj_json_inside(list);
-    while ((type = mj_json_element(&rest, &one)) >= 0) {
-        struct mj_span event = type == MJ_JSON_OBJECT ? member(one, "\"event\"", MJ_JSON_OBJECT)
-                                                      : (struct mj_span){NULL, 0};
-        put_event(l, event.ptr ? event : one, out);
-    }
-}
-
-static void print_text(struct listener *l, const struct delivery *d)
-{
-    char bytes[32], clock[16];
-    MJ_AUTO_BUF out = {0};
-    time_t now = (time_t)(mj_now_us() / 1000000);
-    struct tm tm;
-    localtime_r(&now, &tm);
-    strftime(clock, sizeof clock, "%H:%M:%S", &tm);
-    mj_buf_printf(&out, "%s  %s%d%s  ", clock,
-                  !l->colour ? ""
-                  : d->good  ? "\033[32m"
-                             : "\033[31m",
-                  d->status, l->colour ? "\033[0m" : "");
-    mj_text_harmless(d->id.len ? d->id : MJ_SPAN("(no id)"), ID_CHARS, &out);
-    mj_buf_printf(&out, "  %s bytes, ", mj_text_number(d->body.len, bytes));
-    mj_text_harmless(mj_buf_span(&d->how), 300, &out);
-    if (d->again == 1)
-        mj_buf_puts(&out, "; came once before");
-    else if (d->again)
-        mj_buf_printf(&out, "; came %u times before", d->again);
-    mj_buf_putc(&out, '\n');
-    if (d->good)
-        put_events(l, d->body, &out);
-    fwrite(out.ptr, 1, out.len, stdout);
-}
-
-/* The body as JSON, in one line: strings of JSON have no line ends of their own. */
-static void put_body(struct mj_span body, struct mj_buf *out)
-{
-    struct mj_span rest = body, value;
-    if (mj_json_take(&rest, &value) < 0 || rest.len) {
-        mj_buf_put_json(out, body);
-        return;
-    }
-    size_t at = out->len;
-    mj_buf_put(out, value.ptr, value.len);
-    for (; at < out->len; at++)
-        if (out->ptr[at] == '\n' || out->ptr[at] == '\r')
-            out->ptr[at] = ' ';
-}
-
-static void print_json(const struct delivery *d)
-{
-    MJ_AUTO_BUF out = {0};
-    mj_buf_printf(&out, "{\"time_us\":%" PRId64 ",\"good\":%s,\"%s\":", mj_now_us(),
-                  d->good ? "true" : "false", d->good ? "how" : "why");
-    mj_buf_put_json(&out, mj_buf_span(&d->how));
-    mj_buf_printf(&out, ",\"status\":%d,\"before\":%u,\"method\":", d->status, d->again);
-    mj_buf_put_json(&out, d->head->method);
-    mj_buf_puts(&out, ",\"target\":");
-    mj_buf_put_json(&out, d->head->target);
-    mj_buf_puts(&out, ",\"headers\":{");
-    for (size_t i = 0; i < d->head->count; i++) {
-        mj_buf_puts(&out, i ? "," : "");
-        mj_buf_put_json(&out, d->head->headers[i].name);
-        mj_buf_putc(&out, ':');
-        mj_buf_put_json(&out, d->head->headers[i].value);
-    }
-    mj_buf_puts(&out, "},\"body\":");
-    put_body(d->body, &out);
-    mj_buf_puts(&out, "}\n");
-    fwrite(out.ptr, 1, out.len, stdout);
-}
-
 /* ---- --forward ---- */
 
 struct forwarded {
     pthread_mutex_t lock;
     pthread_cond_t done_cond;
     bool done;
-    struct delivery *d;
+    struct mj__delivery *d;
 };
 
 /* On the net thread. */
@@ -278,7 +158,7 @@ static bool is_own_header(struct mj_span name)
     return false;
 }
 
-static void forward(struct listener *l, struct delivery *d)
+static void forward(struct listener *l, struct mj__delivery *d)
 {
     struct forwarded f = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, d};
     MJ_AUTO_BUF headers = {0};
@@ -321,7 +201,7 @@ static void sleep_us(int64_t us)
 }
 
 /* Fills in what is answered; false: nobody is to answer any more. */
-static bool deliver(struct listener *l, struct delivery *d)
+static bool deliver(struct listener *l, struct mj__delivery *d)
 {
     const struct cfg *cfg = l->cfg;
     d->id = mj_http_header(d->head, "webhook-id");
@@ -345,10 +225,12 @@ static bool deliver(struct listener *l, struct delivery *d)
     else if (!d->good)
         mj_buf_printf(&d->answer, "%s\n", mj_buf_cstr(&d->how));
     pthread_mutex_lock(&l->lock);
+    MJ_AUTO_BUF out = {0};
     if (cfg->json)
-        print_json(d);
+        mj__delivery_json(d, &out);
     else
-        print_text(l, d);
+        mj__delivery_text(d, l->colour, &out);
+    fwrite(out.ptr, 1, out.len, stdout);
     fflush(stdout);
     pthread_mutex_unlock(&l->lock);
     return true;
@@ -381,10 +263,23 @@ static bool answer(int fd, int status, struct mj_span body, bool close)
     return send_all(fd, mj_buf_span(&out)) && !close;
 }
 
-/* A request that is no delivery: said to the peer only, and the connection ends. */
+/* A request that is no delivery: said to the peer only, and the connection ends. What the peer
+ * still sends is thrown away for a while: a connection that is closed with bytes unread is cut, and
+ * our answer might be lost with it. */
 static bool refuse(int fd, int status, const char *why)
 {
-    return answer(fd, status, mj_str(why), true);
+    struct timeval wait = {.tv_sec = 2};
+    char some[65536];
+    answer(fd, status, mj_str(why), true);
+    shutdown(fd, SHUT_WR);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    for (size_t n = 0; n < UNREAD_MAX;) {
+        ssize_t got = recv(fd, some, sizeof some, 0);
+        if (got <= 0)
+            break;
+        n += (size_t)got;
+    }
+    return false;
 }
 
 /* More bytes into `in`; false at the end, or when nothing came for too long. */
@@ -431,7 +326,7 @@ static bool serve_one(struct listener *l, int fd, struct mj_buf *in)
     mj_http_parse_request(mj_buf_span(in), &head); /* the buffer may have moved */
     bool last = mj_http_has_token(mj_http_header(&head, "Connection"), "close"), more;
     if (mj_span_is(head.method, "POST") || mj_span_is(head.method, "PUT")) {
-        struct delivery d = {.head = &head, .body = mj_span(in->ptr + size, (size_t)length)};
+        struct mj__delivery d = {.head = &head, .body = mj_span(in->ptr + size, (size_t)length)};
         more = deliver(l, &d) && answer(fd, d.status, mj_buf_span(&d.answer), last);
         mj_buf_deinit(&d.how);
         mj_buf_deinit(&d.answer);

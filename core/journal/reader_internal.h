@@ -176,6 +176,8 @@ struct mj__slot *mj__window_add(struct mj__window *w);
 /* The slot of a note, not done, or NULL. */
 struct mj__slot *mj__window_find(struct mj__window *w, uint64_t note);
 void mj__window_done(struct mj__window *w, struct mj__slot *s);
+/* Under the lock: takes what the writer has left. */
+void mj__take_mail(struct mj_reader *r);
 /* Under the lock: reads on, until the window is full, there is no more in the view, or it has
  * looked at enough for once. True when it should be called again soon. */
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us);
@@ -195,8 +197,9 @@ void mj__count_read(struct mj_reader *r, uint64_t seq);
 void mj__count_scanned(struct mj_reader *r);
 /* Nothing from there on is counted any more. */
 void mj__count_again(struct mj_reader *r, uint64_t from);
-/* What lies below the floor is gone, `scanned` with it. */
-void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
+/* What lies below the journal's floor is gone: `scanned` is not below it afterwards, unless there
+ * was nothing to read. */
+void mj__count_floor(struct mj_reader *r, uint64_t floor);
 
 /* ---- reader_store.c ---- */
 

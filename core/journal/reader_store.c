@@ -225,6 +225,8 @@ void mj_readers_save(struct mj_readers *rs)
         pthread_mutex_lock(&r->lock);
         if (r->known) {
             move_idle(r);
+            mj__take_mail(r);
+            mj__count_floor(r, rs->view.floor); /* of those, too, that nobody takes from */
             if (rs->disk && r->dirty && !rs->journal->read_only)
                 save(r, &batch, &value);
             mj__reader_show(r, now, &budget);

@@ -149,7 +149,8 @@ function Flow:map(edit) end
 ---@return jet.Flow
 function Flow:tap(look) end
 
---- Names the last node, for logs and metrics.
+--- Names the last node, for logs and metrics. How far an each, a webhook or a plug-in is, is kept under
+--- that name: without one it is the node's number, and another each before it changes that.
 ---@param name string 1 to 64 letters, digits, _ . -
 ---@return jet.Flow
 function Flow:as(name) end

@@ -318,6 +318,38 @@ static void test_overtaken(void **state)
     mj_journal_close(j);
 }
 
+/* The same while nobody takes: it shows at once, not when somebody comes back. */
+static void test_overtaken_while_paused(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_journal *j = b->j;
+    enum { EVENTS = 30000 };
+    mj_view_deinit(&b->view);
+    mj_readers_free(b->rs);
+    b->j = mj_journal_in_memory(2 << 20);
+    b->rs = mj_readers_new(&(struct mj_readers_cfg){.journal = b->j});
+    bed_get(b, "each#1", &b->a);
+    mj_view_init(&b->view, b->j);
+    bed_own(b, (struct mj_owner_cfg){0});
+    mj_reader_pause(b->a);
+    for (unsigned i = 0; i < EVENTS; i++) {
+        bed_post(b, "did:plc:a");
+        assert_null(bed_take(b));
+        if (i % 1000 == 0)
+            mj_readers_save(b->rs);
+    }
+    mj_readers_save(b->rs);
+    struct mj_reader_state s = state_of(b->a);
+    assert_true(s.overtaken > 100);
+    assert_int_equal(s.overtaken + s.waiting, EVENTS);
+    assert_int_equal(mj_view_time(&b->view, s.position) <= s.at_us, 1);
+    mj_reader_resume(b->a);
+    struct mj_parcel *p = bed_take(b);
+    assert_non_null(p);
+    mj_parcel_done(p, b->now, 0);
+    mj_journal_close(j);
+}
+
 /* With nothing to do a reader is as far as the journal. */
 static void test_idle_reader_moves(void **state)
 {
@@ -400,6 +432,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_backlog, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backlog, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overtaken_while_paused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_reader_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),

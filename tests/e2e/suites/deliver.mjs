@@ -181,6 +181,36 @@ export default async function suite() {
     assert.match(m.err, /send\.lua:\d+ send: .*; it comes again/)
   })
 
+  await test('deliver: an error makes a dead letter, which ctl shows and tries again under the same id', async (t) => {
+    const dir = t.dir()
+    const script = path.join(dir, 'send.lua')
+    const data = path.join(dir, 'data')
+    fs.writeFileSync(script, sends(1).replace('if not answer then', 'if answer and answer.status == 500 then error "refused" end if not answer then'))
+    const r = await relay(t, await posts(0, 20))
+    const c = await collector(t, (res, { n }) => {
+      res.statusCode = n === 7 ? 500 : 200
+      res.end()
+    })
+    const m = await start(t, r, script, data, c.url)
+    const ctl = async (...args) => {
+      const { code, out, err } = await command(t, ['ctl', '--data', data, 'deliveries', ...args])
+      assert.equal(code, 0, err)
+      return out
+    }
+    await eventually(() => c.got.length === 20, 'all posts, what follows the dead one too')
+    const shown = await eventually(async () => {
+      const out = await ctl('show', 'send.lua send')
+      return /refused/.test(out) && out
+    }, 'the dead letter')
+    assert.match(shown, /send\.lua:\d+: refused/)
+    c.answer = (res) => res.end()
+    await ctl('retry', 'send.lua send')
+    await eventually(() => c.got.length === 21, 'it once more')
+    assert.equal(c.got.at(-1).n, 7)
+    assertComplete(c.got, 20)
+    await m.finish()
+  })
+
   await test('deliver: a plug-in gets every event, in order, through kill -9 and SIGTERM', async (t) => {
     const dir = t.dir()
     const script = path.join(dir, 'file.lua')

@@ -24,11 +24,11 @@ export async function freePort() {
   return port
 }
 
-async function start(t, scripts, config, data = path.join(t.dir(), 'data'), port = undefined) {
+async function start(t, scripts, config, data = path.join(t.dir(), 'data'), port = undefined, cursor = ['--cursor', '0']) {
   const world = await network()
   port ??= await freePort()
   const pairs = Object.entries({ hostname: `localhost:${port}`, ...config }).flatMap(([k, v]) => ['--config', `${k}=${v}`])
-  const m = await Moonjet.start(t, ['run', ...scripts, '--source', world.ws, '--cursor', '0', '--plc', world.plc,
+  const m = await Moonjet.start(t, ['run', ...scripts, '--source', world.ws, ...cursor, '--plc', world.plc,
     '--listen', `127.0.0.1:${port}`, '--metrics-listen', '127.0.0.1:0', '--data', data, ...pairs], { metrics: true })
   return { world, m, port, did: `did:web:localhost%3A${port}`, agent: new AtpAgent({ service: m.http }) }
 }
@@ -122,7 +122,7 @@ export default async function suite() {
     await eventually(async () => (await first.m.metrics()).moonjet_state_unwritten_bytes === 0, 'all on disk')
     const before = await read(first, 'all')
     await first.m.stop('SIGKILL')
-    const second = await start(t, scripts, config, data, first.port)
+    const second = await start(t, scripts, config, data, first.port, []) // goes on where it was
     assert.deepEqual((await read(second, 'all')).filter((u) => before.includes(u)), before)
     assert.ok((await read(second, 'retro')).includes(uri))
     await second.m.finish()
