@@ -9,9 +9,10 @@
 const char *mj_label_check(const struct mj_label *l)
 {
     bool record = mj_span_starts(l->uri, MJ_SPAN("at://"));
-    if (!mj_did_valid(l->src))
+    if (!l->src.len || !mj_did_valid(l->src))
         return "the labeler's name is no DID";
-    if (l->uri.len > MJ_LABEL_URI_MAX || !(record ? mj_aturi_valid(l->uri) : mj_did_valid(l->uri)))
+    if (!l->uri.len || l->uri.len > MJ_LABEL_URI_MAX ||
+        !(record ? mj_aturi_valid(l->uri) : mj_did_valid(l->uri)))
         return "what is labelled is neither an at:// address nor a DID";
     if (!l->val.len || l->val.len > MJ_LABEL_VAL_MAX)
         return "a label has 1 to 128 bytes";
@@ -21,7 +22,7 @@ const char *mj_label_check(const struct mj_label *l)
         return "'cid' is no CID";
     if (l->exp.len && !mj_datetime_valid(l->exp))
         return "'exp' is no datetime";
-    if (!mj_datetime_valid(l->cts))
+    if (!l->cts.len || !mj_datetime_valid(l->cts))
         return "'cts' is no datetime";
     return NULL;
 }

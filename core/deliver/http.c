@@ -1,12 +1,6 @@
 #include "deliver/http.h"
 
-#include <poll.h>
 #include <stdio.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -14,14 +8,7 @@
 #include "base/log.h"
 #include "deliver/internal.h"
 
-#define EXTRA_FDS 32
-#define READY_MAX 256 /* sockets looked at in a round */
-/* In the set of epoll, as; and libcurl wants it. */
-#define INTEREST_IN     1
-#define INTEREST_OUT    2
-#define INTEREST_WANTED 4
-#define IDLE_MAX        2048 /* connections kept open, and no more than a quarter of the descriptors */
-#define WAIT_US         INT64_C(60000000) /* a round begins so often at least */
+#define WAIT_US INT64_C(60000000) /* a round begins so often at least */
 
 struct mj_http_task {
     struct mj_http_task *next;
@@ -30,13 +17,6 @@ struct mj_http_task {
 };
 
 /* ---- any thread ---- */
-
-void mj_http_wake(struct mj_http *h)
-{
-    uint64_t one = 1;
-    ssize_t ignored = write(h->bell, &one, sizeof one);
-    (void)ignored; /* it rings already */
-}
 
 static void hand_over(struct mj_http *h, struct mj_job *job)
 {
@@ -371,7 +351,7 @@ static bool take_over(struct mj_http *h)
 }
 
 /* Tells whoever waits for what has ended. True when something has. */
-static bool take_results(struct mj_http *h)
+bool mj__http_results(struct mj_http *h)
 {
     int ignored;
     bool any = false;
@@ -390,147 +370,17 @@ static bool take_results(struct mj_http *h)
     return any;
 }
 
-/* libcurl's timers go by the real time, also where the clock stands. */
-static int64_t real_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static int on_timer(CURLM *multi, long ms, void *ctx)
-{
-    struct mj_http *h = ctx;
-    (void)multi;
-    h->curl_due_us = ms < 0 ? INT64_MAX : ms ? real_us() + (int64_t)ms * 1000 : 0;
-    return 0;
-}
-
-/* What epoll has of a descriptor. */
-static uint8_t *interest_of(struct mj_http *h, int fd)
-{
-    if ((size_t)fd >= h->interest_cap) {
-        size_t cap = h->interest_cap ? h->interest_cap : 256;
-        while (cap <= (size_t)fd)
-            cap *= 2;
-        h->interest = mj_realloc(h->interest, cap);
-        memset(h->interest + h->interest_cap, 0, cap - h->interest_cap);
-        h->interest_cap = cap;
-    }
-    return &h->interest[fd];
-}
-
-/* libcurl wants to know of a socket, or no more. It stays in the set when a request has ended,
- * because the next one mostly comes at once; what happens to it meanwhile takes it out. */
-static int on_interest(CURL *easy, curl_socket_t fd, int what, void *ctx, void *known)
-{
-    struct mj_http *h = ctx;
-    struct epoll_event e = {.data.fd = fd};
-    uint8_t *is = interest_of(h, fd), was = *is & (INTEREST_IN | INTEREST_OUT);
-    (void)easy;
-    (void)known;
-    if (what == CURL_POLL_REMOVE) {
-        *is &= (uint8_t)~INTEREST_WANTED;
-        return 0;
-    }
-    uint8_t wanted = what & CURL_POLL_IN ? INTEREST_IN : 0;
-    wanted |= what & CURL_POLL_OUT ? INTEREST_OUT : 0;
-    e.events |= wanted & INTEREST_IN ? EPOLLIN : 0;
-    e.events |= wanted & INTEREST_OUT ? EPOLLOUT : 0;
-    *is = wanted | INTEREST_WANTED;
-    if (was != wanted && epoll_ctl(h->epoll, was ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e))
-        *is = 0;
-    return 0;
-}
-
-/* The kernel takes it out of the set by itself; its number comes again. */
-int mj__http_close(void *ctx, curl_socket_t fd)
-{
-    struct mj_http *h = ctx;
-    *interest_of(h, fd) = 0;
-    return close(fd);
-}
-
-static bool is_idle(struct mj_http *h, int fd)
-{
-    uint8_t *is = interest_of(h, fd);
-    if (*is & INTEREST_WANTED)
-        return false;
-    *is = 0;
-    epoll_ctl(h->epoll, EPOLL_CTL_DEL, fd, NULL);
-    return true;
-}
-
-/* What is due by libcurl's clock. True when something has ended. */
-static bool run_due(struct mj_http *h)
-{
-    int ignored;
-    if (h->curl_due_us == INT64_MAX || (h->curl_due_us && h->curl_due_us > real_us()))
-        return false;
-    h->curl_due_us = INT64_MAX;
-    curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &ignored);
-    return take_results(h);
-}
-
-static void on_ready(struct mj_http *h, const struct epoll_event *e)
-{
-    int ignored, what = 0;
-    uint64_t count;
-    if (e->data.fd == h->bell) {
-        if (read(h->bell, &count, sizeof count) < 0)
-            return; /* somebody was sooner */
-        return;
-    }
-    if (is_idle(h, e->data.fd))
-        return;
-    what |= e->events & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0;
-    what |= e->events & EPOLLOUT ? CURL_CSELECT_OUT : 0;
-    what |= e->events & EPOLLERR ? CURL_CSELECT_ERR : 0;
-    curl_multi_socket_action(h->multi, e->data.fd, what, &ignored);
-}
-
-/* Waits for sockets, the bell, the poller's descriptors, or that long. */
-static void wait(struct mj_http *h, int64_t timeout_us)
-{
-    struct pollfd fds[1 + EXTRA_FDS];
-    struct epoll_event ready[READY_MAX];
-    size_t n = 0;
-    if (h->next_expiry_us != INT64_MAX && h->next_expiry_us - mj_mono_us() < timeout_us)
-        timeout_us = h->next_expiry_us - mj_mono_us();
-    if (h->waiting && h->lingering && h->lingering->until_us - mj_mono_us() < timeout_us)
-        timeout_us = h->lingering->until_us - mj_mono_us();
-    if (!h->curl_due_us)
-        timeout_us = 0;
-    else if (h->curl_due_us != INT64_MAX && h->curl_due_us - real_us() < timeout_us)
-        timeout_us = h->curl_due_us - real_us();
-    if (h->poller.prepare)
-        n = h->poller.prepare(h->poller.ctx, fds + 1, EXTRA_FDS, &timeout_us);
-    int ms = timeout_us <= 0 ? 0 : (int)(timeout_us / 1000) + 1;
-    if (n) {
-        fds[0] = (struct pollfd){.fd = h->epoll, .events = POLLIN};
-        for (size_t i = 1; i <= n; i++)
-            fds[i].revents = 0;
-        poll(fds, (nfds_t)n + 1, ms);
-        ms = 0;
-    }
-    int count = epoll_wait(h->epoll, ready, READY_MAX, ms);
-    for (int i = 0; i < count; i++)
-        on_ready(h, &ready[i]);
-    if (h->poller.ready)
-        h->poller.ready(h->poller.ctx, fds + 1, n);
-}
-
 static void *serve(void *arg)
 {
     struct mj_http *h = arg;
     while (!take_over(h)) {
         start_waiting(h);
         int64_t again_us = h->tick ? h->tick(h->tick_ctx) : WAIT_US;
-        bool ended = run_due(h);
+        bool ended = mj__wait_run_due(h);
         expire_waiting(h, mj_mono_us());
         expire_lingering(h, mj_mono_us());
-        wait(h, ended ? 0 : again_us);
-        take_results(h);
+        mj__wait(h, ended ? 0 : again_us);
+        mj__http_results(h);
     }
     return NULL;
 }
@@ -575,18 +425,9 @@ static void destroy(struct mj_http *h)
         free(p);
     }
     curl_slist_free_all(h->connect_to);
-    free(h->interest);
-    close(h->epoll);
-    close(h->bell);
+    mj__wait_deinit(h);
     pthread_mutex_destroy(&h->lock);
     free(h);
-}
-
-static long idle_max(void)
-{
-    struct rlimit limit;
-    rlim_t quarter = getrlimit(RLIMIT_NOFILE, &limit) ? 64 : limit.rlim_cur / 4;
-    return quarter < IDLE_MAX ? (long)quarter : IDLE_MAX;
 }
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -599,6 +440,7 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
     pthread_once(&curl_once, start_curl);
     struct mj_http *h = mj_calloc(1, sizeof *h);
     h->cfg = *cfg;
+    h->epoll = h->bell = -1;
     set_defaults(&h->cfg);
     pthread_mutex_init(&h->lock, NULL);
     h->incoming_last = &h->incoming;
@@ -613,18 +455,7 @@ int mj_http_start(const struct mj_http_cfg *cfg, struct mj_http **out)
                               "How long requests took, time of waiting for a turn included.",
                               bounds, MJ_COUNT(bounds), NULL);
     h->multi = curl_multi_init();
-    h->curl_due_us = INT64_MAX;
-    h->epoll = epoll_create1(EPOLL_CLOEXEC);
-    h->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event bell = {.events = EPOLLIN, .data.fd = h->bell};
-    bool watched = epoll_ctl(h->epoll, EPOLL_CTL_ADD, h->bell, &bell) == 0;
-    if (h->multi) {
-        curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, idle_max());
-        curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, on_interest);
-        curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
-        curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, on_timer);
-        curl_multi_setopt(h->multi, CURLMOPT_TIMERDATA, h);
-    }
+    bool watched = h->multi && mj__wait_init(h) == 0;
     for (size_t i = 0; cfg->connect_to && cfg->connect_to[i]; i++)
         h->connect_to = curl_slist_append(h->connect_to, cfg->connect_to[i]);
     if (!h->multi || !watched || pthread_create(&h->thread, NULL, serve, h)) {

@@ -123,7 +123,17 @@ struct mj_http {
 
 /* http.c: the script's own party, made when it is new. */
 struct mj_client *mj__http_client(struct mj_http *h, const char *script);
-/* http.c: libcurl's CURLOPT_CLOSESOCKETFUNCTION, with the mj_http. */
+/* http.c: tells whoever waits for what libcurl is done with. True when there was something. */
+bool mj__http_results(struct mj_http *h);
+
+/* http_wait.c: after `multi` was made; 0 or MJ_EIO; deinit either way, after `multi` is gone. */
+int mj__wait_init(struct mj_http *h);
+void mj__wait_deinit(struct mj_http *h);
+/* What is due by libcurl's clock. True when something has ended. */
+bool mj__wait_run_due(struct mj_http *h);
+/* Waits for sockets, the bell, the poller's descriptors, or that long, and lets libcurl work. */
+void mj__wait(struct mj_http *h, int64_t timeout_us);
+/* libcurl's CURLOPT_CLOSESOCKETFUNCTION, with the mj_http. */
 int mj__http_close(void *http, curl_socket_t fd);
 /* http_line.c: a line's request has ended; at the end all of them have. */
 void mj__line_result(struct mj_job *job, CURLcode code);

@@ -75,8 +75,12 @@ void mj__count_again(struct mj_reader *r, uint64_t from)
     r->uncounted_end = r->news;
 }
 
-void mj__count_overtaken(struct mj_reader *r, uint64_t floor)
+void mj__count_floor(struct mj_reader *r, uint64_t floor)
 {
+    if (r->scanned >= floor || r->scanned >= r->news)
+        return;
     r->claimed += r->unread;
     mj__count_again(r, floor);
+    r->scanned = floor;
+    r->dirty = true;
 }

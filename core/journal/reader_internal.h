@@ -176,12 +176,13 @@ struct mj__slot *mj__window_add(struct mj__window *w);
 /* The slot of a note, not done, or NULL. */
 struct mj__slot *mj__window_find(struct mj__window *w, uint64_t note);
 void mj__window_done(struct mj__window *w, struct mj__slot *s);
+/* Under the lock: takes what the writer has left. */
+void mj__take_mail(struct mj_reader *r);
 /* Under the lock: reads on, until the window is full, there is no more in the view, or it has
  * looked at enough for once. True when it should be called again soon. */
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us);
-/* Under the lock: nothing below the floor is held any more. What waited there is lost, which is told
- * at once also for a reader that nobody takes from. */
-void mj__window_overtaken(struct mj_reader *r, uint64_t floor);
+/* Under the lock: what waits below the floor is lost. */
+void mj__window_floor(struct mj_reader *r, uint64_t floor);
 /* Under the lock: `picked` is what may go out now as one parcel. Otherwise it is empty, and *due_us
  * is when there may be something; -1: not before something happens. */
 void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us);
@@ -198,8 +199,9 @@ void mj__count_read(struct mj_reader *r, uint64_t seq);
 void mj__count_scanned(struct mj_reader *r);
 /* Nothing from there on is counted any more. */
 void mj__count_again(struct mj_reader *r, uint64_t from);
-/* What lies below the floor is gone, `scanned` with it. */
-void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
+/* What lies below the journal's floor is gone: `scanned` is not below it afterwards, unless there
+ * was nothing to read. */
+void mj__count_floor(struct mj_reader *r, uint64_t floor);
 
 /* ---- reader_store.c ---- */
 
@@ -207,6 +209,8 @@ void mj__count_overtaken(struct mj_reader *r, uint64_t floor);
 void mj__reader_save(struct mj_reader *r);
 /* mj_readers_save(); the last one does not ask whether the disk has room. */
 void mj__readers_save(struct mj_readers *rs, bool last);
+/* Appends its position to a batch for the disk that there is. */
+void mj__reader_put(struct mj_reader *r, struct mj_buf *batch);
 /* Finds what disk has of all readers. */
 void mj__readers_load(struct mj_readers *rs);
 /* Appends the position as disk keeps it. */

@@ -139,8 +139,7 @@ static void look_again(struct mj_reader *r, struct mj_view *view, int64_t now_us
         w->head++;
 }
 
-/* Takes what the writer has left. */
-static void take_mail(struct mj_reader *r)
+void mj__take_mail(struct mj_reader *r)
 {
     pthread_mutex_lock(&r->mail);
     if (r->news_first) {
@@ -155,11 +154,10 @@ static void take_mail(struct mj_reader *r)
     pthread_mutex_unlock(&r->mail);
 }
 
-void mj__window_overtaken(struct mj_reader *r, uint64_t floor)
+void mj__window_floor(struct mj_reader *r, uint64_t floor)
 {
     struct mj__window *w = &r->window;
     uint64_t lost = 0;
-    take_mail(r);
     for (size_t i = w->head; i < w->n && w->slots[i].note < floor; i++) {
         struct mj__slot *s = &w->slots[i];
         if (s->state != MJ__WAITING)
@@ -171,31 +169,22 @@ void mj__window_overtaken(struct mj_reader *r, uint64_t floor)
     }
     while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
         w->head++;
-    mj__reader_lost(r, lost);
     r->dirty |= lost > 0;
-    if (r->scanned >= floor)
-        return;
-    mj__count_overtaken(r, floor);
-    r->scanned = floor;
-    r->dirty = true;
+    mj__reader_lost(r, lost);
 }
 
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
 {
     struct mj__window *w = &r->window;
     uint64_t looked = 0;
-    take_mail(r);
+    mj__take_mail(r);
     if (w->unresolved)
         look_again(r, view, now_us);
     while (r->scanned < r->news && w->live < r->cfg.window) {
         struct mj_run run;
         if (looked >= SCAN_ONCE || r->scanned >= view->end)
             return true;
-        if (r->scanned < view->floor) {
-            mj__count_overtaken(r, view->floor);
-            r->scanned = view->floor;
-            r->dirty = true;
-        }
+        mj__count_floor(r, view->floor);
         if (!mj_view_run(view, r->scanned, &run))
             return true; /* all that is held is overtaken: the view must be refreshed */
         uint64_t end = run.seq + run.count < r->news ? run.seq + run.count : r->news;

@@ -27,10 +27,12 @@ static int wrong(struct reading *r, const char *what)
 static int read_pattern(struct reading *r, struct place p)
 {
     struct mj_buf *text = &r->q->text;
-    const uint8_t *at = text->ptr + p.at, *star = p.len ? memchr(at, '*', p.len) : NULL;
+    if (!p.len)
+        return wrong(r, "uriPatterns: a pattern is an address, a DID, or \"*\"");
+    const uint8_t *at = text->ptr + p.at, *star = memchr(at, '*', p.len);
     if (star && star != at + p.len - 1)
         return wrong(r, "uriPatterns: a \"*\" stands at the end of a pattern only");
-    if (p.len && memchr(at, 0, p.len))
+    if (memchr(at, 0, p.len))
         return wrong(r, "uriPatterns: a pattern has no zero bytes");
     if (r->prefix_count == MJ_LABEL_PATTERNS_MAX)
         return wrong(r, "uriPatterns: too many patterns");
@@ -127,6 +129,7 @@ int mj_label_query_parse(struct mj_span query, struct mj_label_query *out, struc
     struct mj_span key, value;
     int err = 0;
     *out = (struct mj_label_query){.limit = 50};
+    mj_buf_reserve(&out->text, 64); /* so that places in it are somewhere from the first on */
     r.prefixes = mj_calloc(MJ_LABEL_PATTERNS_MAX, sizeof *r.prefixes);
     while (!err && mj_query_next(&query, &key, &value))
         err = read_pair(&r, key, value);

@@ -134,6 +134,12 @@ static void refused(void **state)
     l = plain;
     l.uri = MJ_SPAN("https://example.com");
     assert_non_null(mj_label_check(&l));
+    struct mj_span *const needed[] = {&l.src, &l.uri, &l.val, &l.cts};
+    for (size_t i = 0; i < MJ_COUNT(needed); i++) {
+        l = plain;
+        *needed[i] = mj_span(NULL, 0);
+        assert_non_null(mj_label_check(&l));
+    }
     l = plain;
     l.src = MJ_SPAN("example.com");
     assert_non_null(mj_label_check(&l));

@@ -331,6 +331,8 @@ static void queries(void **state)
     assert_query("uriPatterns=*&cursor=6162", ";50>ab");
     assert_query("uriPatterns=*&unknown=%zz", ";50");
     assert_query("", NULL);
+    assert_query("uriPatterns=", NULL);
+    assert_query("uriPatterns=*&cursor=&sources=", ";from ;50");
     assert_query("uriPatterns=a*b", NULL);
     assert_query("uriPatterns=a%00b", NULL);
     assert_query("uriPatterns=%zz", NULL);

@@ -301,6 +301,32 @@ static void test_damaged_block(void **state)
     assert_int_equal(s.waiting, 0);
 }
 
+/* The journal's table of names is full, so readers share a number, and notes are told apart by
+ * their text. */
+static void test_full_table(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_reader *a = b->a, *other;
+    struct mj_parcel *p;
+    bed_get(b, "each#2", &other);
+    a->collection = other->collection = MJ_COLLECTION_NONE;
+    a->number = other->number = MJ_COLLECTION_OTHER;
+    bed_own(b, (struct mj_owner_cfg){0});
+    bed_append(b, "did:plc:a", 1, &other, 1);
+    bed_append(b, "did:plc:b", 1, &a, 1);
+    bed_publish(b);
+    assert_takes(b, p, "1");
+    mj_parcel_done(p, b->now, 0);
+    assert_null(bed_take(b));
+    assert_int_equal(state_of(a).waiting, 0);
+    b->a = other;
+    bed_own(b, (struct mj_owner_cfg){0});
+    assert_takes(b, p, "0");
+    mj_parcel_done(p, b->now, 0);
+    assert_null(bed_take(b));
+    assert_int_equal(state_of(other).overtaken, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -311,6 +337,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_damaged_position, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_window, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_block, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full_table, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
