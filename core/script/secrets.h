@@ -4,7 +4,8 @@
  *   $CREDENTIALS_DIRECTORY (systemd's)
  *
  * A script gets what the configuration grants it. Every value that was given is remembered with the
- * VM, and taken out of whatever the script logs. Internal to core/script. */
+ * VM, and taken out of whatever the script logs. Webhooks have a list of their own, for answers
+ * that repeat what they were sent. */
 #pragma once
 
 #include "script/script.h"
