@@ -336,6 +336,40 @@ describe("what fails", function()
     assert.equal(1, #pds:list(POST))
   end)
 
+  it("is no success when something in between answers in place of the PDS", function()
+    load()
+    run "return me:login()"
+    pds:fail { method = PUT, status = 200, times = 3, headers = { ["Content-Type"] = "text/html" },
+      body = "<h1>Back soon</h1>" }
+    mention()
+    t:advance "30s"
+    assert.equal(1, #pds:list(POST))
+    assert.equal("", texts())
+    pds:fail { method = PUT, status = 200, times = 3, body = "<h1>Back soon</h1>" }
+    local got = run "return me:put('app.example.note', 'a', {}, { retry = false })"
+    assert.equal(jet.null, got[1])
+    assert.matches("putRecord: the answer is no JSON", got[2])
+  end)
+
+  it("is survived when the service's headers are nonsense", function()
+    load()
+    run "return me:login()"
+    local many = ("9"):rep(400)
+    for i, headers in ipairs {
+      { ["RateLimit-Limit"] = many, ["RateLimit-Remaining"] = many, ["RateLimit-Reset"] = many,
+        ["RateLimit-Policy"] = many .. ";w=" .. many },
+      { ["RateLimit-Limit"] = "5", ["RateLimit-Remaining"] = many, ["RateLimit-Reset"] = "-1",
+        ["RateLimit-Policy"] = ";w=0" },
+      { ["RateLimit-Limit"] = "0x10", ["RateLimit-Remaining"] = "nan", ["Retry-After"] = many },
+    } do
+      pds:serve(PUT, function()
+        return { body = { uri = "at://x/y/z", cid = "c" }, headers = headers }
+      end)
+      assert.equal("at://x/y/z", run(("return me:put('app.example.note', 'a%d', {})"):format(i))[1]
+        .uri)
+    end
+  end)
+
   it("loses no event to an outage, however long it is", function()
     load()
     pds:fail { times = 1e9, unanswered = "nobody there" }
