@@ -5,8 +5,8 @@ static const size_t spans[] = {
     offsetof(struct mj_event, did),        offsetof(struct mj_event, time),
     offsetof(struct mj_event, collection), offsetof(struct mj_event, rkey),
     offsetof(struct mj_event, rev),        offsetof(struct mj_event, cid),
-    offsetof(struct mj_event, record),     offsetof(struct mj_event, id),         offsetof(struct mj_event, handle),
-    offsetof(struct mj_event, status)};
+    offsetof(struct mj_event, record),     offsetof(struct mj_event, id),
+    offsetof(struct mj_event, handle),     offsetof(struct mj_event, status)};
 
 static struct mj_span *span_of(struct mj_event *ev, size_t i)
 {

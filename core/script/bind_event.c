@@ -30,7 +30,7 @@ enum field {
 };
 
 static const char *const field_names[F_COUNT] = {
-    "kind", "op",  "did",   "collection", "rkey", "rev",    "cid",    "seq",   "time_us",
+    "kind", "op",  "did",   "collection", "rkey", "rev",    "cid",    "seq",    "time_us",
     "time", "uri", "langs", "record",     "text", "active", "status", "handle", "id"};
 
 bool mj_is_event(lua_State *L, int index)

@@ -51,7 +51,7 @@ enum mj_slot {
     MJ_SLOT_CONFIG, /* jet.config */
     MJ_SLOT_MADE,   /* made.h */
     MJ_SLOT_LABELER,
-    MJ_SLOT_RETRY,  /* metatable of the errors that jet.retry raises */
+    MJ_SLOT_RETRY, /* metatable of the errors that jet.retry raises */
     MJ_SLOT_COUNT
 };
 

@@ -95,8 +95,8 @@ static void full(void **state)
 static void lists(void **state)
 {
     (void)state;
-    struct mj_inbox *in =
-        mj_inbox_new(&(struct mj_inbox_cfg){.max = 5, .max_bytes = 1 << 20, .order = MJ_ORDER_TOTAL});
+    struct mj_inbox *in = mj_inbox_new(
+        &(struct mj_inbox_cfg){.max = 5, .max_bytes = 1 << 20, .order = MJ_ORDER_TOTAL});
     struct mj_kept *list[3] = {event("did:a", 1), event("did:b", 2), event("did:c", 3)};
     struct mj_letter *l;
     assert_int_equal(mj_inbox_put(in, list, 3), 0);
