@@ -10,8 +10,9 @@
 
 #include "script/script.h"
 
-#define MJ_SECRET_MAX    (64u << 10) /* bytes of a value */
-#define MJ_SECRET_HIDDEN 4           /* shorter ones are nobody's secret, and in every text */
+#define MJ_SECRET_MAX     (64u << 10) /* bytes of a value */
+#define MJ_SECRET_MADE_UP "made-up"   /* every value, where secrets are worth nothing */
+#define MJ_SECRET_HIDDEN  4           /* shorter ones are nobody's secret, and in every text */
 
 struct mj_secret {
     struct mj_secret *next; /* owned */
