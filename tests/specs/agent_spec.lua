@@ -121,6 +121,19 @@ describe("an agent's session", function()
     assert.matches("bot.test cannot log in", texts())
   end)
 
+  it("is not asked for in the clear, unless the script says so", function()
+    load(nil, { service = "http://pds.example.com" })
+    assert.matches("at http://pds.example.com, and on the way there all can read the password",
+      run("return me:login()")[2])
+    assert.same({}, pds:calls())
+    load({ service = "http://pds.example.com" }, { service = "http://pds.example.com" })
+    assert.equal(pds.did, run("return me:login()")[1])
+    for _, place in ipairs { "http://localhost:2583", "http://127.0.0.1:2583", "http://[::1]" } do
+      load(nil, { service = place })
+      assert.equal(pds.did, run("return me:login()")[1])
+    end
+  end)
+
   it("costs three logins in five minutes and ten a day at most", function()
     load()
     for _ = 1, 3 do
