@@ -22,6 +22,9 @@ enum mj_on_error {
     MJ_ON_ERROR_DROP     /* both drop it */
 };
 
+/* What made-up secrets are. It is no key: whoever wants one leaves such a text alone. */
+#define MJ_SECRET_MADE_UP "made-up"
+
 struct mj_script_cfg {
     size_t memory;      /* bytes of heap; 0 = 64 MiB */
     int64_t call_us;    /* budget of one call; 0 = 50 ms */
@@ -36,8 +39,8 @@ struct mj_script_cfg {
     const char *secrets_dir;
     const struct mj_strings *secret_values;
     bool lint;            /* mj_scripts_unused() will be asked */
-    bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
-                             that cannot act */
+    bool made_up_secrets; /* every secret is to be had, and is MJ_SECRET_MADE_UP: for whoever runs
+                             scripts that cannot act */
     enum mj_on_error on_error;
 };
 
