@@ -425,8 +425,13 @@ static int rewind_to(struct mj_readers *rs, const struct mj_strings *args, bool 
         return status;
     if (mj__deliveries_time(args->v[2], mj_now_us(), &us))
         return refuse(out, 400, "a time is -2h, 2026-11-27T09:00:00Z, microseconds, oldest or now");
-    mj_reader_rewind(r, us);
     mj_datetime_make(us, when);
+    if (us > mj_now_us())
+        return refuse(out, 400,
+                      "%s is still to come; --at=now leaves out what waits, and pause and resume "
+                      "hold back what comes",
+                      when);
+    mj_reader_rewind(r, us);
     return us ? done(out, "%s goes on from %s", name_of(r, &name), when)
               : done(out, "%s goes on from the oldest event there is", name_of(r, &name));
 }

@@ -228,6 +228,8 @@ static void rewinds(void **state)
     has(run(&b, 200, "rewind alarm oldest"), "the oldest event there is");
     has(run(&b, 200, "show alarm"), "\"waiting\":5,");
     has(run(&b, 400, "rewind alarm yesterday"), "a time is -2h");
+    has(run(&b, 400, "rewind alarm 2200-01-01T00:00:00Z"), "is still to come; --at=now");
+    has(run(&b, 200, "show alarm"), "\"waiting\":5,");
     has(run(&b, 400, "rewind alarm"), "rewind wants NAME and a time");
     bed_deinit(&b);
 }
