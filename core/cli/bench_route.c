@@ -138,9 +138,7 @@ static void whole_way(struct mj_bench *b, struct mj_bench_route *bed)
     free(pool);
 }
 
-#define EVENTS_MAX                                                                                 \
-    1024 /* so few that they stay in the cache, as one does that was just decoded                  \
-          */
+#define EVENTS_MAX 1024 /* few: they stay in the cache, as one just decoded does */
 
 struct events {
     struct mj_event v[EVENTS_MAX]; /* spans into frames */

@@ -143,10 +143,10 @@ const struct mj_command mj_cmd_bench = {
     .name = "bench",
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
-    .details = "Cases: decode, from_json, route, flow, feed, append, seal, start, fanout, zstd, "
-               "replay,\n"
-               "match, words, http, memory, connects, "
-               "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
+    .details =
+        "Cases: decode, from_json, route, flow, reload, tasks, feed, append, seal, start, reader,\n"
+        "fanout, zstd, replay, match, words, state, specs, http, webhook, memory, connects,\n"
+        "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,

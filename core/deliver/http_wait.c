@@ -73,8 +73,11 @@ static int on_interest(CURL *easy, curl_socket_t fd, int what, void *ctx, void *
     wanted |= what & CURL_POLL_OUT ? INTEREST_OUT : 0;
     e.events |= wanted & INTEREST_IN ? EPOLLIN : 0;
     e.events |= wanted & INTEREST_OUT ? EPOLLOUT : 0;
+    /* Between two requests it may have been closed behind our back, and its number be another's. */
+    bool sure = *is & INTEREST_WANTED && was == wanted;
     *is = wanted | INTEREST_WANTED;
-    if (was != wanted && epoll_ctl(h->epoll, was ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e))
+    if (!sure && (!was || epoll_ctl(h->epoll, EPOLL_CTL_MOD, fd, &e)) &&
+        epoll_ctl(h->epoll, EPOLL_CTL_ADD, fd, &e) && epoll_ctl(h->epoll, EPOLL_CTL_MOD, fd, &e))
         *is = 0;
     return 0;
 }
