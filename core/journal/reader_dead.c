@@ -11,6 +11,8 @@
 
 #include "journal/reader_internal.h"
 
+#define SLOTS_WITH_LETTER 256 /* of a window: a larger position waits for its second */
+
 #define VERSION      1
 #define EXCERPT_MOST 2048
 #define MEMORY_MOST  ((size_t)32 << 20) /* bytes of letters without a disk */
@@ -262,6 +264,9 @@ static void write_letter(struct mj_reader *r, uint64_t id, const struct mj__lett
             mj_batch_name(&batch, MJ__DEAD_SCRIPT, r->name, r->dead_number, MJ_DISK_DEAD);
         }
         mj_batch_put(&batch, key_of(r, id, key), mj_buf_span(&value));
+        /* With the position that says so, or after kill -9 the events would die once more. */
+        if (r->window.n - r->window.head <= SLOTS_WITH_LETTER)
+            mj__reader_put(r, &batch);
         mj_disk_hand_over(rs->disk, &batch, true);
     }
     pthread_mutex_lock(&rs->dead_lock);

@@ -205,6 +205,8 @@ void mj__count_floor(struct mj_reader *r, uint64_t floor);
 
 /* Writes that there is such a reader, and where it begins. */
 void mj__reader_save(struct mj_reader *r);
+/* Appends its position to a batch for the disk that there is. */
+void mj__reader_put(struct mj_reader *r, struct mj_buf *batch);
 /* Finds what disk has of all readers. */
 void mj__readers_load(struct mj_readers *rs);
 /* Appends the position as disk keeps it. */

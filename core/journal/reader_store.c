@@ -200,13 +200,18 @@ static void save(struct mj_reader *r, struct mj_buf *batch, struct mj_buf *value
     r->dirty = false;
 }
 
+void mj__reader_put(struct mj_reader *r, struct mj_buf *batch)
+{
+    MJ_AUTO_BUF value = {0};
+    save(r, batch, &value);
+}
+
 void mj__reader_save(struct mj_reader *r)
 {
     MJ_AUTO_BUF batch = {0};
-    MJ_AUTO_BUF value = {0};
     if (!r->rs->disk || r->rs->journal->read_only)
         return;
-    save(r, &batch, &value);
+    mj__reader_put(r, &batch);
     mj_disk_hand_over(r->rs->disk, &batch, true);
     r->made = mj_disk_handed(r->rs->disk);
 }
