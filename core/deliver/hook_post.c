@@ -87,7 +87,9 @@ static void hide(struct mj_hook *h)
 int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
 {
     const struct mj_hook_spec *s = h->spec;
-    for (size_t i = 0; !s->made_up && i < s->secret_count; i++) {
+    for (size_t i = 0; i < s->secret_count; i++) {
+        if (s->made_up && strstr(s->secrets[i], MJ_SECRET_MADE_UP))
+            continue;
         if (mj_sign_key_parse(mj_str(s->secrets[i]), &h->keys[i], error))
             return MJ_EINVAL;
         if (!mj_sign_key_signs(h->keys[i])) {
