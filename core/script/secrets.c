@@ -90,7 +90,7 @@ int mj_secret_find(const struct mj_script_cfg *cfg, const char *name, struct mj_
     const char *env = getenv(variable);
     int err = 0;
     if (cfg->made_up_secrets) {
-        mj_buf_puts(value, "made-up");
+        mj_buf_puts(value, MJ_SECRET_MADE_UP);
     } else if (cfg->secret_values) {
         err = find_given(cfg->secret_values, name, value) ? 0 : MJ_ENOENT;
     } else if (env && strlen(env) <= MJ_SECRET_MAX) {
