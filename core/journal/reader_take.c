@@ -205,11 +205,13 @@ static void note_attempt(struct mj_reader *r, const struct parcel *p, size_t i, 
 /* The parcel is back, under the lock. False when nothing of it counts any more. */
 static bool came_back(struct mj_reader *r, const struct parcel *p)
 {
-    if (p->owner == r->owner && r->air)
+    bool counts = p->epoch == r->epoch;
+    if (counts && p->owner == r->owner && r->air)
         r->air--;
-    r->air_events -= p->p.n < r->air_events ? p->p.n : r->air_events;
+    if (counts)
+        r->air_events -= p->p.n < r->air_events ? p->p.n : r->air_events;
     r->dirty = true;
-    return p->epoch == r->epoch;
+    return counts;
 }
 
 static void settled(struct mj_reader *r, struct parcel *p)

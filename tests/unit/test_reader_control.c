@@ -196,12 +196,24 @@ static void test_rewind(void **state)
     done(b, "5");
     assert_null(bed_take(b));
     assert_int_equal(state_of(b->a).waiting, 0);
+    /* Nor does it make room for more than the owner's workers. */
+    mj_reader_own(b->a, &(struct mj_owner_cfg){.order = MJ_ORDER_NONE, .ctx = b});
+    bed_post(b, "did:plc:a");
+    bed_post(b, "did:plc:b");
+    assert_takes(b, p, "6");
+    mj_reader_rewind(b->a, p->items[0].time_us);
+    assert_takes(b, q, "6");
+    mj_parcel_done(p, b->now, 0);
+    assert_int_equal(state_of(b->a).in_the_air, 1);
+    assert_null(bed_take(b));
+    mj_parcel_done(q, b->now, 0);
+    done(b, "7");
     /* Forward: what is skipped does not come. */
     bed_post(b, "did:plc:a");
     mj_reader_rewind(b->a, INT64_MAX);
     assert_null(bed_take(b));
     bed_post(b, "did:plc:a");
-    done(b, "7");
+    done(b, "9");
 }
 
 static bool count_reader(void *ctx, const struct mj_reader_state *s)
