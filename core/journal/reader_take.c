@@ -11,8 +11,9 @@
 #include "event/id.h"
 #include "journal/reader_internal.h"
 
-#define RETRY_LEAST INT64_C(1000)    /* µs: a policy without a wait must not spin */
-#define FULL_US     INT64_C(1000000) /* before the next attempt, when a dead letter has no room */
+#define RETRY_LEAST INT64_C(1000)     /* µs: a policy without a wait must not spin */
+#define QUIET_MOST  INT64_C(60000000) /* that is believed without a look */
+#define FULL_US     INT64_C(1000000)  /* before the next attempt, when a dead letter has no room */
 
 struct parcel {
     struct mj_parcel p; /* first member */
@@ -160,7 +161,8 @@ struct mj_parcel *mj_reader_take(struct mj_reader *r, const void *ctx, struct mj
                                  int64_t now_us, int64_t *again_us)
 {
     int64_t quiet = atomic_load_explicit(&r->quiet_until, memory_order_acquire);
-    if (quiet == INT64_MAX || now_us < quiet) {
+    /* Far ahead is looked at: the clock may have been set back since. */
+    if (quiet == INT64_MAX || (now_us < quiet && quiet - now_us <= QUIET_MOST)) {
         *again_us = quiet == INT64_MAX ? -1 : quiet - now_us;
         return NULL;
     }
@@ -354,6 +356,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             continue;
         if (counted && !s->attempts++)
             s->since_us = p->p.first_us;
+        if (s->since_us > now_us)
+            s->since_us = now_us;
         if (!s->group || !whole)
             s->group = r->group;
         bool ends = f->what == MJ_FAIL_DEAD ||

@@ -290,7 +290,8 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
         const struct mj__slot *s = &w->slots[i];
         if (s->state == MJ__DONE)
             continue;
-        bool due = s->state == MJ__WAITING && s->due_us <= now_us;
+        /* A clock before its first attempt was set back: then its time says nothing. */
+        bool due = s->state == MJ__WAITING && (s->due_us <= now_us || s->since_us > now_us);
         bool joins = !w->picked_count || s->group == w->slots[w->picked[0]].group;
         if (s->state == MJ__WAITING && !due && (*due_us < 0 || s->due_us < *due_us))
             *due_us = s->due_us;

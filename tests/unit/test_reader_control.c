@@ -422,6 +422,33 @@ static void test_idle_reader_moves(void **state)
     done(b, "100");
 }
 
+/* The wall clock is set back by a day: what waits for another attempt does not wait a day more, and
+ * then waits as it should. */
+static void test_clock_set_back(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    bed_own(b, (struct mj_owner_cfg){.retry = {.min_us = 8 * SECOND, .max_us = 8 * SECOND}});
+    bed_post(b, "did:plc:a");
+    bed_fail(b, bed_take(b), MJ_FAIL_RETRY);
+    assert_null(bed_take(b));
+    assert_in_range(b->again, 1, 8 * SECOND);
+    b->now -= 86400 * SECOND;
+    assert_takes(b, p, "0");
+    assert_int_equal(p->attempt, 2);
+    bed_fail(b, p, MJ_FAIL_RETRY);
+    assert_null(bed_take(b));
+    assert_in_range(b->again, 1, 8 * SECOND);
+    if (*b->dir) { /* and while it does not run */
+        b->now -= 86400 * SECOND;
+        reopen(b);
+        bed_own(b, (struct mj_owner_cfg){0});
+    } else {
+        b->now += 8 * SECOND;
+    }
+    done(b, "0");
+}
+
 static void limit_files(rlim_t bytes)
 {
     struct rlimit r;
@@ -532,6 +559,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_idle_reader_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_clock_set_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clock_set_back, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };
