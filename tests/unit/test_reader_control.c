@@ -263,6 +263,29 @@ static void test_forget(void **state)
     done(b, "2");
 }
 
+/* Forgotten between two owners, while its node runs: the next one's progress is kept, too. */
+static void test_forget_between_owners(void **state)
+{
+    struct reader_bed *b = *state;
+    bed_own(b, (struct mj_owner_cfg){0});
+    bed_post(b, "did:plc:a");
+    done(b, "0");
+    mj_reader_disown(b->a, b);
+    bed_post(b, "did:plc:a");
+    assert_int_equal(mj_reader_forget(b->a), 0);
+    bed_own(b, (struct mj_owner_cfg){0});
+    assert_ptr_equal(mj_readers_find(b->rs, "bot.lua each#1"), b->a);
+    bed_post(b, "did:plc:a");
+    bed_post(b, "did:plc:a");
+    mj_readers_save(b->rs);
+    reopen(b);
+    bed_own(b, (struct mj_owner_cfg){0});
+    struct mj_parcel *p;
+    while ((p = bed_take(b)))
+        mj_parcel_done(p, b->now, 0);
+    assert_in_range(state_of(b->a).delivered, 2, 3);
+}
+
 /* A window much smaller than what waits; what waits is counted, whoever noted it. */
 static void test_backlog(void **state)
 {
@@ -551,6 +574,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forget, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forget, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_forget_between_owners, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_backlog, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backlog, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
