@@ -119,12 +119,53 @@ static void forget_revived(struct mj_reader *r, uint64_t id)
         }
 }
 
+/* Whose it is. False when it was removed meanwhile, or cannot be read. */
+static bool look_at(struct mj_reader *r, struct mj__revived *v)
+{
+    MJ_AUTO_BUF value = {0};
+    struct mj__letter_in l;
+    struct mj_item item;
+    if (v->looked)
+        return true;
+    if (mj__dead_read(r, v->id, &value) || mj__letter_take(mj_buf_span(&value), &l))
+        return false;
+    v->looked = true;
+    for (bool first = true; mj__letter_next(&l, &item); first = false) {
+        v->many |= !first && item.did != v->did;
+        v->did = item.did;
+    }
+    return true;
+}
+
+/* By the reader's order it is not its turn yet. One of several accounts only waits for others of
+ * its kind, or it might wait for ever. */
+static bool must_wait(const struct mj_reader *r, size_t at)
+{
+    const struct mj__window *w = &r->window;
+    const struct mj__revived *v = &r->revived[at];
+    bool total = r->cfg.order == MJ_ORDER_TOTAL;
+    if (r->cfg.order == MJ_ORDER_NONE)
+        return false;
+    for (size_t i = 0; i < r->revived_count; i++) {
+        const struct mj__revived *o = &r->revived[i];
+        if (i != at && (i < at || o->out) && (total || v->many || o->many || o->did == v->did))
+            return true;
+    }
+    for (size_t i = w->head; i < w->n; i++)
+        if (w->slots[i].state == MJ__AIR && (total || (!v->many && w->slots[i].did == v->did)))
+            return true;
+    return false;
+}
+
 static struct parcel *next_revived(struct mj_reader *r, int64_t now_us)
 {
     for (size_t i = 0; i < r->revived_count; i++) {
         if (r->revived[i].out)
             continue;
-        struct parcel *p = revive(r, r->revived[i].id, now_us);
+        bool there = look_at(r, &r->revived[i]);
+        if (there && must_wait(r, i))
+            continue;
+        struct parcel *p = there ? revive(r, r->revived[i].id, now_us) : NULL;
         if (p) {
             r->revived[i].out = true;
             return p;

@@ -286,6 +286,12 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
     *due_us = -1;
     w->picked_count = 0;
     no_one_is_busy(w);
+    for (size_t i = 0; i < r->revived_count; i++) {
+        if (r->revived[i].out && c->order == MJ_ORDER_TOTAL)
+            return;
+        if (r->revived[i].out && !r->revived[i].many)
+            mark_busy(w, r->revived[i].did);
+    }
     for (size_t i = w->head; i < w->n && !full; i++) {
         const struct mj__slot *s = &w->slots[i];
         if (s->state == MJ__DONE)

@@ -472,6 +472,44 @@ static void test_clock_set_back(void **state)
     done(b, "0");
 }
 
+/* Dead letters that go out once more keep the order, too: among themselves, and with what is new.
+ */
+static void test_retried_letters_in_order(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p, *q, *other;
+    bed_own(b, (struct mj_owner_cfg){.workers = 8});
+    for (unsigned i = 0; i < 4; i++) {
+        bed_post(b, i == 2 ? "did:plc:b" : "did:plc:a");
+        bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    }
+    for (uint64_t id = 1; id <= 4; id++)
+        assert_int_equal(mj_dead_retry(b->rs, id), 0);
+    bed_post(b, "did:plc:a");
+    assert_takes(b, p, "0");
+    assert_takes(b, other, "2");
+    assert_null(bed_take(b));
+    bed_fail(b, p, MJ_FAIL_BACK);
+    assert_takes(b, p, "0");
+    mj_parcel_done(p, b->now, 0);
+    assert_takes(b, p, "1");
+    assert_null(bed_take(b));
+    mj_parcel_done(other, b->now, 0);
+    mj_parcel_done(p, b->now, 0);
+    done(b, "3");
+    /* What is in the air already comes before. */
+    assert_takes(b, p, "4");
+    bed_post(b, "did:plc:a");
+    bed_fail(b, p, MJ_FAIL_DEAD);
+    assert_takes(b, p, "5");
+    assert_int_equal(mj_dead_retry(b->rs, 5), 0);
+    assert_null(bed_take(b));
+    mj_parcel_done(p, b->now, 0);
+    assert_takes(b, q, "4");
+    mj_parcel_done(q, b->now, 0);
+    assert_null(bed_take(b));
+}
+
 static void limit_files(rlim_t bytes)
 {
     struct rlimit r;
@@ -585,6 +623,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_clock_set_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_clock_set_back, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };
