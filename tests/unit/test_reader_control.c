@@ -510,6 +510,46 @@ static void test_retried_letters_in_order(void **state)
     assert_null(bed_take(b));
 }
 
+/* One event for so many readers that its notes lie in segments behind it. */
+static void test_many_readers_of_one_event(void **state)
+{
+    struct reader_bed *b = *state;
+    enum { READERS = 2000, EVENTS = 3 };
+    static struct mj_reader *all[READERS];
+    for (unsigned i = 0; i < READERS; i++) {
+        char node[32];
+        snprintf(node, sizeof node, "many#%u", i);
+        bed_get(b, node, &all[i]);
+    }
+    for (unsigned i = 0; i < EVENTS; i++)
+        bed_append(b, "did:plc:a", 1, all, READERS);
+    bed_publish(b);
+    for (int life = 0; life < 2; life++) {
+        for (unsigned i = 0; i < READERS; i++) {
+            struct mj_parcel *p;
+            b->a = all[i];
+            bed_own(b, (struct mj_owner_cfg){.max = EVENTS});
+            assert_takes(b, p, life ? "1" : "0 1 2");
+            const bool failed[] = {false, true, false};
+            if (life)
+                mj_parcel_done(p, b->now, 0);
+            else
+                mj_parcel_fail(p, b->now,
+                               &(struct mj_failure){.what = MJ_FAIL_RETRY, .failed = failed});
+            mj_reader_disown(all[i], b);
+        }
+        if (life)
+            break;
+        reopen(b);
+        b->now += SECOND;
+        for (unsigned i = 0; i < READERS; i++) {
+            char node[32];
+            snprintf(node, sizeof node, "many#%u", i);
+            bed_get(b, node, &all[i]);
+        }
+    }
+}
+
 static void limit_files(rlim_t bytes)
 {
     struct rlimit r;
@@ -625,6 +665,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clock_set_back, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_many_readers_of_one_event, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };
