@@ -6,7 +6,7 @@
  *
  * What a script remembers belongs to one thread at a time. So a lane is not swapped for the next
  * as a graph is: the new file is tried first, then the old lane works off what it has been given
- * (for a second at most), ends, and the new one begins where it ended. */
+ * (for a second at most, with lag "wait" for ten), ends, and the new one begins where it ended. */
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -17,13 +17,15 @@
 #include "cli/run.h"
 #include "script/life.h"
 
-#define WORK_OFF_US INT64_C(1000000) /* for the events a lane still has */
-#define STOP_US     INT64_C(1000000) /* for what its script does at the end */
+#define WORK_OFF_US INT64_C(1000000)  /* for the events a lane still has */
+#define NONE_LOST   INT64_C(10000000) /* … when nobody would read them again, and all may wait */
+#define STOP_US     INT64_C(1000000)  /* for what its script does at the end */
 
 struct run_lane {
     struct run_lane *next;      /* owned by the list */
     struct run *run;            /* borrowed */
     char *path;                 /* owned */
+    bool waits;                 /* lag "wait" */
     char label[256];            /* the script's, in metrics */
     struct mj_lane *lane;       /* owned */
     struct mj_scripts *scripts; /* owned: the one script; the lane's thread's once it runs */
@@ -90,10 +92,11 @@ static void on_answers(void *ctx)
 
 /* ---- on the router's ---- */
 
-/* Lets the lane work off what it has, and runs what the script does at the end. */
-static void stop_lane(struct run_lane *l)
+/* Lets the lane work off what it has, and runs what the script does at the end. When the process
+ * goes on, what it has no time for is lost; otherwise it is read again at the next start. */
+static void stop_lane(struct run_lane *l, bool goes_on)
 {
-    mj_lane_end(l->lane, WORK_OFF_US);
+    mj_lane_end(l->lane, goes_on && l->waits ? NONE_LOST : WORK_OFF_US);
     int64_t end = mj_mono_us() + STOP_US;
     while (l->scripts && !mj_scripts_stop(l->scripts, STOP_US) && mj_mono_us() < end) {
         if (l->net)
@@ -119,7 +122,7 @@ static void free_lane(struct run_lane *l)
 
 static void end_lane(struct run_lane *l)
 {
-    stop_lane(l);
+    stop_lane(l, true);
     free_lane(l);
 }
 
@@ -137,7 +140,7 @@ static int start_lane(struct run *run, const struct mj_config_script *s, unsigne
 {
     const char *slash = strrchr(s->path, '/'), *name = slash ? slash + 1 : s->path;
     struct run_lane *l = mj_calloc(1, sizeof *l);
-    *l = (struct run_lane){.run = run, .path = mj_strdup(s->path)};
+    *l = (struct run_lane){.run = run, .path = mj_strdup(s->path), .waits = s->lag == MJ_LAG_WAIT};
     mj_metric_label(mj_str(name), l->label, sizeof l->label);
     const struct mj_lane_cfg lane = {
         .script = name, .lag = s->lag, .wake = wake_router, .run = run_tasks, .ctx = l};
@@ -238,7 +241,7 @@ static int replace_lane(struct run *run, const struct mj_config_script *s, struc
     bool ended = !err && old;
     if (ended) {
         *at = old->next;
-        stop_lane(old);
+        stop_lane(old, true);
     }
     if (!err)
         err = start_lane(run, s, 0, false, old, &error);
@@ -283,7 +286,7 @@ void run_stop_lanes(struct run *run)
     while (run->lanes) {
         struct run_lane *l = run->lanes;
         run->lanes = l->next;
-        stop_lane(l);
+        stop_lane(l, false);
         again |= mj_lane_gave_up(l->lane);
         free_lane(l);
     }
