@@ -9,6 +9,8 @@
 #include "deliver/hook_internal.h"
 #include "script/secrets.h"
 
+#define ANSWER_MAX    ((size_t)64 << 10)
+#define FAILED_BYTES  64 /* of an answer, per event: it may name each of them, in its own layout */
 #define EXCERPT       2048
 #define PART_HIDDEN   10 /* characters of a part of a URL that may well be a token */
 #define REFUSED_TIMES 20 /* in a row, and for that long: nobody wants it there */
@@ -351,7 +353,8 @@ static void post(struct mj_hook_ask *a, struct mj_span body)
     a->sent = true;
     a->sent_us = mj_mono_us();
     atomic_fetch_add(&hs->sent, 1);
-    mj_http_line_post(h->line, mj_buf_span(&headers), body, on_done, a);
+    mj_http_line_post(h->line, mj_buf_span(&headers), body,
+                      ANSWER_MAX + a->parcel->n * FAILED_BYTES, on_done, a);
 }
 
 void mj__hook_start(struct mj_hook *h, struct mj_parcel *p)
