@@ -1,6 +1,7 @@
 /* moonjet why: what became of a record, out of what a router keeps under --data, also while it
  * runs; `moonjet ctl why` knows more then. */
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,18 +9,24 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/why.h"
+#include "flow/plugin.h"
 #include "journal/inspect.h"
 #include "journal/reader.h"
 #include "script/script.h"
 
 struct cfg {
     const char *data, *plc, *dns;
+    struct mj_strings config, plugins;
     bool json;
 };
 
 static const struct mj_option options[] = {
     {"data", MJ_OPT_STR, offsetof(struct cfg, data), "DIR", "the data directory of moonjet run",
      .env = "JETSTREAM_DATA_DIR"},
+    {"config", MJ_OPT_LIST, offsetof(struct cfg, config), "KEY=VALUE",
+     "what scripts read as jet.config.KEY, repeatable"},
+    {"plugins", MJ_OPT_LIST, offsetof(struct cfg, plugins), "DIR",
+     "look for plug-ins there first, repeatable"},
     {"plc", MJ_OPT_STR, offsetof(struct cfg, plc), "URL", "where did:plc documents are looked up"},
     {"dns", MJ_OPT_STR, offsetof(struct cfg, dns), "ADDRESS:PORT",
      "name server for handles (without: the system's)"},
@@ -45,10 +52,17 @@ static const char *source_url(void *ctx, int number)
     return NULL;
 }
 
-static int load_scripts(const struct mj_strings *pos, struct mj_scripts *scripts)
+static int load_scripts(const struct cfg *given, const struct mj_strings *pos,
+                        struct mj_scripts *scripts)
 {
-    struct mj_script_cfg cfg = {.made_up_secrets = true};
+    const struct mj_script_cfg cfg = {.config = &given->config, .made_up_secrets = true};
     MJ_AUTO_BUF error = {0};
+    for (size_t i = 0; i < given->config.n; i++)
+        if (!strchr(given->config.v[i], '=')) {
+            fprintf(stderr, "moonjet why: --config %s: expected KEY=VALUE\n", given->config.v[i]);
+            return MJ_EXIT_USAGE;
+        }
+    mj_plugins_dirs(&given->plugins);
     for (size_t i = 1; i < pos->n; i++)
         if (mj_scripts_load(scripts, pos->v[i], &cfg, &error)) {
             fprintf(stderr, "moonjet why: %s\n", mj_buf_cstr(&error));
@@ -148,7 +162,7 @@ static int why_main(const struct mj_command *cmd, int argc, char **argv)
         return MJ_EXIT_USAGE;
     }
     struct mj_scripts *scripts = mj_scripts_new(NULL);
-    r = load_scripts(&pos, scripts);
+    r = load_scripts(&cfg, &pos, scripts);
     if (!r)
         r = look(&cfg, scripts, &target);
     mj_scripts_free(scripts);
@@ -163,9 +177,8 @@ const struct mj_command mj_cmd_why = {
     .details =
         "When it came, which streams have it, and what was delivered; with scripts, also what\n"
         "their flows say to it. A link to a post on bsky.app will do, and a DID for what came\n"
-        "about an account; a handle is looked up first. Of a router that runs, moonjet ctl why "
-        "knows more: the verdict of\n"
-        "each node, and where the record came from.\n"
+        "about an account; a handle is looked up first. Of a router that runs, moonjet ctl why\n"
+        "knows more: the verdict of each node, and where the record came from.\n"
         "Exit status: 0 it arrived, 1 it did not, as far as is known, 2 there is no answer.",
     .options = options,
     .positional_min = 1,

@@ -58,7 +58,8 @@ struct search {
     const char *part;
     struct mj_buf name; /* owned: of the one that was found */
     struct mj_buf near; /* owned: of the others, for people */
-    size_t found;
+    struct mj_buf node; /* owned: of the one whose node is called just that */
+    size_t found, nodes;
 };
 
 static bool match(void *ctx, const struct mj_reader_state *s)
@@ -73,6 +74,8 @@ static bool match(void *ctx, const struct mj_reader_state *s)
         q->found = 0;
         q->near.len = 0;
     }
+    if (strcmp(s->node, q->part) == 0 && q->nodes++ == 0)
+        mj_buf_puts(&q->node, mj_buf_cstr(&name));
     if (q->found++ == 0) {
         q->name.len = 0;
         mj_buf_puts(&q->name, mj_buf_cstr(&name));
@@ -91,6 +94,11 @@ static struct mj_reader *find(struct mj_readers *rs, const char *part, struct mj
     mj_text_harmless(mj_str(part), 100, &word);
     if (*part)
         mj_readers_glance(rs, match, &q);
+    if (q.found > 1 && q.nodes == 1) {
+        q.found = 1;
+        q.name.len = 0;
+        mj_buf_puts(&q.name, mj_buf_cstr(&q.node));
+    }
     struct mj_reader *r = q.found == 1 ? mj_readers_find(rs, mj_buf_cstr(&q.name)) : NULL;
     if (q.found > 1)
         *status = refuse(out, 409, "'%s' may be %s%s; say more of the name", mj_buf_cstr(&word),
@@ -100,6 +108,7 @@ static struct mj_reader *find(struct mj_readers *rs, const char *part, struct mj
                          mj_buf_cstr(&word));
     mj_buf_deinit(&q.name);
     mj_buf_deinit(&q.near);
+    mj_buf_deinit(&q.node);
     return r;
 }
 
@@ -425,8 +434,13 @@ static int rewind_to(struct mj_readers *rs, const struct mj_strings *args, bool 
         return status;
     if (mj__deliveries_time(args->v[2], mj_now_us(), &us))
         return refuse(out, 400, "a time is -2h, 2026-11-27T09:00:00Z, microseconds, oldest or now");
-    mj_reader_rewind(r, us);
     mj_datetime_make(us, when);
+    if (us > mj_now_us())
+        return refuse(out, 400,
+                      "%s is still to come; --at=now leaves out what waits, and pause and resume "
+                      "hold back what comes",
+                      when);
+    mj_reader_rewind(r, us);
     return us ? done(out, "%s goes on from %s", name_of(r, &name), when)
               : done(out, "%s goes on from the oldest event there is", name_of(r, &name));
 }

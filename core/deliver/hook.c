@@ -192,8 +192,8 @@ static int64_t tick(void *ctx)
         mj_due_clear(&hs->timers, due);
         due->fire(due);
     }
-    if (hs->ready)
-        mj_view_refresh(&hs->view);
+    /* Always: a view that is not looked at keeps what the journal would drop. */
+    mj_view_refresh(&hs->view);
     while (hs->ready) {
         struct mj_hook *h = hs->ready;
         hs->ready = h->ready_next;

@@ -93,7 +93,9 @@ static void hide(struct mj_hook *h)
 int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
 {
     const struct mj_hook_spec *s = h->spec;
-    for (size_t i = 0; !s->made_up && i < s->secret_count; i++) {
+    for (size_t i = 0; i < s->secret_count; i++) {
+        if (s->made_up && strstr(s->secrets[i], MJ_SECRET_MADE_UP))
+            continue;
         if (mj_sign_key_parse(mj_str(s->secrets[i]), &h->keys[i], error))
             return MJ_EINVAL;
         if (!mj_sign_key_signs(h->keys[i])) {
@@ -215,8 +217,11 @@ static void note_health(struct mj_hook *h, bool well, const char *reason)
     mj_metric_set(h->state, h->breaker.state);
 }
 
+/* Not by one that was replaced or taken out while it asked: it was its own address that said so. */
 static void disable(struct mj_hook *h, const char *why)
 {
+    if (h->closing)
+        return;
     mj_log(MJ_LOG_ERROR, "webhook",
            "%s: %s %s, so nothing more is posted there. Events wait in the journal; when the "
            "endpoint is back: moonjet ctl deliveries resume \"%s\"",

@@ -56,12 +56,15 @@ static int host_declaring(lua_State *L)
 static int host_need_declare(lua_State *L)
 {
     const char *what = luaL_checkstring(L, 1);
-    if (mj_vm_of(L)->context != MJ_CONTEXT_DECLARE)
-        return luaL_error(L,
-                          "%s is declared: call it at the top level of the script, and keep what "
-                          "it returns in a local variable",
-                          what);
-    return 0;
+    if (mj_vm_of(L)->context == MJ_CONTEXT_DECLARE)
+        return 0;
+    mj_guard_where(L);
+    lua_pushfstring(L,
+                    "%s is declared: call it at the top level of the script, and keep what it "
+                    "returns in a local variable",
+                    what);
+    lua_concat(L, 2);
+    return lua_error(L);
 }
 
 /* host.can_wait(what): an error where nothing may wait */

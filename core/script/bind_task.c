@@ -179,6 +179,12 @@ static int jet_retry(lua_State *L)
     if (lua_type(L, 1) != LUA_TSTRING)
         return luaL_error(L, "jet.retry wants a reason as text: jet.retry(\"the server is down\")");
     int64_t after = lua_isnoneornil(L, 2) ? 0 : mj_check_duration(L, 2, "jet.retry");
+    struct mj_task_view view;
+    if (!mj__task_look(mj_vm_of(L), &view) || !view.node)
+        return luaL_error(L,
+                          "jet.retry(\"%s\"): only the function of an :each can have its event "
+                          "come again, and not from another task that it starts",
+                          lua_tostring(L, 1));
     return raise_retry(L, 1, after, MJ_AGAIN);
 }
 

@@ -21,7 +21,7 @@ struct mj_hook_spec {
     char *secrets[MJ_HOOK_LIST_MAX];
     size_t secret_count;
     char *github_secret; /* NULL: none */
-    bool made_up;        /* the secrets are worth nothing, and not looked at */
+    bool made_up;        /* MJ_SECRET_MADE_UP is for a key, and nothing is signed */
     char **allow;        /* hosts, addresses, prefixes */
     size_t allow_count;
     char *headers; /* "Name: value\r\n"…; NULL: none */

@@ -36,8 +36,8 @@ struct mj_script_cfg {
     const char *secrets_dir;
     const struct mj_strings *secret_values;
     bool lint;            /* mj_scripts_unused() will be asked */
-    bool made_up_secrets; /* every secret is to be had, and worth nothing: for whoever runs scripts
-                             that cannot act */
+    bool made_up_secrets; /* every secret is to be had, and is MJ_SECRET_MADE_UP: for whoever runs
+                             scripts that cannot act */
     enum mj_on_error on_error;
 };
 

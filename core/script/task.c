@@ -277,13 +277,17 @@ static struct mj_task *find(struct mj_sched *s, uint64_t ticket)
 void mj__task_can_wait(lua_State *L, const char *what)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    if (vm->context != MJ_CONTEXT_TASK || !vm->task)
-        luaL_error(L, "%s waits; use :each or jet.spawn", what);
-    if (vm->blocked || !lua_isyieldable(L))
-        luaL_error(L,
-                   "%s cannot wait here: a function that C has called, such as one given to "
-                   "string.gsub or table.sort, or a metamethod, must return first",
-                   what);
+    bool task = vm->context == MJ_CONTEXT_TASK && vm->task;
+    if (task && !vm->blocked && lua_isyieldable(L))
+        return;
+    mj_guard_where(L); /* the script's line: a library of ours may be between */
+    lua_pushfstring(L,
+                    task ? "%s cannot wait here: a function that C has called, such as one given "
+                           "to string.gsub or table.sort, or a metamethod, must return first"
+                         : "%s waits; use :each or jet.spawn",
+                    what);
+    lua_concat(L, 2);
+    lua_error(L);
 }
 
 uint64_t mj_task_wait(lua_State *L, const char *what)

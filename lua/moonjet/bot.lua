@@ -252,12 +252,12 @@ local function on_options(what, options)
 end
 
 --- The flow of what matches, limited per account if that is wanted, into an each of that name.
-local function attach(matches, name, work, own, rest)
-  local flow = jet.from(matches)
-  if own.limit then
-    flow = flow:limit { rate = own.limit, by = "did" }
+local function attach(flow, name, work, own, rest)
+  if own.limit ~= nil then
+    flow = host.try(flow.limit, flow, { rate = own.limit, by = "did" })
   end
-  return flow:each(work, rest):as(name)
+  flow = host.try(flow.each, flow, work, rest)
+  return host.try(flow.as, flow, name)
 end
 
 --- Flows that remember what likes, reposts and follows of the account were, and one of their
@@ -277,17 +277,14 @@ local function attach_undone(a, me, undone, name, fn, own, rest)
     end
   end):as(name .. "_made")
   local flow = jet.from(deleted):where(function(ev) return past:has(key(a, ev.uri)) end)
-  if own.limit then
-    flow = flow:limit { rate = own.limit, by = "did" }
-  end
-  flow:each(function(ev)
+  attach(flow, name .. "_undone", function(ev)
     local at = key(a, ev.uri)
     local subject = past:get(at)
     local reason = "un" .. REASON_OF[ev.collection]
     local result = fn(ev, { reason, [reason] = true }, subject)
     past:remove(at)
     return result
-  end, rest):as(name .. "_undone")
+  end, own, rest)
 end
 
 local function on(a, me, what, reasons, fn, options)
@@ -318,7 +315,7 @@ local function on(a, me, what, reasons, fn, options)
   if #matches == 0 then
     return
   end
-  attach(matches, name, function(ev)
+  attach(jet.from(matches), name, function(ev)
     local why = reasons_of(ev, is_me)
     if ev.collection == POST and own.manners ~= false then
       if (why.mention or why.reply) and M.heeds(a, ev.did, ev.text) then

@@ -49,7 +49,7 @@ local function send(me, a, to, text)
   local convo = type(to) == "table" and to.convo
   if not convo then
     local did, message, name, status
-    did, message = posts.did_of("me:dm", to, 4)
+    did, message = posts.did_of("me:dm", to, 3)
     if not did then
       return nil, message
     end

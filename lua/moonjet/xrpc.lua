@@ -497,7 +497,7 @@ end
 function M.get(client, what, nsid, params, options)
   check_nsid(what, nsid)
   if params ~= nil and type(params) ~= "table" then
-    error(format("%s wants the parameters as a table, not %s", what, type(params)), 3)
+    error(format("%s wants the parameters as a table, not %s", what, type(params)), 2)
   end
   local call = M.user_call(what, options, 3)
   call.params = params
@@ -514,7 +514,7 @@ function M.post(client, what, nsid, body, options)
     call.body = body
     call.type = call.type or "application/octet-stream"
   elseif body ~= nil then
-    error(format("%s wants the body as a table or as bytes, not %s", what, type(body)), 3)
+    error(format("%s wants the body as a table or as bytes, not %s", what, type(body)), 2)
   end
   return M.call(client, what, "POST", nsid, call)
 end

@@ -187,6 +187,30 @@ describe("me:reply", function()
     assert.same({}, pds:list(POST))
   end)
 
+  it("names the script's line when something is wrong", function()
+    local function wrong(options)
+      local good, message = pcall(load, { on = { "mention", "unlike" }, options = options })
+      assert.is_false(good)
+      return message
+    end
+    assert.matches("bot.lua:%d+: each has no option 'wokers'; did you mean 'workers'",
+      wrong { wokers = 2 })
+    assert.not_matches("moonjet/", wrong { wokers = 2 })
+    assert.not_matches("moonjet/", wrong { limit = "often" })
+    load()
+    assert.matches("run:2.*: me:post cannot wait here",
+      fault "local x = ('a'):gsub('a', function() me:post 'x' end) return x")
+    assert.matches("run:2.*: me:get wants the parameters as a table, not string",
+      fault "local x = me:get('a.b.c', 'x') return x")
+    assert.matches("run:2.*: me:call wants the body as a table or as bytes, not number",
+      fault "local x = me:call('a.b.c', 3) return x")
+    assert.matches("run:2.*: me:dm wants an account: an event, a DID or a handle; not number",
+      fault "local x = me:dm(3, 'x') return x")
+    assert.matches("run:2.*: me:manners is declared", fault "local x = me:manners {} return x")
+    assert.matches("run:2.*: jet.retry%(\"why\"%): only the function of an :each",
+      fault "local x = jet.retry 'why' return x")
+  end)
+
   it("refuses what no post can be", function()
     load()
     local ev = "{ uri = 'at://did:plc:x/app.bsky.feed.post/1', cid = 'x' }"

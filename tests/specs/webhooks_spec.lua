@@ -94,6 +94,16 @@ describe("jet.webhook's options", function()
     assert.matches(message, why)
   end
 
+  -- A position belongs to a name: of two nodes of one name, one would get the events of both.
+  it("do not share a name with another node", function()
+    local config = { options = 'url = "https://x.example", name = "hook"', taken = "other" }
+    jet.test("webhook_options", { config = config })
+    config.taken = "hook"
+    local ok, why = pcall(jet.test, "webhook_options", { config = config })
+    assert.is_false(ok)
+    assert.matches("already a node named 'hook' %(line 7%)", why)
+  end)
+
   it("are checked when the script loads", function()
     load 'url = "https://x.example"'
     load 'url = "https://x.example", retry = { tries = 3, min = "1s", ["for"] = "1d" }'

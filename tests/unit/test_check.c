@@ -47,6 +47,12 @@ static void test_fine(void **state)
         "");
     ONE("jet.from '*':to(jet.webhook { url = jet.secret 'U', secret = jet.secret 'S' })", "");
     ONE("local n = jet.counter 'n'\njet.from '*':tap(function() n:inc() end)", "");
+    /* Secrets are made up, and keep what wants a key from nothing. */
+    ONE("local l = jet.labeler { hostname = 'labels.example.com', key = jet.secret 'KEY' }\n"
+        "jet.from '*':tap(function(ev) l:apply(ev, 'x') end)",
+        "");
+    ONE("jet.from '*':to(jet.webhook { url = 'https://example.com/', secret = jet.secret 'KEY' })",
+        "");
 }
 
 static void test_nowhere(void **state)

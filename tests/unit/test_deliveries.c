@@ -126,6 +126,7 @@ static void names(void **state)
     has(run(&b, 200, "pause bot"), "bot.lua each#1 is paused");
     has(run(&b, 200, "pause alarms"), "hook.lua alarms is paused");
     has(run(&b, 200, "pause hook.lua_alarm"), "hook.lua alarm is paused"); /* exactly */
+    has(run(&b, 200, "pause alarm"), "hook.lua alarm is paused"); /* the whole node */
     has(run(&b, 409, "pause hook"), "may be 'hook.lua alarm', 'hook.lua alarms'");
     has(run(&b, 404, "pause nobody"), "no delivery is called 'nobody'");
     has(run(&b, 200, "resume bot"), "goes on");
@@ -228,6 +229,8 @@ static void rewinds(void **state)
     has(run(&b, 200, "rewind alarm oldest"), "the oldest event there is");
     has(run(&b, 200, "show alarm"), "\"waiting\":5,");
     has(run(&b, 400, "rewind alarm yesterday"), "a time is -2h");
+    has(run(&b, 400, "rewind alarm 2200-01-01T00:00:00Z"), "is still to come; --at=now");
+    has(run(&b, 200, "show alarm"), "\"waiting\":5,");
     has(run(&b, 400, "rewind alarm"), "rewind wants NAME and a time");
     bed_deinit(&b);
 }

@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "deliver/hook.h"
+#include "deliver/hook_internal.h"
 #include "deliver/sign.h"
 #include "support/httpserver.h"
 
@@ -91,6 +91,10 @@ static bool answer(struct httprequest *r)
     if (mj_span_is(path, "/hang")) {
         http_hold(r);
         return false;
+    }
+    if (mj_span_is(path, "/late-410")) {
+        http_hold(r);
+        return http_reply(r, 410, "", MJ_SPAN(""));
     }
     if (mj_span_is(path, "/slow")) { /* a byte at a time, until the other side has enough */
         struct pollfd p = {.fd = r->fd, .events = POLLIN};
@@ -807,6 +811,48 @@ static void test_takeover(void **state)
     UNTIL(state_of(r).retried >= 1);
 }
 
+/* What the old endpoint answers after that is not about the new one. */
+static void test_gone_after_takeover(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/late-410", 0), next = spec_of("/ok", 1);
+    (void)state;
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    spec.timeout_us = 600 * S;
+    struct mj_hook *old = mj_hook_open(hooks, r, &spec);
+    send_event(r, 1, 1);
+    UNTIL(requests() == 1);
+    mj_hook_open(hooks, r, &next);
+    mj_hook_close(old);
+    round_trip();
+    http_release(&server);
+    UNTIL(state_of(r).failed == 1);
+    assert_string_not_equal(state_of(r).state, "disabled");
+    UNTIL(state_of(r).delivered == 1);
+    assert_string_equal(got[1].path, "/ok");
+}
+
+/* Nobody has anything to post, and still the net thread does not hold what the journal has dropped.
+ */
+static void test_holds_nothing(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/ok", 0);
+    (void)state;
+    mj_hook_open(hooks, r, &spec);
+    send_event(r, 1, 1);
+    UNTIL(state_of(r).delivered == 1);
+    round_trip();
+    round_trip(); /* one to begin, one to be done with */
+    append(1, 2, NULL, 0);
+    publish();
+    round_trip();
+    round_trip();
+    struct mj_journal_window w;
+    mj_journal_window(journal, &w);
+    assert_int_equal(hooks->view.end, w.end);
+}
+
 /* ---- formats ---- */
 
 static _Atomic int asks;
@@ -934,6 +980,8 @@ int main(void)
         TEST(two_endpoints),
         TEST(restart),
         TEST(takeover),
+        TEST(gone_after_takeover),
+        TEST(holds_nothing),
         TEST(format),
         TEST(replay),
         TEST(checks),
