@@ -241,20 +241,26 @@ static int flow_where(lua_State *L)
 static int flow_map(lua_State *L) { return add_function(L, "map", MJ_NODE_MAP); }
 static int flow_tap(lua_State *L) { return add_function(L, "tap", MJ_NODE_TAP); }
 
+/* No other node of the graph has that name: positions in the journal go by it [raises]. */
+static void check_unique(lua_State *L, const struct mj_node *node, const char *name)
+{
+    const struct mj_graph *g = mj_vm_of(L)->graph;
+    for (size_t i = 0; i < g->count; i++)
+        if (g->nodes[i] != node && strcmp(g->nodes[i]->name, name) == 0)
+            luaL_error(L, "there is already a node named '%s' (line %d)", name,
+                       (int)g->nodes[i]->line);
+}
+
 /* flow:as(name) */
 static int flow_as(lua_State *L)
 {
     struct flow *f = check_flow(L, "as", true);
-    struct mj_vm *vm = mj_vm_of(L);
     size_t len;
     const char *name = luaL_checklstring(L, 2, &len);
     if (!len || len > 64 ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != len)
         return luaL_error(L, "a name is 1 to 64 letters, digits, '_', '.' or '-'");
-    for (size_t i = 0; i < vm->graph->count; i++)
-        if (vm->graph->nodes[i] != f->last && !strcmp(vm->graph->nodes[i]->name, name))
-            return luaL_error(L, "there is already a node named '%s' (line %d)", name,
-                              (int)vm->graph->nodes[i]->line);
+    check_unique(L, f->last, name);
     free(f->last->name);
     f->last->name = mj_strdup(name);
     lua_settop(L, 1);
@@ -308,8 +314,10 @@ static int flow_to(lua_State *L)
             f->last->stream = mj_strdup(s->name);
         if (s->outlet)
             mj_outlet_node(s->outlet, f->last);
-        if (s->webhook)
+        if (s->webhook) {
             mj_webhook_node(s->webhook, f->last);
+            check_unique(L, f->last, f->last->name);
+        }
         mj_made_used(L, i);
     }
     lua_settop(L, 1);

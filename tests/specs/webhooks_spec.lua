@@ -94,6 +94,17 @@ describe("jet.webhook's options", function()
     assert.matches(message, why)
   end
 
+  it("name one webhook each", function()
+    local function load_beside(options)
+      return jet.test("webhook_options", { config = { options = options, taken = "alarm" } })
+    end
+    load_beside 'url = "https://x.example"'
+    load_beside 'url = "https://x.example", name = "alarms"'
+    local ok, why = pcall(load_beside, 'url = "https://x.example", name = "alarm"')
+    assert.is_false(ok)
+    assert.matches("webhook_options.lua:11: there is already a node named 'alarm' %(line 7%)", why)
+  end)
+
   it("are checked when the script loads", function()
     load 'url = "https://x.example"'
     load 'url = "https://x.example", retry = { tries = 3, min = "1s", ["for"] = "1d" }'
