@@ -40,6 +40,22 @@ int mj_log_level_parse(const char *name)
 
 const char *mj_log_level_name(enum mj_log_level level) { return names[level]; }
 
+/* One message is one line: control characters from input must neither forge another nor steer a
+ * terminal, and those of Latin-1 (U+0080 to U+009F) do that as well. */
+static void make_harmless(struct mj_buf *msg)
+{
+    for (size_t i = 0; i < msg->len; i++) {
+        uint8_t c = msg->ptr[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            msg->ptr[i] = ' ';
+        } else if (c == 0xc2 && i + 1 < msg->len && msg->ptr[i + 1] >= 0x80 &&
+                   msg->ptr[i + 1] < 0xa0) {
+            msg->ptr[i] = msg->ptr[i + 1] = ' ';
+            i++;
+        }
+    }
+}
+
 static void emit(enum mj_log_level level, const char *tag, unsigned held, const char *fmt,
                  va_list ap)
 {
@@ -66,10 +82,7 @@ static void emit(enum mj_log_level level, const char *tag, unsigned held, const 
         mj_buf_puts(&line, "}\n");
     } else {
         mj_buf_printf(&line, "%s %s %s: ", when, names[level], tag);
-        /* One message is one line: control bytes from input must not forge another. */
-        for (size_t i = 0; i < msg.len; i++)
-            if (msg.ptr[i] < 0x20 && msg.ptr[i] != '\t')
-                msg.ptr[i] = ' ';
+        make_harmless(&msg);
         mj_buf_put(&line, msg.ptr, msg.len);
         mj_buf_putc(&line, '\n');
     }

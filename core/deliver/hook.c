@@ -6,13 +6,15 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "deliver/hook_internal.h"
+#include "script/secrets.h"
 
-#define ANSWER_MAX ((size_t)64 << 10)
-#define BYTES_MAX  ((size_t)256 << 20)
-#define HOOK_BYTES ((size_t)8 << 20) /* of one endpoint's parcels, unless it is one */
-#define ROUND_US   INT64_C(60000000)
-#define CROWDED_US 50000 /* between two looks whether there is room again */
-#define IDLE_KEPT  64    /* handles */
+#define ANSWER_MAX   ((size_t)64 << 10)
+#define FAILED_BYTES 64 /* of an answer, per event: it may name each of them, in its own layout */
+#define BYTES_MAX    ((size_t)256 << 20)
+#define HOOK_BYTES   ((size_t)8 << 20) /* of one endpoint's parcels, unless it is one */
+#define ROUND_US     INT64_C(60000000)
+#define CROWDED_US   50000 /* between two looks whether there is room again */
+#define IDLE_KEPT    64    /* handles */
 
 /* ---- any thread ---- */
 
@@ -152,6 +154,7 @@ static void free_hook(struct mj_hook *h)
     mj_hook_spec_free(h->spec);
     mj_buf_deinit(&h->fixed);
     mj_buf_deinit(&h->type);
+    mj_secrets_free(h->hidden);
     free(h);
 }
 
@@ -191,8 +194,8 @@ static int64_t tick(void *ctx)
         mj_due_clear(&hs->timers, due);
         due->fire(due);
     }
-    if (hs->ready)
-        mj_view_refresh(&hs->view);
+    /* Always: a view that is not looked at keeps what the journal would drop. */
+    mj_view_refresh(&hs->view);
     while (hs->ready) {
         struct mj_hook *h = hs->ready;
         hs->ready = h->ready_next;
@@ -260,7 +263,7 @@ static int make(struct mj_http *http, const struct mj_hook_spec *spec, struct mj
             .allow = allow,
             .only_allowed = strncasecmp(spec->url, "http:", 5) == 0,
             .timeout_us = spec->timeout_us,
-            .max_bytes = ANSWER_MAX,
+            .max_bytes = ANSWER_MAX + spec->max * FAILED_BYTES,
             .keep = spec->concurrency < IDLE_KEPT ? spec->concurrency : IDLE_KEPT,
         };
         allow = NULL;

@@ -78,18 +78,37 @@ struct mj_judged mj_hook_judge(const struct mj_fetched *a, int64_t now_us)
     return j;
 }
 
-/* An id holds no escapes, so a raw string is compared as it is. */
-static size_t mark(struct mj_span raw, const struct mj_item *items, size_t n, bool *failed)
+static int by_id(const void *a, const void *b)
 {
-    size_t marked = 0;
-    if (raw.len < 2)
+    const struct mj_item *const *x = a, *const *y = b;
+    return memcmp((*x)->id, (*y)->id, MJ_DELIVERY_ID_LEN);
+}
+
+/* Both are a stranger's to choose, how many ids there are and of how many events: so they are
+ * sorted. An id holds no escapes: a raw string is compared as it is. */
+static size_t mark(struct mj_span raw, const struct mj_item **sorted, const struct mj_item *items,
+                   size_t n, bool *failed)
+{
+    struct mj_item wanted;
+    size_t low = 0, high = n, marked = 0;
+    const struct mj_item *key = &wanted;
+    if (raw.len != MJ_DELIVERY_ID_LEN + 2)
         return 0;
-    struct mj_span id = mj_span(raw.ptr + 1, raw.len - 2);
-    for (size_t i = 0; i < n; i++)
-        if (!failed[i] && mj_span_is(id, items[i].id)) {
-            failed[i] = true;
-            marked++;
-        }
+    memcpy(wanted.id, raw.ptr + 1, MJ_DELIVERY_ID_LEN);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (by_id(&sorted[middle], &key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < n && by_id(&sorted[low], &key) == 0; low++) {
+        bool *at = &failed[sorted[low] - items];
+        if (*at)
+            break; /* it was named before */
+        *at = true;
+        marked++;
+    }
     return marked;
 }
 
@@ -99,6 +118,10 @@ size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n
     size_t marked = 0;
     if (mj_json_take(&rest, &raw) != MJ_JSON_OBJECT || rest.len)
         return 0;
+    const struct mj_item **sorted = mj_calloc(n, sizeof *sorted);
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &items[i];
+    qsort(sorted, n, sizeof *sorted, by_id);
     rest = mj_json_inside(raw);
     for (int type; (type = mj_json_member(&rest, &key, &value)) >= 0;) {
         if (type != MJ_JSON_ARRAY || !mj_span_is(key, "\"failed\""))
@@ -106,7 +129,8 @@ size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n
         struct mj_span ids = mj_json_inside(value), id;
         for (int i = 0; i < MJ_HOOK_FAILED_MAX && (type = mj_json_element(&ids, &id)) >= 0; i++)
             if (type == MJ_JSON_STRING)
-                marked += mark(id, items, n, failed);
+                marked += mark(id, sorted, items, n, failed);
     }
+    free(sorted);
     return marked;
 }

@@ -41,6 +41,7 @@ struct mj_hook {
     struct mj_sign_key *keys[MJ_HOOK_LIST_MAX]; /* owned */
     struct mj_buf fixed;                        /* owned: header lines of every request */
     struct mj_buf type;                         /* owned: Content-Type, when the script gave one */
+    struct mj_secret *hidden;                   /* owned: what an excerpt must not show */
     char name[MJ_READER_NAME_MAX + 1];          /* "SCRIPT NODE", fit for a header */
     struct mj_breaker breaker;
     size_t busy, bytes;    /* parcels, and their events' bytes, on their way */

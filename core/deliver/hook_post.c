@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "deliver/hook_answer.h"
 #include "deliver/hook_internal.h"
-#include "script/script.h"
+#include "script/secrets.h"
 
 #define EXCERPT       2048
 #define REFUSED_TIMES 20 /* in a row, and for that long: nobody wants it there */
@@ -47,6 +47,43 @@ static int add_headers(struct mj_hook *h, struct mj_buf *error)
     return 0;
 }
 
+/* Values of the script's headers are often tokens, by themselves or behind a word: "Bearer …". */
+static void hide_headers(struct mj_hook *h)
+{
+    struct mj_span rest = mj_buf_span(&h->fixed);
+    while (rest.len) {
+        const uint8_t *end = memchr(rest.ptr, '\r', rest.len);
+        size_t len = end ? (size_t)(end - rest.ptr) : rest.len;
+        const uint8_t *at = memchr(rest.ptr, ':', len);
+        for (const uint8_t *stop = rest.ptr + len; at;) {
+            for (at++; at < stop && *at == ' ';)
+                at++;
+            mj_secret_remember(&h->hidden, mj_span(at, (size_t)(stop - at)));
+            at = at < stop ? memchr(at, ' ', (size_t)(stop - at)) : NULL;
+        }
+        len += end ? 2 : 0;
+        rest = mj_span(rest.ptr + len, rest.len - len);
+    }
+}
+
+/* What an answer may repeat, and a dead letter must not show. */
+static void hide(struct mj_hook *h)
+{
+    const struct mj_hook_spec *s = h->spec;
+    const char *path = strstr(s->url, "://");
+    path = path ? path + 3 + strcspn(path + 3, "/?#") : s->url;
+    size_t len = strcspn(path, "?#");
+    for (size_t i = 0; !s->made_up && i < s->secret_count; i++)
+        mj_secret_remember(&h->hidden, mj_str(s->secrets[i]));
+    if (s->github_secret && !s->made_up)
+        mj_secret_remember(&h->hidden, mj_str(s->github_secret));
+    mj_secret_remember(&h->hidden, mj_str(path));
+    mj_secret_remember(&h->hidden, mj_span(path, len));
+    if (path[len])
+        mj_secret_remember(&h->hidden, mj_str(path + len + 1));
+    hide_headers(h);
+}
+
 int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
 {
     const struct mj_hook_spec *s = h->spec;
@@ -64,9 +101,12 @@ int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
     for (char *c = h->name; *c; c++)
         if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e)
             *c = '?';
+    if (add_headers(h, error))
+        return MJ_EINVAL;
+    hide(h);
     mj_buf_printf(&h->fixed, "user-agent: moonjet/" MOONJET_VERSION "\r\nmoonjet-reader: %s\r\n",
                   h->name);
-    return add_headers(h, error);
+    return 0;
 }
 
 /* The id of a parcel: its event's, or a hash of its events' ids. */
@@ -99,8 +139,10 @@ static int put_headers(const struct mj_hook_ask *a, struct mj_span body, struct 
     mj_buf_puts(out, "content-type: ");
     if (a->made.type.len)
         mj_buf_put(out, a->made.type.ptr, a->made.type.len);
+    else if (h->type.len)
+        mj_buf_put(out, h->type.ptr, h->type.len);
     else
-        mj_buf_puts(out, h->type.len ? (const char *)h->type.ptr : "application/json");
+        mj_buf_puts(out, "application/json");
     mj_buf_puts(out, "\r\n");
     mj_buf_put(out, h->fixed.ptr, h->fixed.len);
     mj_buf_printf(out,
@@ -169,8 +211,11 @@ static void note_health(struct mj_hook *h, bool well, const char *reason)
     mj_metric_set(h->state, h->breaker.state);
 }
 
+/* Not by one that was replaced or taken out while it asked: it was its own address that said so. */
 static void disable(struct mj_hook *h, const char *why)
 {
+    if (h->closing)
+        return;
     mj_log(MJ_LOG_ERROR, "webhook",
            "%s: %s %s, so nothing more is posted there. Events wait in the journal; when the "
            "endpoint is back: moonjet ctl deliveries resume \"%s\"",
@@ -219,20 +264,29 @@ static const char *describe(const struct mj_hook *h, const struct mj_fetched *an
     return out;
 }
 
+/* The beginning of the answer, without what is nobody's to see; perhaps in `out`. */
+static struct mj_span excerpt(const struct mj_hook *h, struct mj_span body, struct mj_buf *out)
+{
+    /* Hidden before it is cut, or the half of a secret would be left. */
+    if (body.len > (size_t)2 * EXCERPT)
+        body.len = (size_t)2 * EXCERPT;
+    struct mj_span shown = mj_secrets_hide(h->hidden, body, out);
+    return mj_span(shown.ptr, shown.len < EXCERPT ? shown.len : EXCERPT);
+}
+
 /* 2xx: done, but for the events that the receiver names. */
 static void taken(struct mj_hook_ask *a, const struct mj_fetched *answer)
 {
     struct mj_parcel *p = a->parcel;
     bool *failed = mj_calloc(p->n, sizeof *failed);
+    MJ_AUTO_BUF text = {0};
     note_health(a->hook, true, NULL);
     if (mj_hook_failed(answer->body, p->items, p->n, failed)) {
-        struct mj_failure f = {
-            .what = MJ_FAIL_RETRY,
-            .status = answer->status,
-            .reason = "the receiver says that it failed",
-            .excerpt =
-                mj_span(answer->body.ptr, answer->body.len < EXCERPT ? answer->body.len : EXCERPT),
-            .failed = failed};
+        struct mj_failure f = {.what = MJ_FAIL_RETRY,
+                               .status = answer->status,
+                               .reason = "the receiver says that it failed",
+                               .excerpt = excerpt(a->hook, answer->body, &text),
+                               .failed = failed};
         mj_parcel_fail(p, mj_now_us(), &f);
     } else {
         mj_parcel_done(p, mj_now_us(), answer->status);
@@ -245,14 +299,14 @@ static void not_taken(struct mj_hook_ask *a, const struct mj_fetched *answer,
 {
     struct mj_hook *h = a->hook;
     char text[400];
+    MJ_AUTO_BUF shown = {0};
     bool bad = j->what == MJ_ANSWER_BAD && !h->spec->retry_bad;
     struct mj_failure f = {
         .what = bad ? MJ_FAIL_DEAD : MJ_FAIL_RETRY,
         .after_us = j->after_us,
         .status = answer->status,
         .reason = describe(h, answer, text, sizeof text),
-        .excerpt =
-            mj_span(answer->body.ptr, answer->body.len < EXCERPT ? answer->body.len : EXCERPT),
+        .excerpt = excerpt(h, answer->body, &shown),
     };
     /* Who can tell that a body is not what it should be is well. */
     note_health(h, j->what == MJ_ANSWER_BAD, f.reason);

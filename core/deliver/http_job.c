@@ -382,7 +382,8 @@ const char *mj__job_result(struct mj_job *job, CURLcode code)
                       MJ_HEADERS_MAX);
     else if (job->out_of_memory)
         mj_buf_puts(out, "too much is being received at once");
-    else if (code == CURLE_OPERATION_TIMEDOUT && mj_mono_us() >= job->deadline_us - 1000) {
+    else if (code == CURLE_OPERATION_TIMEDOUT && (mj_mono_us() >= job->deadline_us - 1000 ||
+                                                  job->timeout_us <= job->http->cfg.connect_us)) {
         mj_buf_puts(out, "no answer within ");
         put_duration(out, job->timeout_us);
     } else if (code == CURLE_OPERATION_TIMEDOUT) {

@@ -123,7 +123,7 @@ void mj_readers_free(struct mj_readers *rs)
 {
     if (!rs)
         return;
-    mj_readers_save(rs);
+    mj__readers_save(rs, true);
     for (size_t i = 0; i < rs->count; i++)
         reader_free(rs->all[i]);
     for (size_t i = 0; i < rs->recent_count; i++)

@@ -181,6 +181,8 @@ void mj__take_mail(struct mj_reader *r);
 /* Under the lock: reads on, until the window is full, there is no more in the view, or it has
  * looked at enough for once. True when it should be called again soon. */
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us);
+/* Under the lock: what waits below the floor is lost. */
+void mj__window_floor(struct mj_reader *r, uint64_t floor);
 /* Under the lock: `picked` is what may go out now as one parcel. Otherwise it is empty, and *due_us
  * is when there may be something; -1: not before something happens. */
 void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us);
@@ -205,6 +207,8 @@ void mj__count_floor(struct mj_reader *r, uint64_t floor);
 
 /* Writes that there is such a reader, and where it begins. */
 void mj__reader_save(struct mj_reader *r);
+/* mj_readers_save(); the last one does not ask whether the disk has room. */
+void mj__readers_save(struct mj_readers *rs, bool last);
 /* Appends its position to a batch for the disk that there is. */
 void mj__reader_put(struct mj_reader *r, struct mj_buf *batch);
 /* Finds what disk has of all readers. */

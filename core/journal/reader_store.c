@@ -216,10 +216,13 @@ void mj__reader_save(struct mj_reader *r)
     r->made = mj_disk_handed(r->rs->disk);
 }
 
-void mj_readers_save(struct mj_readers *rs)
+/* Positions are written every second, so while the disk takes nothing, they would fill the memory:
+ * those that have no room stay dirty. At the end, what there is is handed over. */
+void mj__readers_save(struct mj_readers *rs, bool last)
 {
     MJ_AUTO_BUF batch = {0};
     MJ_AUTO_BUF value = {0};
+    bool writes = rs->disk && !rs->journal->read_only && (last || mj_disk_has_room(rs->disk));
     int64_t now = mj_now_us();
     uint64_t budget = MJ__LOOK_SAVE;
     size_t n = atomic_load_explicit(&rs->count, memory_order_acquire);
@@ -231,8 +234,9 @@ void mj_readers_save(struct mj_readers *rs)
         if (r->known) {
             move_idle(r);
             mj__take_mail(r);
+            mj__window_floor(r, rs->view.floor);
             mj__count_floor(r, rs->view.floor); /* of those, too, that nobody takes from */
-            if (rs->disk && r->dirty && !rs->journal->read_only)
+            if (writes && r->dirty)
                 save(r, &batch, &value);
             mj__reader_show(r, now, &budget);
         }
@@ -242,6 +246,8 @@ void mj_readers_save(struct mj_readers *rs)
     if (rs->disk)
         mj_disk_hand_over(rs->disk, &batch, true);
 }
+
+void mj_readers_save(struct mj_readers *rs) { mj__readers_save(rs, false); }
 
 /* Nobody looks at it any more, so its gauges would stay as they were. */
 static void show_forgotten(struct mj_reader *r)

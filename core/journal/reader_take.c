@@ -11,7 +11,8 @@
 #include "event/id.h"
 #include "journal/reader_internal.h"
 
-#define RETRY_LEAST INT64_C(1000) /* µs: a policy without a wait must not spin */
+#define RETRY_LEAST INT64_C(1000)    /* µs: a policy without a wait must not spin */
+#define FULL_US     INT64_C(1000000) /* before the next attempt, when a dead letter has no room */
 
 struct parcel {
     struct mj_parcel p; /* first member */
@@ -327,6 +328,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
     size_t n = 0, retried = 0;
     bool tried = f->what != MJ_FAIL_BACK, whole = true;
     bool counted = f->what != MJ_FAIL_LATER;
+    /* A disk that takes nothing must not fill the memory with dead letters: these wait, too. */
+    bool room = !r->rs->disk || mj_disk_has_room(r->rs->disk);
     int64_t wait = f->what == MJ_FAIL_DEAD || !tried ? 0 : wait_of(r, p->p.attempt);
     for (size_t i = 0; i < p->p.n; i++)
         whole &= !f->failed || f->failed[i];
@@ -351,8 +354,9 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             s->since_us = p->p.first_us;
         if (!s->group || !whole)
             s->group = r->group;
-        dies[i] = f->what == MJ_FAIL_DEAD ||
-                  (counted && is_at_its_end(r, s->attempts, s->since_us, now_us));
+        bool ends = f->what == MJ_FAIL_DEAD ||
+                    (counted && is_at_its_end(r, s->attempts, s->since_us, now_us));
+        dies[i] = ends && room;
         note_attempt(r, p, i, now_us, dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY, f->status,
                      f->reason);
         if (dies[i]) {
@@ -360,7 +364,7 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             n++;
             continue;
         }
-        s->due_us = now_us + (f->after_us > 0 ? f->after_us : wait);
+        s->due_us = now_us + (f->after_us > 0 ? f->after_us : ends ? FULL_US : wait);
         retried++;
     }
     r->retried += retried;

@@ -154,6 +154,25 @@ void mj__take_mail(struct mj_reader *r)
     pthread_mutex_unlock(&r->mail);
 }
 
+void mj__window_floor(struct mj_reader *r, uint64_t floor)
+{
+    struct mj__window *w = &r->window;
+    uint64_t lost = 0;
+    for (size_t i = w->head; i < w->n && w->slots[i].note < floor; i++) {
+        struct mj__slot *s = &w->slots[i];
+        if (s->state != MJ__WAITING)
+            continue;
+        w->unresolved -= !s->back;
+        s->state = MJ__DONE; /* the head moves below */
+        w->live--;
+        lost++;
+    }
+    while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
+        w->head++;
+    r->dirty |= lost > 0;
+    mj__reader_lost(r, lost);
+}
+
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
 {
     struct mj__window *w = &r->window;

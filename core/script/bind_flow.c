@@ -241,12 +241,12 @@ static int flow_where(lua_State *L)
 static int flow_map(lua_State *L) { return add_function(L, "map", MJ_NODE_MAP); }
 static int flow_tap(lua_State *L) { return add_function(L, "tap", MJ_NODE_TAP); }
 
-/* No other node of the graph has that name: positions in the journal go by it [raises]. */
-static void check_unique(lua_State *L, const struct mj_node *node, const char *name)
+/* Raises when another node has the name: positions, dead letters and metrics are found by it. */
+static void check_taken(lua_State *L, const struct mj_node *node, const char *name)
 {
     const struct mj_graph *g = mj_vm_of(L)->graph;
     for (size_t i = 0; i < g->count; i++)
-        if (g->nodes[i] != node && strcmp(g->nodes[i]->name, name) == 0)
+        if (g->nodes[i] != node && !strcmp(g->nodes[i]->name, name))
             luaL_error(L, "there is already a node named '%s' (line %d)", name,
                        (int)g->nodes[i]->line);
 }
@@ -260,7 +260,7 @@ static int flow_as(lua_State *L)
     if (!len || len > 64 ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != len)
         return luaL_error(L, "a name is 1 to 64 letters, digits, '_', '.' or '-'");
-    check_unique(L, f->last, name);
+    check_taken(L, f->last, name);
     free(f->last->name);
     f->last->name = mj_strdup(name);
     lua_settop(L, 1);
@@ -316,7 +316,7 @@ static int flow_to(lua_State *L)
             mj_outlet_node(s->outlet, f->last);
         if (s->webhook) {
             mj_webhook_node(s->webhook, f->last);
-            check_unique(L, f->last, f->last->name);
+            check_taken(L, f->last, f->last->name);
         }
         mj_made_used(L, i);
     }

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "script/bind.h"
 #include "script/made.h"
+#include "script/secrets.h"
 #include "script/services.h"
 #include "script/webhook.h"
 
@@ -236,8 +237,10 @@ static int jet_webhook(lua_State *L)
     if (!url)
         return luaL_error(L, WHAT " wants the address: url = \"https://example.com/hook\"");
     s->script = mj_strdup(vm->graph->script);
-    s->url = mj_strdup(url);
     s->made_up = vm->cfg && vm->cfg->made_up_secrets;
+    /* Addresses with tokens in them are secrets as a whole. */
+    bool nowhere = s->made_up && strcmp(url, MJ_SECRET_MADE_UP) == 0;
+    s->url = mj_strdup(nowhere ? "https://" MJ_SECRET_MADE_UP : url);
     s->allow = mj_calloc(ALLOW_MAX, sizeof *s->allow);
     list_option(L, "allow", ALLOW_MAX, s->allow, &s->allow_count);
     read_secrets(L, s);

@@ -22,9 +22,6 @@ enum mj_on_error {
     MJ_ON_ERROR_DROP     /* both drop it */
 };
 
-/* What made-up secrets are. It is no key: whoever wants one leaves such a text alone. */
-#define MJ_SECRET_MADE_UP "made-up"
-
 struct mj_script_cfg {
     size_t memory;      /* bytes of heap; 0 = 64 MiB */
     int64_t call_us;    /* budget of one call; 0 = 50 ms */

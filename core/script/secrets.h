@@ -4,13 +4,15 @@
  *   $CREDENTIALS_DIRECTORY (systemd's)
  *
  * A script gets what the configuration grants it. Every value that was given is remembered with the
- * VM, and taken out of whatever the script logs. Internal to core/script. */
+ * VM, and taken out of whatever the script logs. Webhooks have a list of their own, for answers
+ * that repeat what they were sent. */
 #pragma once
 
 #include "script/script.h"
 
-#define MJ_SECRET_MAX    (64u << 10) /* bytes of a value */
-#define MJ_SECRET_HIDDEN 4           /* shorter ones are nobody's secret, and in every text */
+#define MJ_SECRET_MAX     (64u << 10) /* bytes of a value */
+#define MJ_SECRET_MADE_UP "made-up"   /* every value, where secrets are worth nothing */
+#define MJ_SECRET_HIDDEN  4           /* shorter ones are nobody's secret, and in every text */
 
 struct mj_secret {
     struct mj_secret *next; /* owned */

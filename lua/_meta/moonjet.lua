@@ -879,6 +879,7 @@ function Agent:reasons(ev) end
 ---@field start? string[] | false words that take that back; default { "!start" }
 ---@field cooldown? jet.Duration | false how long an account that says of itself that it is a bot waits for the next answer; default "1h"
 ---@field per_thread? integer | false answers to one account in one thread, in a day; default 20
+---@field per_day? integer | false answers to one account in a day (UTC), all threads; default 250
 
 --- What keeps a bot from being a nuisance, or talking to other bots for ever. Without it, the
 --- defaults hold. Asked before functions of `on` run, and by reply, quote and thread, which return

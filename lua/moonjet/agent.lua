@@ -94,6 +94,13 @@ local function pds_of(document)
   end
 end
 
+--- Whether a password may go there: nobody on the way can read it, or there is no way.
+local function is_private(origin)
+  local place = origin:match "^http://(.*)$"
+  place = place and place:gsub(":%d+$", "")
+  return not place or place == "localhost" or place == "[::1]" or place:find "^127%.[%d.]+$" ~= nil
+end
+
 local function is_did(text)
   return type(text) == "string" and #text <= 2048 and text:find "^did:%l+:[%w._:%%-]+$" ~= nil
 end
@@ -124,10 +131,11 @@ local function take_session(a, answer, service)
   end
   local old = a.session or {}
   local lasts = lifetime(answer.accessJwt) or 3600
+  local pds = pds_of(answer.didDoc)
   a.number = a.number + 1
   a.session = {
     did = answer.did, access = answer.accessJwt, refresh = answer.refreshJwt,
-    service = a.service or pds_of(answer.didDoc) or service,
+    service = a.service or (pds and is_private(pds) and pds) or service,
     renew = jet.time() + lasts - min(120, lasts / 5),
   }
   host.hide(old.access, a.session.access)
@@ -204,6 +212,9 @@ local function find_service(a)
   local pds = xrpc.origin(identity.pds)
   if not pds then
     return nil, format("%s has no PDS", identity.did)
+  elseif not is_private(pds) then
+    return nil, format("%s has its PDS at %s, and on the way there all can read the password; "
+      .. "if that is no matter, give jet.agent service = \"%s\"", identity.did, pds, pds)
   end
   know(a, identity.did, identity.handle)
   return pds

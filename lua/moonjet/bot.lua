@@ -6,7 +6,8 @@
 ---
 --- Manners are kept over restarts, in maps that scripts cannot name: who has said stop, whom the
 --- bot has answered lately, and which accounts are bots. A bot answers neither itself nor who has
---- said stop; another bot once in a while only; and nobody for ever in one thread.
+--- said stop; another bot once in a while only; and nobody for ever in one thread, nor, as a quote
+--- or a post of its own begins another thread, all day long.
 local host, jet = ...
 
 local posts = host.library "post"
@@ -21,7 +22,8 @@ local M = {}
 local POST, LIKE, REPOST, FOLLOW, PROFILE = "app.bsky.feed.post", "app.bsky.feed.like",
   "app.bsky.feed.repost", "app.bsky.graph.follow", "app.bsky.actor.profile"
 
-local MANNERS = { stop = { "!stop" }, start = { "!start" }, cooldown = "1h", per_thread = 20 }
+local MANNERS = { stop = { "!stop" }, start = { "!start" }, cooldown = "1h", per_thread = 20,
+  per_day = 250 }
 local KNOWN, UNKNOWN = "1d", "10m" -- how long it is remembered whether an account is a bot
 
 local memory, stops, past -- maps, once there is an agent
@@ -161,6 +163,7 @@ local function may_answer(a, x)
     return refuse(did .. " does not want to hear from the bot", "OptedOut", "opted_out")
   end
   local last, thread = key(a, "last", did), key(a, "thread", did, root)
+  local day = key(a, "day", format("%d", jet.time() / 86400), did)
   local before = memory:get(last)
   if before ~= uri then
     if before and manners.cooldown and is_bot(a, did) then
@@ -168,11 +171,15 @@ local function may_answer(a, x)
     elseif manners.per_thread and memory:get(thread, 0) >= manners.per_thread then
       return refuse(format("%s has got %d answers in this thread", did, manners.per_thread),
         "Cooldown", "cooldown")
+    elseif manners.per_day and memory:get(day, 0) >= manners.per_day then
+      return refuse(format("%s has got %d answers today", did, manners.per_day), "Cooldown",
+        "cooldown")
     end
   end
   return function()
     if memory:get(last) ~= uri then
       memory:set(thread, memory:get(thread, 0) + 1, "1d")
+      memory:set(day, memory:get(day, 0) + 1, "1d")
     end
     memory:set(last, uri, manners.cooldown or "1h")
   end
@@ -380,7 +387,8 @@ end
 
 -- # Methods of agents
 
-local MANNERS_OPTIONS = { stop = true, start = true, cooldown = true, per_thread = true }
+local MANNERS_OPTIONS = { stop = true, start = true, cooldown = true, per_thread = true,
+  per_day = true }
 
 local function check_words(name, words)
   if words == false then
@@ -444,9 +452,11 @@ function M.add(Agent, self_of)
     if manners.cooldown and not host.seconds(manners.cooldown) then
       error("me:manners: 'cooldown' is a duration, such as \"1h\", or false", 2)
     end
-    local n = manners.per_thread
-    if n and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then
-      error("me:manners: 'per_thread' is a whole number from 1, or false", 2)
+    for _, name in ipairs { "per_thread", "per_day" } do
+      local n = manners[name]
+      if n and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then
+        error(format("me:manners: '%s' is a whole number from 1, or false", name), 2)
+      end
     end
     a.manners = manners
     return self

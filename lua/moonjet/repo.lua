@@ -147,10 +147,12 @@ function M.add(Agent, self_of, authorize)
 
   --- A method of com.atproto.repo; returns as xrpc.call.
   local function ask(a, what, method, call)
+    call.wants = true
     return xrpc.call(a.client, what, "GET", "com.atproto.repo." .. method, call)
   end
 
   local function tell(a, what, method, call)
+    call.wants = call.wants or true
     return xrpc.call(a.client, what, "POST", "com.atproto.repo." .. method, call)
   end
 
@@ -175,6 +177,7 @@ function M.add(Agent, self_of, authorize)
     call = copy(call)
     call.body = jet.json.encode { repo = a.did, collection = collection, rkey = rkey,
       record = record, swapRecord = swap, validate = options.validate }
+    call.wants = "uri"
     local done, message, name, status = tell(a, what, "putRecord", call)
     if done then
       return { uri = done.uri, cid = done.cid, rkey = rkey }

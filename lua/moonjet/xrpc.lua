@@ -35,6 +35,8 @@ local WINDOW_MAX = 86400 -- seconds a limit lasts, at most
 local AGAIN_MAX = 600    -- seconds until an event comes again, at most
 local DOWN_MAX = 120     -- … while its PDS is down, at most
 local QUIET = 60         -- seconds without any answer are an outage
+local LEDGERS = 1000     -- services whose limits are remembered
+local POLICIES = 20      -- of one service
 
 --- Seconds as a text that durations are written in.
 local function duration(seconds)
@@ -170,13 +172,17 @@ end
 
 -- Per service: what its headers have said last, by the policy that they name ("5000;w=3600"), and
 -- which policy answers for a method.
-local ledgers = {}
+local ledgers, ledger_count = {}, 0
 
 local function ledger(service)
   local l = ledgers[service]
   if not l then
+    if ledger_count >= LEDGERS then -- strangers say where their PDS is
+      ledgers, ledger_count = {}, 0
+    end
     l = { policies = {}, of = {} }
     ledgers[service] = l
+    ledger_count = ledger_count + 1
   end
   return l
 end
@@ -206,9 +212,10 @@ function M.take(bucket, cost, priority, now)
   bucket.remaining = bucket.remaining - cost
 end
 
---- The whole number that a header begins with, or nil.
+--- The whole number that a header begins with, or nil. Any number of digits is still a number.
 local function number_in(text)
-  return text and tonumber(text:match "^%s*(%d+)")
+  local number = text and tonumber(text:match "^%s*(%d+)")
+  return number and min(number, 2 ^ 53)
 end
 
 --- Reads RateLimit-* of an answer into the ledger.
@@ -225,6 +232,10 @@ local function note_limit(client, nsid, headers, points)
   local left = max(0, min((reset or now + window) - now, window))
   local l = ledger(client.service)
   local name = #policy <= 40 and policy or "other"
+  if not l.policies[name] then
+    l.count = (l.count or 0) + 1
+    name = l.count <= POLICIES and name or "other"
+  end
   local bucket = l.policies[name] or {}
   bucket.limit, bucket.remaining, bucket.window = limit, min(remaining, limit), max(1, window)
   bucket.reset = now + left
@@ -318,11 +329,17 @@ local function attempt(client, what, method, nsid, call, left)
     client.settle(nil)
   end
   if response.status >= 200 and response.status < 300 then
+    local value = decode(response.body)
+    if call.wants and not (response.body == "" and call.wants == true)
+      and not (value and (call.wants == true or text_of(value[call.wants]))) then
+      -- It was not the service that answered, but something in front of it.
+      host.count("requests", "failed")
+      return "later", format("%s: the answer is no JSON", nsid)
+    end
     host.count("requests", "ok")
     if response.body == "" then
       return "ok", {}, nil, response.status
     end
-    local value = decode(response.body)
     if not value and (response.headers["content-type"] or ""):find("json", 1, true) then
       return "no", format("%s: the answer is no JSON", nsid), nil, response.status
     end
@@ -446,7 +463,8 @@ end
 
 --- Calls a method: the answer, or nil, message, name of the error, status. `call` may have params,
 --- body (a text), type, headers, timeout (seconds), max_bytes, priority, points, retry (false:
---- never tries again), token.
+--- never tries again), token, wants (true: only JSON is an answer; or the name of a text that it
+--- must have).
 function M.call(client, what, method, nsid, call)
   host.can_wait(what)
   return persist(client, function(left)

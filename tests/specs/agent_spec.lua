@@ -121,6 +121,19 @@ describe("an agent's session", function()
     assert.matches("bot.test cannot log in", texts())
   end)
 
+  it("is not asked for in the clear, unless the script says so", function()
+    load(nil, { service = "http://pds.example.com" })
+    assert.matches("at http://pds.example.com, and on the way there all can read the password",
+      run("return me:login()")[2])
+    assert.same({}, pds:calls())
+    load({ service = "http://pds.example.com" }, { service = "http://pds.example.com" })
+    assert.equal(pds.did, run("return me:login()")[1])
+    for _, place in ipairs { "http://localhost:2583", "http://127.0.0.1:2583", "http://[::1]" } do
+      load(nil, { service = place })
+      assert.equal(pds.did, run("return me:login()")[1])
+    end
+  end)
+
   it("costs three logins in five minutes and ten a day at most", function()
     load()
     for _ = 1, 3 do
@@ -334,6 +347,40 @@ describe("what fails", function()
     mention()
     t:advance "30s"
     assert.equal(1, #pds:list(POST))
+  end)
+
+  it("is no success when something in between answers in place of the PDS", function()
+    load()
+    run "return me:login()"
+    pds:fail { method = PUT, status = 200, times = 3, headers = { ["Content-Type"] = "text/html" },
+      body = "<h1>Back soon</h1>" }
+    mention()
+    t:advance "30s"
+    assert.equal(1, #pds:list(POST))
+    assert.equal("", texts())
+    pds:fail { method = PUT, status = 200, times = 3, body = "<h1>Back soon</h1>" }
+    local got = run "return me:put('app.example.note', 'a', {}, { retry = false })"
+    assert.equal(jet.null, got[1])
+    assert.matches("putRecord: the answer is no JSON", got[2])
+  end)
+
+  it("is survived when the service's headers are nonsense", function()
+    load()
+    run "return me:login()"
+    local many = ("9"):rep(400)
+    for i, headers in ipairs {
+      { ["RateLimit-Limit"] = many, ["RateLimit-Remaining"] = many, ["RateLimit-Reset"] = many,
+        ["RateLimit-Policy"] = many .. ";w=" .. many },
+      { ["RateLimit-Limit"] = "5", ["RateLimit-Remaining"] = many, ["RateLimit-Reset"] = "-1",
+        ["RateLimit-Policy"] = ";w=0" },
+      { ["RateLimit-Limit"] = "0x10", ["RateLimit-Remaining"] = "nan", ["Retry-After"] = many },
+    } do
+      pds:serve(PUT, function()
+        return { body = { uri = "at://x/y/z", cid = "c" }, headers = headers }
+      end)
+      assert.equal("at://x/y/z", run(("return me:put('app.example.note', 'a%d', {})"):format(i))[1]
+        .uri)
+    end
   end)
 
   it("loses no event to an outage, however long it is", function()

@@ -439,6 +439,25 @@ describe("manners", function()
     assert.equal(21, #pds:list(POST))
   end)
 
+  it("end what goes on in one thread after the other", function()
+    load { on = "quote", answer = "hi", manners = { per_day = 30 } }
+    profile()
+    local function quote(did)
+      t:post({ text = "x", embed = { ["$type"] = "app.bsky.embed.record", record = at(BOT) } },
+        { did = did })
+      t:advance "1s"
+    end
+    for _ = 1, 40 do
+      quote(OTHER)
+    end
+    assert.equal(30, #pds:list(POST))
+    quote "did:plc:someoneelse"
+    assert.equal(31, #pds:list(POST))
+    t:advance "1d"
+    quote(OTHER)
+    assert.equal(32, #pds:list(POST))
+  end)
+
   it("are what the script says", function()
     load { on = "mention", answer = "hi", manners = { stop = { "Genug" }, per_thread = 2 } }
     mention "@bot !stop"

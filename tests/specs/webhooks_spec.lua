@@ -94,15 +94,14 @@ describe("jet.webhook's options", function()
     assert.matches(message, why)
   end
 
-  it("name one webhook each", function()
-    local function load_beside(options)
-      return jet.test("webhook_options", { config = { options = options, taken = "alarm" } })
-    end
-    load_beside 'url = "https://x.example"'
-    load_beside 'url = "https://x.example", name = "alarms"'
-    local ok, why = pcall(load_beside, 'url = "https://x.example", name = "alarm"')
+  -- A position belongs to a name: of two nodes of one name, one would get the events of both.
+  it("do not share a name with another node", function()
+    local config = { options = 'url = "https://x.example", name = "hook"', taken = "other" }
+    jet.test("webhook_options", { config = config })
+    config.taken = "hook"
+    local ok, why = pcall(jet.test, "webhook_options", { config = config })
     assert.is_false(ok)
-    assert.matches("webhook_options.lua:11: there is already a node named 'alarm' %(line 7%)", why)
+    assert.matches("already a node named 'hook' %(line 7%)", why)
   end)
 
   it("are checked when the script loads", function()

@@ -41,6 +41,11 @@ static void test_fine(void **state)
     ONE("jet.main():where(jet.no 'app.bsky.graph.block'):where '*:create'", "");
     ONE("local out = jet.stream 'a'\njet.from '*':to(out)\njet.from(out):tap(print)", "");
     ONE("local key = jet.secret 'KEY'\njet.from '*':tap(function() return key end)", "");
+    /* What is made up is a key and an address, too. */
+    ONE("local l = jet.labeler { did = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz', key = jet.secret 'K' }\n"
+        "jet.from '*':tap(function(ev) l:apply(ev, 'x') end)",
+        "");
+    ONE("jet.from '*':to(jet.webhook { url = jet.secret 'U', secret = jet.secret 'S' })", "");
     ONE("local n = jet.counter 'n'\njet.from '*':tap(function() n:inc() end)", "");
     /* Secrets are made up, and keep what wants a key from nothing. */
     ONE("local l = jet.labeler { hostname = 'labels.example.com', key = jet.secret 'KEY' }\n"
@@ -96,6 +101,11 @@ static void test_streams(void **state)
 static void test_unused(void **state)
 {
     (void)state;
+    /* What is made up is a key and an address, too. */
+    ONE("local l = jet.labeler { did = 'did:plc:ewvi7nxzyoun6zhxrhs64oiz', key = jet.secret 'K' }\n"
+        "jet.from '*':tap(function(ev) l:apply(ev, 'x') end)",
+        "");
+    ONE("jet.from '*':to(jet.webhook { url = jet.secret 'U', secret = jet.secret 'S' })", "");
     ONE("local n = jet.counter 'n'\njet.from '*':tap(print)",
         "s1.lua:1: jet.counter \"n\" is used by nothing that runs on events or later\n");
     ONE("local function f() local n = jet.map 'seen' return n end\nlocal n = f()\n"

@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "deliver/hook.h"
+#include "deliver/hook_internal.h"
 #include "deliver/sign.h"
 #include "support/httpserver.h"
 
@@ -69,6 +69,16 @@ static void note_request(const struct httprequest *r)
     pthread_mutex_unlock(&got_lock);
 }
 
+static size_t requests_of(const char *path)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&got_lock);
+    for (size_t i = 0; i < got_count; i++)
+        n += strcmp(got[i].path, path) == 0;
+    pthread_mutex_unlock(&got_lock);
+    return n;
+}
+
 static bool answer(struct httprequest *r)
 {
     static char huge[1 << 20];
@@ -82,6 +92,10 @@ static bool answer(struct httprequest *r)
         http_hold(r);
         return false;
     }
+    if (mj_span_is(path, "/late-410")) {
+        http_hold(r);
+        return http_reply(r, 410, "", MJ_SPAN(""));
+    }
     if (mj_span_is(path, "/slow")) { /* a byte at a time, until the other side has enough */
         struct pollfd p = {.fd = r->fd, .events = POLLIN};
         http_write(r, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", 40);
@@ -94,6 +108,29 @@ static bool answer(struct httprequest *r)
     if (mj_span_is(path, "/garbage")) {
         http_write(r, "\0\1\2 what is this\r\n\r\n", 19);
         return false;
+    }
+    if (mj_span_is(path, "/most")) { /* of its events, all but the first have failed */
+        MJ_AUTO_BUF body = {0};
+        struct mj_span rest = r->body;
+        const uint8_t *id;
+        for (int i = 0; (id = memmem(rest.ptr, rest.len, "\"evt_", 5)) && requests_of("/most") == 1;
+             i++) {
+            if (i)
+                mj_buf_printf(&body, "%s\n    %.38s", body.len ? "," : "{\"failed\": [", id);
+            rest = mj_span(id + 5, rest.len - (size_t)(id + 5 - rest.ptr));
+        }
+        mj_buf_puts(&body, body.len ? "]}" : "");
+        return http_reply(r, 200, "", mj_buf_span(&body));
+    }
+    if (mj_span_starts(path, MJ_SPAN("/echo/"))) { /* as debug pages do */
+        MJ_AUTO_BUF body = {0};
+        mj_buf_puts(&body, "Cannot POST ");
+        mj_buf_put(&body, path.ptr, path.len);
+        for (size_t i = 0; i < r->head.count; i++)
+            mj_buf_printf(&body, "\n%.*s", (int)r->head.headers[i].value.len,
+                          (const char *)r->head.headers[i].value.ptr);
+        mj_buf_puts(&body, "\nthe key is " SECRET ", it's a secret, that's all");
+        return http_reply(r, 422, "", mj_buf_span(&body));
     }
     if (mj_span_is(path, "/huge")) {
         memset(huge, 'x', sizeof huge);
@@ -437,7 +474,65 @@ static void test_failed_items(void **state)
     assert_non_null(memmem(last->body.ptr, last->body.len, last->id, strlen(last->id)));
 }
 
+/* The ids of a large batch are a large answer. */
+static void test_many_failed_items(void **state)
+{
+    enum { N = 2500 };
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/most", 0);
+    (void)state;
+    set_clock(START_US);
+    settling = r;
+    spec.max = N;
+    spec.every_us = S;
+    spec.max_bytes = 8 << 20;
+    spec.format = MJ_HOOK_BATCH;
+    mj_hook_open(hooks, r, &spec);
+    for (int i = 0; i < N; i++)
+        append(i, i, &r, 1);
+    publish();
+    UNTIL(requests() == 1);
+    settle();
+    assert_int_equal(state_of(r).delivered, 1);
+    PASS(S, idle(r));
+    assert_int_equal(state_of(r).delivered, N);
+}
+
 /* ---- what receivers do ---- */
+
+static bool check_letter(void *ctx, const struct mj_dead *d)
+{
+    static const char *const hidden[] = {"tok3n-in-a-path", "b3arer-token",    "Basic", SECRET,
+                                         "it's a secret",   "tok3n-in-a-query"};
+    const struct mj_span end = MJ_SPAN("that's all");
+    for (size_t i = 0; i < MJ_COUNT(hidden); i++)
+        if (memmem(d->excerpt.ptr, d->excerpt.len, hidden[i], strlen(hidden[i])))
+            fail_msg("'%s' is in '%.*s'", hidden[i], (int)d->excerpt.len, d->excerpt.ptr);
+    assert_non_null(memmem(d->excerpt.ptr, d->excerpt.len, "Cannot POST ***", 15));
+    assert_non_null(memmem(d->excerpt.ptr, d->excerpt.len, end.ptr, end.len));
+    ++*(int *)ctx;
+    return true;
+}
+
+/* A receiver that says what it got does not make a dead letter tell it. */
+static void test_echo(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/echo/tok3n-in-a-path?key=tok3n-in-a-query", 0);
+    int letters = 0;
+    (void)state;
+    spec.secrets[0] = SECRET;
+    spec.secret_count = 1;
+    spec.github_secret = "it's a secret";
+    spec.headers = "Authorization: Bearer b3arer-token\r\nProxy-Authorization: Basic abc\r\n"
+                   "X-Empty: \r\nContent-Type: text/plain\r\n";
+    mj_hook_open(hooks, r, &spec);
+    send_event(r, 1, 1);
+    UNTIL(state_of(r).dead == 1);
+    assert_int_equal(mj_dead_each(readers, NULL, 0, check_letter, &letters), 0);
+    assert_int_equal(letters, 1);
+    assert_string_equal(got[0].type, "text/plain");
+}
 
 /* What the one event came to with a receiver at that path: the reason. */
 static void fails_at(const char *path, int64_t timeout_us, const char *reason)
@@ -715,6 +810,48 @@ static void test_takeover(void **state)
     UNTIL(state_of(r).retried >= 1);
 }
 
+/* What the old endpoint answers after that is not about the new one. */
+static void test_gone_after_takeover(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/late-410", 0), next = spec_of("/ok", 1);
+    (void)state;
+    mj_log_setup(MJ_LOG_ERROR + 1, false);
+    spec.timeout_us = 600 * S;
+    struct mj_hook *old = mj_hook_open(hooks, r, &spec);
+    send_event(r, 1, 1);
+    UNTIL(requests() == 1);
+    mj_hook_open(hooks, r, &next);
+    mj_hook_close(old);
+    round_trip();
+    http_release(&server);
+    UNTIL(state_of(r).failed == 1);
+    assert_string_not_equal(state_of(r).state, "disabled");
+    UNTIL(state_of(r).delivered == 1);
+    assert_string_equal(got[1].path, "/ok");
+}
+
+/* Nobody has anything to post, and still the net thread does not hold what the journal has dropped.
+ */
+static void test_holds_nothing(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/ok", 0);
+    (void)state;
+    mj_hook_open(hooks, r, &spec);
+    send_event(r, 1, 1);
+    UNTIL(state_of(r).delivered == 1);
+    round_trip();
+    round_trip(); /* one to begin, one to be done with */
+    append(1, 2, NULL, 0);
+    publish();
+    round_trip();
+    round_trip();
+    struct mj_journal_window w;
+    mj_journal_window(journal, &w);
+    assert_int_equal(hooks->view.end, w.end);
+}
+
 /* ---- formats ---- */
 
 static _Atomic int asks;
@@ -829,6 +966,8 @@ int main(void)
         TEST(order),
         TEST(batches),
         TEST(failed_items),
+        TEST(many_failed_items),
+        TEST(echo),
         TEST(hostile),
         TEST(huge_answer),
         TEST(unreachable),
@@ -840,6 +979,8 @@ int main(void)
         TEST(two_endpoints),
         TEST(restart),
         TEST(takeover),
+        TEST(gone_after_takeover),
+        TEST(holds_nothing),
         TEST(format),
         TEST(replay),
         TEST(checks),

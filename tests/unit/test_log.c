@@ -1,6 +1,9 @@
 /* The hooks that test runners put in place of the clock and of stderr. */
 #include "cmocka_all.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -26,6 +29,28 @@ static void captured(void **state)
                                              "error b: line\n2\n");
 }
 
+/* What a log line looks like on stderr. */
+static void harmless(void **state)
+{
+    int ends[2], real = dup(STDERR_FILENO);
+    char line[256] = "";
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    mj_log_setup(MJ_LOG_WARN, false);
+    mj_log(MJ_LOG_WARN, "a", "%s",
+           "a\nb\033[31mc\x7f"
+           "d\xc2\x9b"
+           "31me\xc2\xa0\xc3\x9b\tf\xc2");
+    dup2(real, STDERR_FILENO);
+    close(real);
+    close(ends[1]);
+    assert_true(read(ends[0], line, sizeof line - 1) > 0);
+    close(ends[0]);
+    assert_string_equal(strstr(line, " warn a: "),
+                        " warn a: a b [31mc d  31me\xc2\xa0\xc3\x9b\tf\xc2\n");
+}
+
 static void frozen(void **state)
 {
     (void)state;
@@ -42,6 +67,7 @@ static void frozen(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(captured), cmocka_unit_test(frozen)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(captured), cmocka_unit_test(harmless),
+                                       cmocka_unit_test(frozen)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,10 @@
 /* Durable readers under control: owners that come and go, pause, disable, rewind, forget, counts,
  * and what retention does to the slow. */
+#include "cmocka_all.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "unit/reader_bed.h"
 
 static int setup(void **state)
@@ -350,6 +355,41 @@ static void test_overtaken_while_paused(void **state)
     mj_journal_close(j);
 }
 
+/* What was read before the pause is lost like what was not; what is in the air is there. */
+static void test_overtaken_in_the_window(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_journal *j = b->j;
+    enum { EVENTS = 30000 };
+    struct mj_parcel *p;
+    mj_view_deinit(&b->view);
+    mj_readers_free(b->rs);
+    b->j = mj_journal_in_memory(2 << 20);
+    b->rs = mj_readers_new(&(struct mj_readers_cfg){.journal = b->j});
+    bed_get(b, "each#1", &b->a);
+    mj_view_init(&b->view, b->j);
+    bed_own(b, (struct mj_owner_cfg){.workers = 2, .order = MJ_ORDER_NONE, .window = 10});
+    for (unsigned i = 0; i < 10; i++)
+        bed_post(b, "did:plc:a");
+    assert_takes(b, p, "0");
+    mj_reader_pause(b->a);
+    for (unsigned i = 0; i < EVENTS; i++)
+        bed_append(b, "did:plc:a", 1, NULL, 0);
+    bed_publish(b);
+    mj_readers_save(b->rs);
+    struct mj_reader_state s = state_of(b->a);
+    assert_int_equal(s.overtaken, 9);
+    assert_int_equal(s.waiting, 1);
+    mj_parcel_done(p, b->now, 0);
+    mj_reader_resume(b->a);
+    assert_null(bed_take(b));
+    s = state_of(b->a);
+    assert_int_equal(s.overtaken, 9);
+    assert_int_equal(s.delivered, 1);
+    assert_int_equal(s.waiting, 0);
+    mj_journal_close(j);
+}
+
 /* With nothing to do a reader is as far as the journal. */
 static void test_idle_reader_moves(void **state)
 {
@@ -368,6 +408,49 @@ static void test_idle_reader_moves(void **state)
     mj_readers_published(b->rs);
     mj_view_refresh(&b->view);
     done(b, "100");
+}
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit r;
+    getrlimit(RLIMIT_FSIZE, &r);
+    r.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+/* A disk that takes nothing: positions and dead letters wait for it, in bounded memory, and nothing
+ * is lost when there is room again. */
+static void test_full_disk(void **state)
+{
+    struct reader_bed *b = *state;
+    enum { EVENTS = 5000, SAVES = 800 };
+    struct mj_metric *unwritten = mj_metric("moonjet_state_unwritten_bytes", MJ_GAUGE, "", NULL);
+    struct mj_parcel *p;
+    signal(SIGXFSZ, SIG_IGN);
+    bed_own(b, (struct mj_owner_cfg){.max = EVENTS, .order = MJ_ORDER_NONE, .window = EVENTS});
+    for (unsigned i = 0; i < EVENTS; i++)
+        bed_post(b, "did:plc:a");
+    limit_files(1);
+    p = bed_take(b);
+    assert_int_equal(p->n, EVENTS);
+    bed_fail(b, p, MJ_FAIL_RETRY); /* a position with all of them */
+    for (unsigned i = 0; i < SAVES; i++) {
+        mj_reader_resume(b->a); /* something has changed */
+        mj_readers_save(b->rs);
+    }
+    assert_in_range(mj_metric_get(unwritten), 1, 40 << 20);
+    b->now += SECOND;
+    bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    assert_int_equal(state_of(b->a).letters, 0);
+    assert_int_equal(state_of(b->a).waiting, EVENTS);
+    limit_files(RLIM_INFINITY);
+    assert_true(mj_disk_flush(b->disk, 60 * SECOND));
+    b->now += 60 * SECOND;
+    bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    assert_int_equal(state_of(b->a).letters, 1);
+    reopen(b);
+    assert_int_equal(state_of(b->a).letters, 1);
+    assert_int_equal(state_of(b->a).waiting, 0);
 }
 
 static void test_dead_letters_are_bounded(void **state)
@@ -433,9 +516,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_backlog, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken_while_paused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_overtaken_in_the_window, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_reader_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
