@@ -230,10 +230,11 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
     mj__serving_publish(s);
-    if (s->router) {
+    /* Without a router, too, where that is nobody's state but ours: matches look into its sets. */
+    if (s->router || s->own_store)
         mj_plan_commit(script->vm->plan);
+    if (s->router)
         mj__tasks_begin(script->vm);
-    }
     return 0;
 }
 
