@@ -188,6 +188,8 @@ export default async function suite() {
     assert.match(text, /never arrived, as far as is known\n/)
     assert.match(text, /of this account there are \d events, the newest of /)
     assert.match(text, /jumped from seq 4 to 9 at /)
+    ;({ text } = await ask(DID, 1))
+    assert.match(text, /no identity or account event of it arrived, as far as is known\n/)
     // Made long before anything that is kept.
     ;({ json, text } = await ask(uri('3jzfcijpj2z2a'), 1))
     assert.match(text, /its key says it was made at 2023-\S+: before what is kept, so it may have come and gone\n/)
