@@ -230,8 +230,7 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
     mj__serving_publish(s);
-    /* Without a router, too, where that is nobody's state but ours: matches look into its sets. */
-    if (s->router || s->own_store)
+    if (s->router || s->asked)
         mj_plan_commit(script->vm->plan);
     if (s->router)
         mj__tasks_begin(script->vm);
@@ -262,6 +261,7 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 }
 
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+void mj_scripts_asked(struct mj_scripts *s) { s->asked = true; }
 void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
 
 /* The earlier of two waits; negative ones are none. */
