@@ -8,13 +8,11 @@
 #include "deliver/hook_internal.h"
 #include "script/secrets.h"
 
-#define ANSWER_MAX   ((size_t)64 << 10)
-#define FAILED_BYTES 64 /* of an answer, per event: it may name each of them, in its own layout */
-#define BYTES_MAX    ((size_t)256 << 20)
-#define HOOK_BYTES   ((size_t)8 << 20) /* of one endpoint's parcels, unless it is one */
-#define ROUND_US     INT64_C(60000000)
-#define CROWDED_US   50000 /* between two looks whether there is room again */
-#define IDLE_KEPT    64    /* handles */
+#define BYTES_MAX  ((size_t)256 << 20)
+#define HOOK_BYTES ((size_t)8 << 20) /* of one endpoint's parcels, unless it is one */
+#define ROUND_US   INT64_C(60000000)
+#define CROWDED_US 50000 /* between two looks whether there is room again */
+#define IDLE_KEPT  64    /* handles */
 
 /* ---- any thread ---- */
 
@@ -263,7 +261,6 @@ static int make(struct mj_http *http, const struct mj_hook_spec *spec, struct mj
             .allow = allow,
             .only_allowed = strncasecmp(spec->url, "http:", 5) == 0,
             .timeout_us = spec->timeout_us,
-            .max_bytes = ANSWER_MAX + spec->max * FAILED_BYTES,
             .keep = spec->concurrency < IDLE_KEPT ? spec->concurrency : IDLE_KEPT,
         };
         allow = NULL;

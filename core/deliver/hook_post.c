@@ -9,7 +9,10 @@
 #include "deliver/hook_internal.h"
 #include "script/secrets.h"
 
+#define ANSWER_MAX    ((size_t)64 << 10)
+#define FAILED_BYTES  64 /* of an answer, per event: it may name each of them, in its own layout */
 #define EXCERPT       2048
+#define PART_HIDDEN   10 /* characters of a part of a URL that may well be a token */
 #define REFUSED_TIMES 20 /* in a row, and for that long: nobody wants it there */
 #define REFUSED_US    INT64_C(3600000000)
 #define QUARANTINE_US 1000000 /* between two looks whether the script may run again */
@@ -72,15 +75,18 @@ static void hide(struct mj_hook *h)
     const struct mj_hook_spec *s = h->spec;
     const char *path = strstr(s->url, "://");
     path = path ? path + 3 + strcspn(path + 3, "/?#") : s->url;
-    size_t len = strcspn(path, "?#");
     for (size_t i = 0; !s->made_up && i < s->secret_count; i++)
         mj_secret_remember(&h->hidden, mj_str(s->secrets[i]));
     if (s->github_secret && !s->made_up)
         mj_secret_remember(&h->hidden, mj_str(s->github_secret));
     mj_secret_remember(&h->hidden, mj_str(path));
-    mj_secret_remember(&h->hidden, mj_span(path, len));
-    if (path[len])
-        mj_secret_remember(&h->hidden, mj_str(path + len + 1));
+    mj_secret_remember(&h->hidden, mj_span(path, strcspn(path, "?#")));
+    /* Parts by themselves, too: some write each slash as "\/". */
+    for (size_t len; *path; path += len + (path[len] != '\0')) {
+        len = strcspn(path, "/?#&=");
+        if (len >= PART_HIDDEN)
+            mj_secret_remember(&h->hidden, mj_span(path, len));
+    }
     hide_headers(h);
 }
 
@@ -352,7 +358,8 @@ static void post(struct mj_hook_ask *a, struct mj_span body)
     a->sent = true;
     a->sent_us = mj_mono_us();
     atomic_fetch_add(&hs->sent, 1);
-    mj_http_line_post(h->line, mj_buf_span(&headers), body, on_done, a);
+    mj_http_line_post(h->line, mj_buf_span(&headers), body,
+                      ANSWER_MAX + a->parcel->n * FAILED_BYTES, on_done, a);
 }
 
 void mj__hook_start(struct mj_hook *h, struct mj_parcel *p)

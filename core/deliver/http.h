@@ -61,8 +61,7 @@ struct mj_http_line_cfg {
     struct mj_reach *allow; /* taken: what it may reach besides; NULL for nothing */
     bool only_allowed;      /* also of the public internet only what a list names */
     int64_t timeout_us;
-    size_t max_bytes; /* of an answer; what comes behind is not read, and that is no error */
-    size_t keep;      /* idle handles */
+    size_t keep; /* idle handles */
 };
 /* Any thread. 0, or MJ_EINVAL with a sentence appended to `error` (`allow` is taken all the same).
  */
@@ -71,9 +70,10 @@ int mj_http_line_new(struct mj_http *h, const struct mj_http_line_cfg *cfg,
 /* "https://host:port", for messages. Borrowed. */
 const char *mj_http_line_origin(const struct mj_http_line *line);
 /* Posts the body, which is borrowed until `done`; `headers` (lines, made by ourselves) is copied.
- * `done` is called once, never before this returns, and may send the next. */
+ * What comes behind the first max_bytes of the answer is not read, and that is no error. `done` is
+ * called once, never before this returns, and may send the next. */
 void mj_http_line_post(struct mj_http_line *line, struct mj_span headers, struct mj_span body,
-                       mj_http_done_fn done, void *ctx);
+                       size_t max_bytes, mj_http_done_fn done, void *ctx);
 /* When nothing of it is in the air. NULL is fine. */
 void mj_http_line_free(struct mj_http_line *line);
 

@@ -3,6 +3,8 @@
 #include "base/err.h"
 #include "deliver/internal.h"
 
+#define KEPT_BYTES ((size_t)128 << 10) /* of an answer's room, with an idle handle */
+
 static struct mj_job *job_new(struct mj_http_line *line, const char *script, const char *url)
 {
     struct mj_job *job = mj_calloc(1, sizeof *job);
@@ -11,7 +13,6 @@ static struct mj_job *job_new(struct mj_http_line *line, const char *script, con
     job->script = mj_strdup(script);
     job->method = mj_strdup("POST");
     job->url = mj_strdup(url);
-    job->max_bytes = line->max_bytes;
     job->timeout_us = line->timeout_us;
     return job;
 }
@@ -25,7 +26,6 @@ int mj_http_line_new(struct mj_http *h, const struct mj_http_line_cfg *cfg,
         .allow = cfg->allow,
         .only_allowed = cfg->only_allowed,
         .timeout_us = cfg->timeout_us > 1000 ? cfg->timeout_us : 1000,
-        .max_bytes = cfg->max_bytes,
         .keep = cfg->keep,
     };
     line->first = job_new(line, cfg->script, cfg->url);
@@ -89,6 +89,8 @@ static void put_back(struct mj_job *job)
 {
     struct mj_http_line *line = job->line;
     job->headers.len = job->body.len = job->error.len = 0;
+    if (job->body.cap > KEPT_BYTES)
+        mj_buf_deinit(&job->body);
     if (line->idle_count >= line->keep) {
         job->next = NULL;
         free_jobs(job);
@@ -146,10 +148,11 @@ void mj__line_result(struct mj_job *job, CURLcode code)
 static void fail_soon(void *ctx) { finish(ctx, "out of memory", MJ_OUTCOME_ERROR, 0); }
 
 void mj_http_line_post(struct mj_http_line *line, struct mj_span headers, struct mj_span body,
-                       mj_http_done_fn done, void *ctx)
+                       size_t max_bytes, mj_http_done_fn done, void *ctx)
 {
     struct mj_http *h = line->http;
     struct mj_job *job = take_job(line);
+    job->max_bytes = max_bytes;
     if (!line->known) {
         line->known = true;
         line->next = h->lines;

@@ -75,7 +75,7 @@ struct mj_http_line {
     struct mj_reach *allow;    /* owned */
     bool only_allowed, known;
     int64_t timeout_us;
-    size_t max_bytes, keep, idle_count;
+    size_t keep, idle_count;
     struct mj_job *idle, *running; /* owned lists */
 };
 

@@ -112,13 +112,11 @@ int mj_secret_find(const struct mj_script_cfg *cfg, const char *name, struct mj_
     return err;
 }
 
-void mj_secret_remember(struct mj_secret **list, struct mj_span value)
+static void remember(struct mj_secret **list, struct mj_span value)
 {
     for (const struct mj_secret *s = *list; s; s = s->next)
         if (mj_span_eq(mj_span(s->value, s->len), value))
             return;
-    if (value.len < MJ_SECRET_HIDDEN)
-        return;
     struct mj_secret *s = mj_alloc(sizeof *s + value.len);
     s->len = value.len;
     memcpy(s->value, value.ptr, value.len);
@@ -127,6 +125,19 @@ void mj_secret_remember(struct mj_secret **list, struct mj_span value)
         list = &(*list)->next;
     s->next = *list;
     *list = s;
+}
+
+void mj_secret_remember(struct mj_secret **list, struct mj_span value)
+{
+    MJ_AUTO_BUF json = {0};
+    if (value.len < MJ_SECRET_HIDDEN)
+        return;
+    remember(list, value);
+    /* As it stands in JSON: keys of several lines look otherwise there. */
+    mj_buf_put_json(&json, value);
+    if (json.len > value.len + 2)
+        remember(list, mj_span(json.ptr + 1, json.len - 2));
+    explicit_bzero(json.ptr, json.len);
 }
 
 static void free_secret(struct mj_secret *s)

@@ -124,7 +124,7 @@ local function is_bot(a, did)
   if who and who.pds then
     local _
     found, _, name = xrpc.call({ service = who.pds }, "me:reply", "GET",
-      "com.atproto.repo.getRecord", { retry = false, timeout = 5,
+      "com.atproto.repo.getRecord", { retry = false, hasty = true, timeout = 5,
         params = { repo = did, collection = PROFILE, rkey = "self" } })
   end
   local bot = false

@@ -398,7 +398,7 @@ end
 
 --- The function `fn` as a part of a call: it returns as attempt() does, and is tried again while
 --- there is time. Returns its value, or nil, message, name, status.
-local function persist(client, fn, patient)
+local function persist(client, fn, patient, hasty)
   local pause, renewed = PAUSE, false
   local waited = 0
   while true do
@@ -438,7 +438,7 @@ local function persist(client, fn, patient)
         if left and wait + LEAST >= left then
           give_back(client, verdict, value, status, extra)
         end
-      elseif verdict ~= "limited" or waited + wait > PATIENCE
+      elseif hasty or verdict ~= "limited" or waited + wait > PATIENCE
         or (left and wait + LEAST >= left) then
         return nil, value, name, status
       end
@@ -464,12 +464,12 @@ end
 --- Calls a method: the answer, or nil, message, name of the error, status. `call` may have params,
 --- body (a text), type, headers, timeout (seconds), max_bytes, priority, points, retry (false:
 --- never tries again), token, wants (true: only JSON is an answer; or the name of a text that it
---- must have).
+--- must have), hasty (with retry = false: waits for no limit either).
 function M.call(client, what, method, nsid, call)
   host.can_wait(what)
   return persist(client, function(left)
     return attempt(client, what, method, nsid, call, left)
-  end, call.retry)
+  end, call.retry, call.hasty)
 end
 
 -- # jet.xrpc

@@ -439,6 +439,18 @@ describe("manners", function()
     assert.equal(21, #pds:list(POST))
   end)
 
+  it("do not wait for a stranger's PDS that asks for patience", function()
+    load { on = "mention", answer = "hi" }
+    t:http(function() end)
+    pds = t:pds { password = "right", people = { ["bob.test"] = OTHER }, http = function()
+      return { status = 429, headers = { ["Retry-After"] = "25" } }
+    end }
+    mention()
+    mention()
+    t:advance "1s"
+    assert.equal(2, #pds:list(POST))
+  end)
+
   it("end what goes on in one thread after the other", function()
     load { on = "quote", answer = "hi", manners = { per_day = 30 } }
     profile()

@@ -129,7 +129,8 @@ static bool answer(struct httprequest *r)
         for (size_t i = 0; i < r->head.count; i++)
             mj_buf_printf(&body, "\n%.*s", (int)r->head.headers[i].value.len,
                           (const char *)r->head.headers[i].value.ptr);
-        mj_buf_puts(&body, "\nthe key is " SECRET ", it's a secret, that's all");
+        mj_buf_puts(&body, "\n\\/echo\\/tok3n-in-a-path\nthe key is " SECRET
+                           ", it's a secret, that's all");
         return http_reply(r, 422, "", mj_buf_span(&body));
     }
     if (mj_span_is(path, "/huge")) {

@@ -117,6 +117,10 @@ static void hiding(void **state)
     assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN("abcdefg abcd"), &out), "***efg ***"));
     mj_secret_forget(&list, MJ_SPAN("abcd"));
     assert_null(list);
+    mj_secret_remember(&list, MJ_SPAN("one\n\"two\""));
+    assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN("{\"k\":\"one\\n\\\"two\\\"\"}"), &out),
+                           "{\"k\":\"***\"}"));
+    assert_true(mj_span_is(mj_secrets_hide(list, MJ_SPAN("one\n\"two\"."), &out), "***."));
     mj_secrets_free(list);
 }
 
