@@ -263,6 +263,10 @@ end
 local webhooks = Test.webhooks
 function Test:webhooks(node)
   local posts = webhooks(self, node)
+  if not posts then
+    error(format("the script has no webhook '%s'; its name is that of jet.webhook { name = … }, or "
+      .. "what `moonjet check` shows", tostring(node)), 2)
+  end
   for _, post in ipairs(posts) do
     if post.type == "application/json" then
       post.data = env.jet.json.decode(post.body)

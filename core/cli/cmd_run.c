@@ -303,6 +303,8 @@ static int check_config(const struct run_settings *s)
     /* The scripts themselves know no router, so that nothing of theirs goes live: no plug-in opens
      * its file. */
     struct mj_scripts *scripts = mj_scripts_new(NULL);
+    static const struct mj_services services = {.hook_check = run_hook_check};
+    mj_scripts_set_services(scripts, &services);
     MJ_AUTO_BUF error = {0};
     int status = MJ_EXIT_FAILED;
     if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))

@@ -162,6 +162,7 @@ static int why_main(const struct mj_command *cmd, int argc, char **argv)
         return MJ_EXIT_USAGE;
     }
     struct mj_scripts *scripts = mj_scripts_new(NULL);
+    mj_scripts_asked(scripts);
     r = load_scripts(&cfg, &pos, scripts);
     if (!r)
         r = look(&cfg, scripts, &target);

@@ -279,10 +279,17 @@ int run_reload_lanes(struct run *run, const struct mj_config *config, bool all,
 
 void run_stop_lanes(struct run *run)
 {
+    bool again = false;
     while (run->lanes) {
         struct run_lane *l = run->lanes;
         run->lanes = l->next;
-        end_lane(l);
+        stop_lane(l);
+        again |= mj_lane_gave_up(l->lane);
+        free_lane(l);
+    }
+    if (again) {
+        mj_log(MJ_LOG_WARN, "lane", "what is dropped at the end is read again at the next start");
+        mj_router_hold(run->router);
     }
     if (run->router)
         mj_router_flush(run->router, -1, 0); /* what they made at the end */

@@ -437,7 +437,9 @@ static void put_never(struct show *s, const cJSON *report)
     const cJSON *account = cJSON_GetObjectItemCaseSensitive(report, "account"), *p;
     char n[32];
     tint(s, RED);
-    mj_buf_puts(s->out, "\nnever arrived, as far as is known\n");
+    mj_buf_puts(s->out, *text(report, "uri")
+                            ? "\nnever arrived, as far as is known\n"
+                            : "\nno identity or account event of it arrived, as far as is known\n");
     tint(s, PLAIN);
     put_made(s, report);
     put_range(s, "the journal holds", cJSON_GetObjectItemCaseSensitive(report, "journal"));

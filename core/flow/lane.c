@@ -489,6 +489,11 @@ void mj_lane_end(struct mj_lane *l, int64_t budget_us)
     mj__lane_finish(l, budget_us);
 }
 
+bool mj_lane_gave_up(struct mj_lane *l)
+{
+    return l->cfg.lag == MJ_LAG_WAIT && atomic_load(&l->abandoned);
+}
+
 bool mj_lane_done(struct mj_lane *l)
 {
     mj__lane_collect(l);

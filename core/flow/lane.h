@@ -63,6 +63,9 @@ void mj_lane_wake(struct mj_lane *lane);
  * its thread; its router, graph and VM are lane 0's again. It may then be replaced with
  * mj_lane_swap(), or freed. On lane 0. */
 void mj_lane_end(struct mj_lane *lane, int64_t budget_us);
+/* Whether it has dropped, or will drop, events of sources whose cursors wait for it (lag "wait").
+ * Who ends the process then calls mj_router_hold(). Any thread. */
+bool mj_lane_gave_up(struct mj_lane *lane);
 /* True when a lane that was swapped out has worked everything off. On lane 0. */
 bool mj_lane_done(struct mj_lane *lane);
 /* Swaps the lane out of its router if need be, lets it work off its queue for budget_us at most

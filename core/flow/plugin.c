@@ -490,12 +490,12 @@ void mj_sink_stop(struct mj_sink *s, int64_t drain_us)
 bool mj_sinks_wait(int64_t wait_us)
 {
     struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
+    clock_gettime(CLOCK_MONOTONIC, &t);
     int64_t ns = t.tv_nsec + wait_us % 1000000 * 1000;
     t.tv_sec += (time_t)(wait_us / 1000000 + ns / 1000000000);
     t.tv_nsec = (long)(ns % 1000000000);
     pthread_mutex_lock(&threads_lock);
-    while (threads && !pthread_cond_timedwait(&threads_gone, &threads_lock, &t))
+    while (threads && !pthread_cond_clockwait(&threads_gone, &threads_lock, CLOCK_MONOTONIC, &t))
         ;
     bool gone = !threads;
     abandoned = !gone;

@@ -593,3 +593,5 @@ int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq)
     }
     return mj__cursors_flush(&r->cursors, &r->exit, r->lanes, r->lane_count, source, upstream_seq);
 }
+
+void mj_router_hold(struct mj_router *r) { r->cursors.held = 0; }

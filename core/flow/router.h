@@ -83,3 +83,6 @@ int mj_router_event(struct mj_router *r, struct mj_event *ev);
  * frames, never per event. `source` (of
  * mj_journal_source(); -1 for none) is done up to `upstream_seq` with it. 0 or MJ_EIO (said). */
 int mj_router_flush(struct mj_router *r, int source, int64_t upstream_seq);
+/* Forgets how far sources are by now beyond the cursors in the journal, so that they are read again
+ * from there at the next start. At the end, after the last lane is gone. */
+void mj_router_hold(struct mj_router *r);

@@ -282,6 +282,10 @@ void mj_reader_own(struct mj_reader *r, const struct mj_owner_cfg *cfg)
     r->owned = true;
     r->owner++;
     r->air = 0;
+    if (!r->known) { /* it was forgotten between two owners, and is noted for all the same */
+        r->known = r->dirty = true;
+        mj__count_again(r, r->scanned);
+    }
     set_wake(r, c.wake, c.ctx);
     pthread_mutex_unlock(&r->lock);
     mj__reader_stir(r, true);

@@ -58,6 +58,8 @@ struct mj__window {
 struct mj__revived {
     uint64_t id;
     bool out;
+    bool looked, many; /* `did` is there; it is of several accounts */
+    uint32_t did;
 };
 
 struct mj_reader {

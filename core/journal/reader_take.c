@@ -11,8 +11,9 @@
 #include "event/id.h"
 #include "journal/reader_internal.h"
 
-#define RETRY_LEAST INT64_C(1000)    /* µs: a policy without a wait must not spin */
-#define FULL_US     INT64_C(1000000) /* before the next attempt, when a dead letter has no room */
+#define RETRY_LEAST INT64_C(1000)     /* µs: a policy without a wait must not spin */
+#define QUIET_MOST  INT64_C(60000000) /* that is believed without a look */
+#define FULL_US     INT64_C(1000000)  /* before the next attempt, when a dead letter has no room */
 
 struct parcel {
     struct mj_parcel p; /* first member */
@@ -118,12 +119,53 @@ static void forget_revived(struct mj_reader *r, uint64_t id)
         }
 }
 
+/* Whose it is. False when it was removed meanwhile, or cannot be read. */
+static bool look_at(struct mj_reader *r, struct mj__revived *v)
+{
+    MJ_AUTO_BUF value = {0};
+    struct mj__letter_in l;
+    struct mj_item item;
+    if (v->looked)
+        return true;
+    if (mj__dead_read(r, v->id, &value) || mj__letter_take(mj_buf_span(&value), &l))
+        return false;
+    v->looked = true;
+    for (bool first = true; mj__letter_next(&l, &item); first = false) {
+        v->many |= !first && item.did != v->did;
+        v->did = item.did;
+    }
+    return true;
+}
+
+/* By the reader's order it is not its turn yet. One of several accounts only waits for others of
+ * its kind, or it might wait for ever. */
+static bool must_wait(const struct mj_reader *r, size_t at)
+{
+    const struct mj__window *w = &r->window;
+    const struct mj__revived *v = &r->revived[at];
+    bool total = r->cfg.order == MJ_ORDER_TOTAL;
+    if (r->cfg.order == MJ_ORDER_NONE)
+        return false;
+    for (size_t i = 0; i < r->revived_count; i++) {
+        const struct mj__revived *o = &r->revived[i];
+        if (i != at && (i < at || o->out) && (total || v->many || o->many || o->did == v->did))
+            return true;
+    }
+    for (size_t i = w->head; i < w->n; i++)
+        if (w->slots[i].state == MJ__AIR && (total || (!v->many && w->slots[i].did == v->did)))
+            return true;
+    return false;
+}
+
 static struct parcel *next_revived(struct mj_reader *r, int64_t now_us)
 {
     for (size_t i = 0; i < r->revived_count; i++) {
         if (r->revived[i].out)
             continue;
-        struct parcel *p = revive(r, r->revived[i].id, now_us);
+        bool there = look_at(r, &r->revived[i]);
+        if (there && must_wait(r, i))
+            continue;
+        struct parcel *p = there ? revive(r, r->revived[i].id, now_us) : NULL;
         if (p) {
             r->revived[i].out = true;
             return p;
@@ -160,7 +202,8 @@ struct mj_parcel *mj_reader_take(struct mj_reader *r, const void *ctx, struct mj
                                  int64_t now_us, int64_t *again_us)
 {
     int64_t quiet = atomic_load_explicit(&r->quiet_until, memory_order_acquire);
-    if (quiet == INT64_MAX || now_us < quiet) {
+    /* Far ahead is looked at: the clock may have been set back since. */
+    if (quiet == INT64_MAX || (now_us < quiet && quiet - now_us <= QUIET_MOST)) {
         *again_us = quiet == INT64_MAX ? -1 : quiet - now_us;
         return NULL;
     }
@@ -205,11 +248,13 @@ static void note_attempt(struct mj_reader *r, const struct parcel *p, size_t i, 
 /* The parcel is back, under the lock. False when nothing of it counts any more. */
 static bool came_back(struct mj_reader *r, const struct parcel *p)
 {
-    if (p->owner == r->owner && r->air)
+    bool counts = p->epoch == r->epoch;
+    if (counts && p->owner == r->owner && r->air)
         r->air--;
-    r->air_events -= p->p.n < r->air_events ? p->p.n : r->air_events;
+    if (counts)
+        r->air_events -= p->p.n < r->air_events ? p->p.n : r->air_events;
     r->dirty = true;
-    return p->epoch == r->epoch;
+    return counts;
 }
 
 static void settled(struct mj_reader *r, struct parcel *p)
@@ -352,6 +397,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             continue;
         if (counted && !s->attempts++)
             s->since_us = p->p.first_us;
+        if (s->since_us > now_us)
+            s->since_us = now_us;
         if (!s->group || !whole)
             s->group = r->group;
         bool ends = f->what == MJ_FAIL_DEAD ||

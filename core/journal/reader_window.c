@@ -286,11 +286,18 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
     *due_us = -1;
     w->picked_count = 0;
     no_one_is_busy(w);
+    for (size_t i = 0; i < r->revived_count; i++) {
+        if (r->revived[i].out && c->order == MJ_ORDER_TOTAL)
+            return;
+        if (r->revived[i].out && !r->revived[i].many)
+            mark_busy(w, r->revived[i].did);
+    }
     for (size_t i = w->head; i < w->n && !full; i++) {
         const struct mj__slot *s = &w->slots[i];
         if (s->state == MJ__DONE)
             continue;
-        bool due = s->state == MJ__WAITING && s->due_us <= now_us;
+        /* A clock before its first attempt was set back: then its time says nothing. */
+        bool due = s->state == MJ__WAITING && (s->due_us <= now_us || s->since_us > now_us);
         bool joins = !w->picked_count || s->group == w->slots[w->picked[0]].group;
         if (s->state == MJ__WAITING && !due && (*due_us < 0 || s->due_us < *due_us))
             *due_us = s->due_us;

@@ -293,7 +293,8 @@ static void put_wanted(const struct mj_match *m, struct mj_buf *out)
         break;
     case MJ__MEMBER:
         if (*mj_set_name(m->members))
-            mj_buf_printf(out, "a member of set %s", mj_set_name(m->members));
+            mj_buf_printf(out, "a member of set %s%s", mj_set_name(m->members),
+                          mj_set_count(m->members) ? "" : ", which is empty");
         else
             mj_buf_printf(out, "a member of a set of %zu", mj_set_count(m->members));
         break;

@@ -437,6 +437,17 @@ const struct mj_output *mj_bed_take(struct mj_bed *bed, const char *stream)
     return NULL;
 }
 
+bool mj_bed_has_webhook(const struct mj_bed *b, const char *node)
+{
+    for (size_t i = 0; i < mj_scripts_count(b->scripts); i++) {
+        const struct mj_graph *g = mj_scripts_graph(b->scripts, i);
+        for (size_t k = 0; k < g->count; k++)
+            if (g->nodes[k]->reader_kind == MJ_READER_WEBHOOK && !strcmp(g->nodes[k]->name, node))
+                return true;
+    }
+    return false;
+}
+
 const struct mj_bed_post *mj_bed_posted(struct mj_bed *bed, const char *node)
 {
     while (bed->posts_from < bed->post_count && bed->posts[bed->posts_from].taken)

@@ -117,6 +117,8 @@ struct mj_bed_post {
     bool taken;
 };
 const struct mj_bed_post *mj_bed_posted(struct mj_bed *bed, const char *node);
+/* Whether the script has a webhook at a node of that name. */
+bool mj_bed_has_webhook(const struct mj_bed *bed, const char *node);
 /* The next line the script logged, or (error) the next error of its functions; NULL when there is
  * none. Borrowed until the bed's next call. */
 const struct mj_logged *mj_bed_log(struct mj_bed *bed, bool error);

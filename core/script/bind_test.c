@@ -423,13 +423,15 @@ static int test_printed(lua_State *L)
     return push_outputs(L, spec, mj__spec_bed(L, spec), NULL);
 }
 
-/* test:webhooks(node): what webhooks would have posted */
+/* test:webhooks(node): what webhooks would have posted; nil when there is none of that name */
 static int test_webhooks(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);
     struct mj_bed *bed = mj__spec_bed(L, spec);
     const char *node = luaL_optstring(L, 2, NULL);
     const struct mj_bed_post *p;
+    if (node && !mj_bed_has_webhook(bed, node))
+        return 0;
     lua_newtable(L);
     for (int n = 1; (p = mj_bed_posted(bed, node)); n++) {
         lua_createtable(L, 0, 6);

@@ -230,10 +230,10 @@ int mj_scripts_load(struct mj_scripts *s, const char *path, const struct mj_scri
     s->scripts = mj_realloc(s->scripts, (s->count + 1) * sizeof script);
     s->scripts[s->count++] = script;
     mj__serving_publish(s);
-    if (s->router) {
+    if (s->router || s->asked)
         mj_plan_commit(script->vm->plan);
+    if (s->router)
         mj__tasks_begin(script->vm);
-    }
     return 0;
 }
 
@@ -261,6 +261,7 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 }
 
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
+void mj_scripts_asked(struct mj_scripts *s) { s->asked = true; }
 void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
 
 /* The earlier of two waits; negative ones are none. */

@@ -26,6 +26,7 @@ struct mj_scripts {
     struct mj_guard *guard;     /* owned */
     struct mj_sched *sched;     /* owned */
     bool strict, lenient;       /* mj_scripts_strict(), mj_scripts_lenient() */
+    bool asked;                 /* mj_scripts_asked() */
     struct mj_store *store;     /* borrowed, or owned if it is `own_store` */
     struct mj_store *own_store; /* owned: in memory, while nobody gave another */
     struct mj_script **scripts; /* owned, in load order */

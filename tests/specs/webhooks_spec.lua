@@ -94,6 +94,15 @@ describe("jet.webhook's options", function()
     assert.matches(message, why)
   end
 
+  it("are asked for by a name that is there", function()
+    local t = jet.test("webhook_options",
+      { config = { options = 'url = "https://x.example", name = "alarm"' } })
+    assert.same({}, t:webhooks "alarm")
+    local ok, why = pcall(t.webhooks, t, "alrm")
+    assert.is_false(ok)
+    assert.matches("the script has no webhook 'alrm'", why)
+  end)
+
   -- A position belongs to a name: of two nodes of one name, one would get the events of both.
   it("do not share a name with another node", function()
     local config = { options = 'url = "https://x.example", name = "hook"', taken = "other" }

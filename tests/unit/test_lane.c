@@ -2,6 +2,7 @@
  * ThreadSanitizer. */
 #include <pthread.h>
 #include <semaphore.h>
+#include <unistd.h>
 
 #include "unit/script_fixture.h"
 
@@ -615,6 +616,61 @@ static void a_cursor_is_never_ahead_of_a_lane(void **state)
     f->router = in_memory;
 }
 
+static void *open_late(void *arg)
+{
+    void **with = arg; /* a gate, a lane */
+    while (!mj_lane_gave_up(with[1]))
+        usleep(1000);
+    sem_post(&((struct gate *)with[0])->open);
+    return NULL;
+}
+
+/* Who ends with a lane that had no time for its events has them read again, as after a crash. */
+static void what_is_dropped_at_the_end_is_read_again(void **state)
+{
+    struct fixture *f = *state;
+    struct mj_router *in_memory = f->router;
+    struct mj_journal *j;
+    struct gate gate;
+    pthread_t thread;
+    char dir[128];
+    gate_init(&gate);
+    snprintf(dir, sizeof dir, "%s/journal", f->dir);
+    f->error.len = 0;
+    assert_int_equal(
+        mj_journal_open(&(struct mj_journal_cfg){.dir = dir, .no_seal = true}, &j, &f->error), 0);
+    int source = mj_journal_source(j, "wss://source.example");
+    f->router = mj_router_new(j);
+    mj_router_set_streams(f->router, f->streams);
+    struct mj_graph *g = mj_graph_new("end.lua");
+    struct mj_node *tap = add(g, MJ_NODE_TAP, add_from(g, "app.bsky.feed.post"));
+    tap->fn = stop_at_gate;
+    tap->ctx = &gate;
+    add_stream(g, tap, "out");
+    struct mj_lane *lane =
+        start(f, NULL, g, &(struct mj_lane_cfg){.script = "end.lua", .lag = MJ_LAG_WAIT});
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, source, 100), 0);
+    post_number(f, 0);
+    post_number(f, 1);
+    assert_int_equal(mj_router_flush(f->router, source, 200), 0);
+    sem_wait(&gate.arrived);
+    assert_false(mj_lane_gave_up(lane));
+    pthread_create(&thread, NULL, open_late, (void *[]){&gate, lane});
+    mj_lane_end(lane, 0);
+    pthread_join(thread, NULL);
+    assert_true(mj_lane_gave_up(lane));
+    mj_lane_free(lane, 0);
+    mj_router_hold(f->router);
+    like(f);
+    assert_int_equal(mj_router_flush(f->router, -1, 0), 0);
+    assert_int_equal(cursor_on_disk(dir), 100);
+    mj_router_free(f->router);
+    mj_journal_close(j);
+    mj_graph_free(g);
+    f->router = in_memory;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -631,6 +687,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_script_runs_in_a_lane, setup, teardown),
         cmocka_unit_test_setup_teardown(matches_in_a_lane_see_each_event, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cursor_is_never_ahead_of_a_lane, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_dropped_at_the_end_is_read_again, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

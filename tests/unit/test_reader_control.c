@@ -196,12 +196,24 @@ static void test_rewind(void **state)
     done(b, "5");
     assert_null(bed_take(b));
     assert_int_equal(state_of(b->a).waiting, 0);
+    /* Nor does it make room for more than the owner's workers. */
+    mj_reader_own(b->a, &(struct mj_owner_cfg){.order = MJ_ORDER_NONE, .ctx = b});
+    bed_post(b, "did:plc:a");
+    bed_post(b, "did:plc:b");
+    assert_takes(b, p, "6");
+    mj_reader_rewind(b->a, p->items[0].time_us);
+    assert_takes(b, q, "6");
+    mj_parcel_done(p, b->now, 0);
+    assert_int_equal(state_of(b->a).in_the_air, 1);
+    assert_null(bed_take(b));
+    mj_parcel_done(q, b->now, 0);
+    done(b, "7");
     /* Forward: what is skipped does not come. */
     bed_post(b, "did:plc:a");
     mj_reader_rewind(b->a, INT64_MAX);
     assert_null(bed_take(b));
     bed_post(b, "did:plc:a");
-    done(b, "7");
+    done(b, "9");
 }
 
 static bool count_reader(void *ctx, const struct mj_reader_state *s)
@@ -249,6 +261,29 @@ static void test_forget(void **state)
     assert_int_equal(state_of(b->a).letters, 0);
     bed_post(b, "did:plc:a");
     done(b, "2");
+}
+
+/* Forgotten between two owners, while its node runs: the next one's progress is kept, too. */
+static void test_forget_between_owners(void **state)
+{
+    struct reader_bed *b = *state;
+    bed_own(b, (struct mj_owner_cfg){0});
+    bed_post(b, "did:plc:a");
+    done(b, "0");
+    mj_reader_disown(b->a, b);
+    bed_post(b, "did:plc:a");
+    assert_int_equal(mj_reader_forget(b->a), 0);
+    bed_own(b, (struct mj_owner_cfg){0});
+    assert_ptr_equal(mj_readers_find(b->rs, "bot.lua each#1"), b->a);
+    bed_post(b, "did:plc:a");
+    bed_post(b, "did:plc:a");
+    mj_readers_save(b->rs);
+    reopen(b);
+    bed_own(b, (struct mj_owner_cfg){0});
+    struct mj_parcel *p;
+    while ((p = bed_take(b)))
+        mj_parcel_done(p, b->now, 0);
+    assert_in_range(state_of(b->a).delivered, 2, 3);
 }
 
 /* A window much smaller than what waits; what waits is counted, whoever noted it. */
@@ -410,6 +445,111 @@ static void test_idle_reader_moves(void **state)
     done(b, "100");
 }
 
+/* The wall clock is set back by a day: what waits for another attempt does not wait a day more, and
+ * then waits as it should. */
+static void test_clock_set_back(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    bed_own(b, (struct mj_owner_cfg){.retry = {.min_us = 8 * SECOND, .max_us = 8 * SECOND}});
+    bed_post(b, "did:plc:a");
+    bed_fail(b, bed_take(b), MJ_FAIL_RETRY);
+    assert_null(bed_take(b));
+    assert_in_range(b->again, 1, 8 * SECOND);
+    b->now -= 86400 * SECOND;
+    assert_takes(b, p, "0");
+    assert_int_equal(p->attempt, 2);
+    bed_fail(b, p, MJ_FAIL_RETRY);
+    assert_null(bed_take(b));
+    assert_in_range(b->again, 1, 8 * SECOND);
+    if (*b->dir) { /* and while it does not run */
+        b->now -= 86400 * SECOND;
+        reopen(b);
+        bed_own(b, (struct mj_owner_cfg){0});
+    } else {
+        b->now += 8 * SECOND;
+    }
+    done(b, "0");
+}
+
+/* Dead letters that go out once more keep the order, too: among themselves, and with what is new.
+ */
+static void test_retried_letters_in_order(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p, *q, *other;
+    bed_own(b, (struct mj_owner_cfg){.workers = 8});
+    for (unsigned i = 0; i < 4; i++) {
+        bed_post(b, i == 2 ? "did:plc:b" : "did:plc:a");
+        bed_fail(b, bed_take(b), MJ_FAIL_DEAD);
+    }
+    for (uint64_t id = 1; id <= 4; id++)
+        assert_int_equal(mj_dead_retry(b->rs, id), 0);
+    bed_post(b, "did:plc:a");
+    assert_takes(b, p, "0");
+    assert_takes(b, other, "2");
+    assert_null(bed_take(b));
+    bed_fail(b, p, MJ_FAIL_BACK);
+    assert_takes(b, p, "0");
+    mj_parcel_done(p, b->now, 0);
+    assert_takes(b, p, "1");
+    assert_null(bed_take(b));
+    mj_parcel_done(other, b->now, 0);
+    mj_parcel_done(p, b->now, 0);
+    done(b, "3");
+    /* What is in the air already comes before. */
+    assert_takes(b, p, "4");
+    bed_post(b, "did:plc:a");
+    bed_fail(b, p, MJ_FAIL_DEAD);
+    assert_takes(b, p, "5");
+    assert_int_equal(mj_dead_retry(b->rs, 5), 0);
+    assert_null(bed_take(b));
+    mj_parcel_done(p, b->now, 0);
+    assert_takes(b, q, "4");
+    mj_parcel_done(q, b->now, 0);
+    assert_null(bed_take(b));
+}
+
+/* One event for so many readers that its notes lie in segments behind it. */
+static void test_many_readers_of_one_event(void **state)
+{
+    struct reader_bed *b = *state;
+    enum { READERS = 2000, EVENTS = 3 };
+    static struct mj_reader *all[READERS];
+    for (unsigned i = 0; i < READERS; i++) {
+        char node[32];
+        snprintf(node, sizeof node, "many#%u", i);
+        bed_get(b, node, &all[i]);
+    }
+    for (unsigned i = 0; i < EVENTS; i++)
+        bed_append(b, "did:plc:a", 1, all, READERS);
+    bed_publish(b);
+    for (int life = 0; life < 2; life++) {
+        for (unsigned i = 0; i < READERS; i++) {
+            struct mj_parcel *p;
+            b->a = all[i];
+            bed_own(b, (struct mj_owner_cfg){.max = EVENTS});
+            assert_takes(b, p, life ? "1" : "0 1 2");
+            const bool failed[] = {false, true, false};
+            if (life)
+                mj_parcel_done(p, b->now, 0);
+            else
+                mj_parcel_fail(p, b->now,
+                               &(struct mj_failure){.what = MJ_FAIL_RETRY, .failed = failed});
+            mj_reader_disown(all[i], b);
+        }
+        if (life)
+            break;
+        reopen(b);
+        b->now += SECOND;
+        for (unsigned i = 0; i < READERS; i++) {
+            char node[32];
+            snprintf(node, sizeof node, "many#%u", i);
+            bed_get(b, node, &all[i]);
+        }
+    }
+}
+
 static void limit_files(rlim_t bytes)
 {
     struct rlimit r;
@@ -512,6 +652,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forget, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forget, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_forget_between_owners, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_backlog, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backlog, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
@@ -520,6 +661,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_idle_reader_moves, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_are_bounded, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_clock_set_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clock_set_back, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_retried_letters_in_order, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_many_readers_of_one_event, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_full_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
     };

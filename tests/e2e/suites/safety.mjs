@@ -255,6 +255,12 @@ ${scripts}`
     assert.equal(nowhere.code, 1)
     assert.match(nowhere.err, /a\.lua: http_allow: "10\.0\.0\.256" is no host, address or prefix/)
 
+    put('hook.lua', 'jet.from "*":to(jet.webhook { url = "https://x.example/", secret = jet.secret "HOOK" })')
+    const password = await command(t, ['run', path.join(dir, 'hook.lua'), '--check-config'], { env: { MOONJET_SECRET_HOOK: 'password' } })
+    assert.equal(password.code, 1)
+    assert.match(password.err, /hook\.lua:1: .* is plain text/)
+    fs.unlinkSync(path.join(dir, 'hook.lua'))
+
     const example = path.join(root, 'examples/config/moonjet.lua')
     assert.deepEqual((await command(t, [example, '--check-config'])).out, `${example}: ok, 2 scripts\n`)
 

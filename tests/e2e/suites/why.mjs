@@ -104,7 +104,7 @@ export default async function suite() {
     assert.ok(step.time_us > 1.7e15 && step.committed_us > 1.7e15)
     assert.deepEqual(step.flows.slice(4).map((f) => [f.script, f.line, f.why]), [
       ['moon.lua', 11, 'the text is "long enough", wanted the word "moon"'],
-      ['moon.lua', 14, `did is "${DID}", wanted a member of set blocked`],
+      ['moon.lua', 14, `did is "${DID}", wanted a member of set blocked, which is empty`],
       ['moon.lua', 15, 'it has no tags, wanted "once"']])
     assert.match(text, /^at:\/\/did:plc:a+\/app\.bsky\.feed\.post\/long\n\n\d{4}-\S+Z {2}create from ws:\/\/127\.0\.0\.1:\d+, seq 1, /)
     assert.match(text, /in the main stream, as seq \d+ of the journal\n {2}in stream long, as seq/)
@@ -188,6 +188,8 @@ export default async function suite() {
     assert.match(text, /never arrived, as far as is known\n/)
     assert.match(text, /of this account there are \d events, the newest of /)
     assert.match(text, /jumped from seq 4 to 9 at /)
+    ;({ text } = await ask(DID, 1))
+    assert.match(text, /no identity or account event of it arrived, as far as is known\n/)
     // Made long before anything that is kept.
     ;({ json, text } = await ask(uri('3jzfcijpj2z2a'), 1))
     assert.match(text, /its key says it was made at 2023-\S+: before what is kept, so it may have come and gone\n/)
@@ -273,6 +275,11 @@ jet.from { text = "sun" }:to(jet.stream "sun")`)
     fs.writeFileSync(other, 'local jet = require "moonjet"\njet.from { text = assert(jet.config.word) }:to(jet.stream "x")\n')
     ;({ json } = await ended(uri('pt'), 0, '--config', 'word=nowhere', other))
     assert.deepEqual(verdicts(json.steps[0]), ['from#1 no match'])
+    fs.writeFileSync(other, `local jet = require "moonjet"\njet.from { did = jet.set("ours", { "${DID}" }) }:tap(print)
+jet.from { did = jet.set "others" }:tap(print)\n`)
+    ;({ json } = await ended(uri('pt'), 0, other))
+    assert.deepEqual(verdicts(json.steps[0]), ['from#1 matches', 'from#2 no match'])
+    assert.match(json.steps[0].flows[1].why, /wanted a member of set others, which is empty/)
     const no = await command(t, ['why', '--data', path.join(dir, 'nosuch'), uri('x')])
     assert.equal(no.code, 2)
     assert.match(no.err, /nosuch/)
