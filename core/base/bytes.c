@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/utf8.h"
 
 static void *must(void *p)
 {
@@ -120,16 +121,20 @@ void mj_buf_printf(struct mj_buf *b, const char *fmt, ...)
 void mj_buf_put_json(struct mj_buf *b, struct mj_span s)
 {
     mj_buf_putc(b, '"');
-    for (size_t i = 0; i < s.len; i++) {
+    for (size_t i = 0; i < s.len;) {
         uint8_t c = s.ptr[i];
+        unsigned n = 1;
         if (c == '"' || c == '\\')
             mj_buf_printf(b, "\\%c", c);
         else if (c == '\n')
             mj_buf_puts(b, "\\n");
         else if (c < 0x20)
             mj_buf_printf(b, "\\u%04x", c);
+        else if (!(n = mj_utf8_len(s.ptr + i, s.ptr + s.len)))
+            mj_buf_puts(b, "\\ufffd");
         else
-            mj_buf_putc(b, (char)c);
+            mj_buf_put(b, s.ptr + i, n);
+        i += n ? n : 1;
     }
     mj_buf_putc(b, '"');
 }

@@ -73,7 +73,7 @@ void mj_buf_puts(struct mj_buf *b, const char *s);
 void mj_buf_putc(struct mj_buf *b, char c);
 void mj_buf_printf(struct mj_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void mj_buf_vprintf(struct mj_buf *b, const char *fmt, va_list ap);
-/* Appends s as a JSON string body with quotes, for control output (not for records). */
+/* Appends s as a JSON string, U+FFFD for what is no UTF-8; for control output (not records). */
 void mj_buf_put_json(struct mj_buf *b, struct mj_span s);
 /* Drops the first n bytes. */
 void mj_buf_shift(struct mj_buf *b, size_t n);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "base/utf8.h"
 
 struct series {
     char *labels; /* owned, "" for none */
@@ -134,28 +135,13 @@ void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum
     atomic_store_explicit(&h->sum, sum_us, memory_order_relaxed);
 }
 
-/* Bytes of the well-formed UTF-8 sequence at p, or 0. */
-static unsigned sequence(const uint8_t *p, size_t left)
-{
-    unsigned n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (!n || n > left || p[0] > 0xf4)
-        return 0;
-    for (unsigned i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    /* Overlong forms, surrogates, and what is above U+10FFFF. */
-    bool wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-                 (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return wrong ? 0 : n;
-}
-
 /* Prometheus throws all metrics away for one label that is no UTF-8, so nothing is cut in two. */
 const char *mj_metric_label(struct mj_span value, char *out, size_t cap)
 {
     size_t w = 0;
     for (size_t i = 0, n; i < value.len; i += n ? n : 1) {
         uint8_t c = value.ptr[i];
-        n = sequence(value.ptr + i, value.len - i);
+        n = mj_utf8_len(value.ptr + i, value.ptr + value.len);
         if (w + 2 + (n ? n : 1) > cap)
             break;
         if (c == '"' || c == '\\')

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "atproto/utf8.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "cli/pretty.h"
@@ -77,11 +78,12 @@ void mj__delivery_text(const struct mj__delivery *d, bool colour, struct mj_buf 
         put_events(d->body, colour, out);
 }
 
-/* The body as JSON, in one line: strings of JSON have no line ends of their own. */
+/* The body as JSON, in one line: strings of JSON have no line ends of their own. What is none, or no
+ * UTF-8, is a string. */
 static void put_body(struct mj_span body, struct mj_buf *out)
 {
     struct mj_span rest = body, value;
-    if (mj_json_take(&rest, &value) < 0 || rest.len) {
+    if (mj_json_take(&rest, &value) < 0 || rest.len || !mj_utf8_valid(body)) {
         mj_buf_put_json(out, body);
         return;
     }

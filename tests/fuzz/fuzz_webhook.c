@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     out.len = 0;
     mj__delivery_json(&d, &out);
     CHECK(out.len && memchr(out.ptr, '\n', out.len) == out.ptr + out.len - 1);
+    CHECK(mj_utf8_valid(mj_buf_span(&out)));
     mj_buf_deinit(&d.how);
     mj_buf_deinit(&out);
     return 0;

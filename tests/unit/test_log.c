@@ -42,11 +42,21 @@ static void harmless(void **state)
            "a\nb\033[31mc\x7f"
            "d\xc2\x9b"
            "31me\xc2\xa0\xc3\x9b\tf\xc2");
+    mj_log_setup(MJ_LOG_WARN, true);
+    mj_log(MJ_LOG_WARN, "a", "%s", "\xc3\xa9\xff \xed\xa0\x80\xc3");
+    mj_log_setup(MJ_LOG_WARN, false);
     dup2(real, STDERR_FILENO);
     close(real);
     close(ends[1]);
-    assert_true(read(ends[0], line, sizeof line - 1) > 0);
+    for (ssize_t at = 0, n; (n = read(ends[0], line + at, sizeof line - 1 - (size_t)at)) > 0;)
+        at += n;
     close(ends[0]);
+    /* JSON is UTF-8, whatever is in it. */
+    char *json = strchr(line, '{');
+    assert_non_null(json);
+    assert_string_equal(strstr(json, "\"msg\":"),
+                        "\"msg\":\"\xc3\xa9\\ufffd \\ufffd\\ufffd\\ufffd\\ufffd\"}\n");
+    *json = '\0';
     assert_string_equal(strstr(line, " warn a: "),
                         " warn a: a b [31mc d  31me\xc2\xa0\xc3\x9b\tf\xc2\n");
 }

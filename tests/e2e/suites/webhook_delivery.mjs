@@ -162,7 +162,7 @@ posts:to(jet.webhook { name = "hook", url = jet.config.url, secret = jet.secret 
       assert.match(d.id, batch.data.length > 1 ? /^bat_[0-9a-f]{32}$/ : /^evt_[0-9a-f]{32}$/)
       const failed = []
       for (const { id, event } of batch.data) {
-        if (id.endsWith('0') && !refusedOnce.has(id)) {
+        if (/[0-7]$/.test(id) && !refusedOnce.has(id)) { // half of them
           refusedOnce.add(id)
           failed.push(id)
         } else {
@@ -176,7 +176,7 @@ posts:to(jet.webhook { name = "hook", url = jet.config.url, secret = jet.secret 
     await b.settled()
     const expected = b.expected()
     await r.until(() => taken.size >= expected.size, 'all events')
-    assert.ok(refusedOnce.size > 0, 'no id ends in 0')
+    assert.ok(refusedOnce.size > 0, 'none was refused')
     assert.deepEqual([...taken.values()].map(key).sort(), [...expected.keys()].sort())
     assert.ok(r.deliveries.length < expected.size, `${r.deliveries.length} requests for ${expected.size} events`)
     await b.end()
