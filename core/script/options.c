@@ -8,8 +8,10 @@ void mj_check_options(lua_State *L, int index, const char *what, const char *con
     size_t n = 0;
     while (names[n])
         n++;
+    const char *key_of = strrchr(what, ' '); /* "each: retry", a table within a table */
+    const char *call = key_of ? key_of + 1 : what, *is = key_of ? " =" : "";
     if (!lua_istable(L, index))
-        luaL_error(L, "%s wants a table of options: %s { %s = … }", what, what, names[0]);
+        luaL_error(L, "%s wants a table of options: %s%s { %s = … }", what, call, is, names[0]);
     lua_pushnil(L);
     while (lua_next(L, index)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
@@ -17,7 +19,7 @@ void mj_check_options(lua_State *L, int index, const char *what, const char *con
         while (i < n && key && strcmp(key, names[i]) != 0)
             i++;
         if (!key)
-            luaL_error(L, "%s wants named options: %s { %s = … }", what, what, names[0]);
+            luaL_error(L, "%s wants named options: %s%s { %s = … }", what, call, is, names[0]);
         if (i == n) {
             const char *near = mj_closest(key, names, n);
             luaL_error(L, "%s has no option '%s'%s%s%s", what, key, near ? "; did you mean '" : "",

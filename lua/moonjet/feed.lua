@@ -183,7 +183,10 @@ local function declare(uri, options)
   end
   names[name] = true
   local keep = { max = options.keep or KEEP, ttl = options.ttl, persist = options.persist }
-  local posts = try(jet.zset, name, keep)
+  local made, posts = pcall(jet.zset, name, keep)
+  if not made then
+    complain((tostring(posts):gsub("^jet%.zset", "jet.feed"))) -- keep and ttl are its options
+  end
   -- What is known of a post besides its time; most have nothing.
   local notes = try(jet.map, name .. "_notes", keep)
   local setup = { uri = uri, auth = auth, did = did, posts = options.posts }
