@@ -129,7 +129,10 @@ void mj_graph_ready(struct mj_graph *g)
 
 static void describe(const struct mj_node *n, struct mj_buf *out)
 {
+    const char *type = mj_node_type_name(n->type);
     mj_buf_puts(out, n->name);
+    if (strncmp(n->name, type, strlen(type)) != 0) /* :as has said the name */
+        mj_buf_printf(out, " (%s)", type);
     if (n->match_text)
         mj_buf_printf(out, " %s", n->match_text);
     if (n->op)

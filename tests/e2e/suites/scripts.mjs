@@ -232,7 +232,7 @@ export default async function suite() {
     const metrics = await m.metrics()
     assert.equal(metrics[done('each')], lines.length)
     assert.equal(metrics[done('list')], lines.length)
-    assert.equal(metrics['moonjet_node_queue{script="tasks.lua",node="each#1"}'], 0)
+    await eventually(async () => (await m.metrics())['moonjet_reader_waiting_events{reader="tasks.lua each#1"}'] === 0, 'nothing waiting')
     assert.doesNotMatch(m.err, /tasks\.lua:\d+/, 'no script error')
     await m.finish()
     assert.match(m.err, /the script has said goodbye/)
@@ -242,19 +242,21 @@ export default async function suite() {
     const { frames, lines } = corpus()
     const examples = fs.readdirSync(path.join(root, 'examples')).filter((f) => /(?<!_spec)\.lua$/.test(f))
     assert.ok(examples.length >= 12, `examples: ${examples}`)
-    // What their first lines ask for: somebody, somewhere, a file and two secrets.
+    // What their first lines ask for: somebody, somewhere, a file and secrets.
     const dir = t.dir()
     const did = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa'
     const args = [`did=${did}`, 'url=http://127.0.0.1:1/hook', `feed=at://${did}/app.bsky.feed.generator/retro`,
+      'handle=news.test', 'hostname=labels.test', 'allow=127.0.0.1',
       `path=${path.join(dir, 'likes.jsonl')}`].flatMap((c) => ['--config', c])
-    const env = { MOONJET_SECRET_BOT_PASSWORD: 'x', MOONJET_SECRET_DISCORD: 'http://127.0.0.1:1/hook' }
+    const env = { MOONJET_SECRET_BOT_PASSWORD: 'x', MOONJET_SECRET_LABEL_KEY: '42'.repeat(32),
+      MOONJET_SECRET_HOOK: `whsec_${'QkJC'.repeat(8)}`, MOONJET_SECRET_DISCORD: 'http://127.0.0.1:1/hook' }
     for (const name of examples) {
       const file = path.join(root, 'examples', name)
       const check = await command(t, ['check', file, ...args], { env })
       assert.equal(check.code, 0, `${name}: ${check.err}`)
       const streams = [...check.out.matchAll(/\/stream\/([^/]+)\/subscribe/g)].map((x) => x[1])
       const leavesMain = /main is left as it is/.test(check.out)
-      const ends = streams.length || !leavesMain || /each#|tap|plug-in|add|like/.test(check.out)
+      const ends = streams.length || !leavesMain || /each#|\((each|tap|webhook)\)|tap#|webhook#|plug-in/.test(check.out)
       assert.ok(ends, `no way out in the graph of ${name}:\n${check.out}`)
       const { m, c } = await route(t, frames, [file], ['main', ...streams], { args, env })
       if (leavesMain) await c.main.count(lines.length)
