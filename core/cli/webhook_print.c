@@ -78,8 +78,8 @@ void mj__delivery_text(const struct mj__delivery *d, bool colour, struct mj_buf 
         put_events(d->body, colour, out);
 }
 
-/* The body as JSON, in one line: strings of JSON have no line ends of their own. What is none, or no
- * UTF-8, is a string. */
+/* The body as JSON, in one line: strings of JSON have no line ends of their own. What is none, or
+ * no UTF-8, is a string. */
 static void put_body(struct mj_span body, struct mj_buf *out)
 {
     struct mj_span rest = body, value;

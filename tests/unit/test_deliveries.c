@@ -126,7 +126,7 @@ static void names(void **state)
     has(run(&b, 200, "pause bot"), "bot.lua each#1 is paused");
     has(run(&b, 200, "pause alarms"), "hook.lua alarms is paused");
     has(run(&b, 200, "pause hook.lua_alarm"), "hook.lua alarm is paused"); /* exactly */
-    has(run(&b, 200, "pause alarm"), "hook.lua alarm is paused"); /* the whole node */
+    has(run(&b, 200, "pause alarm"), "hook.lua alarm is paused");          /* the whole node */
     has(run(&b, 409, "pause hook"), "may be 'hook.lua alarm', 'hook.lua alarms'");
     has(run(&b, 404, "pause nobody"), "no delivery is called 'nobody'");
     has(run(&b, 200, "resume bot"), "goes on");
