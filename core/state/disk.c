@@ -580,6 +580,9 @@ static int open_env(struct mj_disk *d)
         err = mdb_env_set_mapsize(d->env, MAP_MIN);
     if (!err) /* reads are not bound to a thread */
         err = mdb_env_open(d->env, d->dir, MDB_NOTLS | flags, 0600);
+    /* A new file's first pages wait for a first commit, which may never come. */
+    if (!err && !d->read_only)
+        err = mdb_env_sync(d->env, 1);
     /* LMDB syncs what is in its file, not the file's name. */
     if (!err && !d->read_only && mj_sync_dir(d->dir))
         err = errno;
