@@ -233,15 +233,24 @@ static void learn_cursors(struct plain *p)
             p->s->cursors[p->marks[i].source] = p->marks[i].upstream_seq;
 }
 
+/* Most files have their size already, at each start. */
+static int cut(int fd, size_t size)
+{
+    struct stat st;
+    if (fstat(fd, &st))
+        return -1;
+    return st.st_size == (off_t)size ? 0 : ftruncate(fd, (off_t)size);
+}
+
 /* Files longer than what counts are cut, so that nothing of an unfinished batch can ever be taken
  * for one. */
 static int cut_files(struct recovery *r, struct mj_segment *s, size_t marks)
 {
     if (r->j->read_only)
         return 0;
-    if (ftruncate(s->fd[MJ_FILE_MARKS], (off_t)(MJ_MARKS_AT + marks * sizeof(struct mj_mark))) ||
-        ftruncate(s->fd[MJ_FILE_INDEX], (off_t)(s->n * sizeof(struct mj_entry))) ||
-        ftruncate(s->fd[MJ_FILE_DATA], (off_t)s->used)) {
+    if (cut(s->fd[MJ_FILE_MARKS], MJ_MARKS_AT + marks * sizeof(struct mj_mark)) ||
+        cut(s->fd[MJ_FILE_INDEX], s->n * sizeof(struct mj_entry)) ||
+        cut(s->fd[MJ_FILE_DATA], s->used)) {
         mj_buf_printf(r->error, "%s: cannot cut a segment: %s", r->j->cfg.dir, strerror(errno));
         return MJ_EIO;
     }

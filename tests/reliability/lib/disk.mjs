@@ -273,12 +273,16 @@ export class Disk {
     for (const name of this.names.keys()) if (!seen.has(name)) throw new Error(`${name} went away unseen`)
   }
 
-  // The place in the log before which everything is on the disk. Unsynced unlinks do not count: what
-  // comes back with one does no harm to what is there.
+  // The place in the log before which everything is on the disk. Unsynced unlinks do not count, nor do
+  // sizes: what comes back with them does no harm to what is
+  // there. (Each start cuts the segment the last death left behind, and nobody syncs that.)
   durable() {
     let p = this.position
     const there = new Set([...this.names].filter(([name]) => !passing(name)).map(([, f]) => f))
-    for (const f of there) if (f.pending?.length) p = Math.min(p, f.pending[0].position)
+    for (const f of there) {
+      const op = f.pending?.find((x) => x.type === WRITE)
+      if (op) p = Math.min(p, op.position)
+    }
     for (const op of this.pending) if (op.type !== UNLINK && !passing(op.path)) p = Math.min(p, op.position)
     return p
   }
