@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import sys
+import termios
 import time
 
 steps = [json.loads(line) for line in sys.stdin]
@@ -34,6 +35,12 @@ def computed():
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+# A line editor shows its prompt and takes the terminal over a moment later; a key pressed in between
+# would not mean what it means to the editor, and a ^D would be lost.
+def taken_over():
+    return not termios.tcgetattr(fd)[3] & termios.ICANON
+
+
 for want, keys, *busy in steps:
     want = want.encode()
     while want not in screen[seen:]:
@@ -47,9 +54,16 @@ for want, keys, *busy in steps:
     before = computed()
     while busy and computed() < before + 0.25 and time.monotonic() < end:
         read()
+    soon = time.monotonic() + 1
+    while not busy and not taken_over() and time.monotonic() < soon:
+        time.sleep(0.001)
     os.write(fd, keys.encode())
 while alive and time.monotonic() < end:
     read()
 sys.stdout.buffer.write(screen)
+if alive:
+    print("\nwaited in vain for its end")
+    os.kill(pid, 9)
+    sys.exit(99)
 sys.stdout.flush()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
