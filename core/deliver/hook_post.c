@@ -118,7 +118,8 @@ int mj__hook_prepare(struct mj_hook *h, struct mj_buf *error)
 /* The id of a parcel: its event's, or a hash of its events' ids. */
 static void put_id(const struct mj_parcel *p, char out[BATCH_ID + 1])
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
+    static const char hex[] = "0123456789abcdef";
+    unsigned char digest[EVP_MAX_MD_SIZE] = {0};
     if (p->n == 1) {
         memcpy(out, p->items[0].id, sizeof p->items[0].id);
         return;
@@ -127,11 +128,15 @@ static void put_id(const struct mj_parcel *p, char out[BATCH_ID + 1])
     bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
     for (size_t i = 0; ok && i < p->n; i++)
         ok = EVP_DigestUpdate(md, p->items[i].id, MJ_DELIVERY_ID_LEN) == 1;
-    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+    if (ok)
+        EVP_DigestFinal_ex(md, digest, NULL);
     EVP_MD_CTX_free(md);
     memcpy(out, "bat_", 4);
-    for (int i = 0; i < 16; i++)
-        snprintf(out + 4 + (ptrdiff_t)2 * i, 3, "%02x", ok ? digest[i] : 0);
+    for (size_t i = 0; i < 16; i++) {
+        out[4 + 2 * i] = hex[digest[i] >> 4];
+        out[5 + 2 * i] = hex[digest[i] & 15];
+    }
+    out[BATCH_ID] = 0;
 }
 
 static int put_headers(const struct mj_hook_ask *a, struct mj_span body, struct mj_buf *out)

@@ -8,32 +8,38 @@ struct fields {
     struct mj_span kind, did, collection, rkey, rev, operation, seq, time;
 };
 
-static void put(struct mj_buf *out, struct mj_span s)
+#define SHORT 512 /* bytes of all fields, nearly always */
+
+static void hash_list(const struct mj_span *fields, size_t n, uint8_t out[32])
 {
-    uint8_t length[8];
-    for (int i = 0; i < 8; i++)
-        length[i] = (uint8_t)((uint64_t)s.len >> (8 * i));
-    mj_buf_put(out, length, sizeof length);
-    mj_buf_put(out, s.ptr, s.len);
+    uint8_t room[SHORT], *all = room, *at;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += 8 + fields[i].len;
+    if (bytes > SHORT)
+        all = mj_alloc(bytes);
+    at = all;
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 0; k < 8; k++)
+            *at++ = (uint8_t)((uint64_t)fields[i].len >> (8 * k));
+        if (fields[i].len)
+            memcpy(at, fields[i].ptr, fields[i].len);
+        at += fields[i].len;
+    }
+    mj_sha256(mj_span(all, bytes), out);
+    if (all != room)
+        free(all);
 }
 
 static void hash(const struct fields *f, uint8_t out[MJ_EVENT_ID])
 {
     uint8_t whole[32];
-    MJ_AUTO_BUF all = {0};
-    mj_buf_reserve(&all, 256);
-    put(&all, f->kind);
-    put(&all, f->did);
-    if (mj_span_is(f->kind, "commit")) {
-        put(&all, f->collection);
-        put(&all, f->rkey);
-        put(&all, f->rev);
-        put(&all, f->operation);
-    } else {
-        put(&all, f->seq);
-        put(&all, f->time);
-    }
-    mj_sha256(mj_buf_span(&all), whole);
+    const struct mj_span commit[] = {f->kind, f->did, f->collection, f->rkey, f->rev, f->operation};
+    const struct mj_span other[] = {f->kind, f->did, f->seq, f->time};
+    if (mj_span_is(f->kind, "commit"))
+        hash_list(commit, MJ_COUNT(commit), whole);
+    else
+        hash_list(other, MJ_COUNT(other), whole);
     memcpy(out, whole, MJ_EVENT_ID);
 }
 
@@ -154,10 +160,8 @@ void mj_delivery_id(struct mj_span reader, const uint8_t event[MJ_EVENT_ID],
 {
     static const char hex[] = "0123456789abcdef";
     uint8_t whole[32];
-    MJ_AUTO_BUF all = {0};
-    put(&all, reader);
-    put(&all, mj_span(event, MJ_EVENT_ID));
-    mj_sha256(mj_buf_span(&all), whole);
+    const struct mj_span fields[] = {reader, mj_span(event, MJ_EVENT_ID)};
+    hash_list(fields, MJ_COUNT(fields), whole);
     memcpy(out, MJ_DELIVERY_ID, 4);
     for (size_t i = 0; i < 16; i++) {
         out[4 + 2 * i] = hex[whole[i] >> 4];

@@ -75,6 +75,7 @@ struct mj_reader *mj__reader_new(struct mj_readers *rs, const char *script, cons
     r->script = mj_strdup(script);
     r->node = mj_strdup(node);
     r->name = mj_strdup(mj_buf_cstr(&name));
+    mj__note_front(&r->front, r->name);
     r->kind = kind;
     pthread_mutex_init(&r->mail, NULL);
     pthread_mutex_init(&r->lock, NULL);
@@ -100,6 +101,7 @@ static void reader_free(struct mj_reader *r)
     free(r->script);
     free(r->node);
     free(r->name);
+    mj_buf_deinit(&r->front);
     free(r);
 }
 
@@ -191,7 +193,7 @@ int mj_reader_note(struct mj_reader *r, const struct mj_append *event, unsigned 
     note.kind = MJ_ENTRY_NOTE;
     note.op = MJ_OP_NONE;
     rs->text.len = 0;
-    mj__note_put(&rs->text, r->name, back, upstream_seq);
+    mj__note_put(&rs->text, mj_buf_span(&r->front), back, upstream_seq);
     /* Staged first: from here on nobody moves an idle position over this seq. */
     pthread_mutex_lock(&r->mail);
     bool first = !r->staged_first;

@@ -25,6 +25,14 @@
 
 enum mj__slot_state { MJ__WAITING, MJ__AIR, MJ__DONE };
 
+/* Accounts, and how many events of each. */
+struct mj__accounts {
+    struct {
+        uint32_t did, n; /* n - 1 events; 0: free */
+    } * v;               /* owned */
+    size_t cap, used;    /* also by accounts with no events any more */
+};
+
 /* An event that a reader has read and not done. */
 struct mj__slot {
     uint64_t note;        /* seq of its note; slots are in this order */
@@ -43,14 +51,12 @@ struct mj__slot {
 struct mj__window {
     struct mj__slot *slots; /* owned; [head, n) */
     size_t head, n, cap;
-    size_t live;       /* of them, not done */
-    size_t unresolved; /* of these, with back 0: come from disk */
-    struct {
-        uint32_t did, stamp;
-    } * busy; /* owned: accounts that must wait, while parcels are picked */
-    size_t busy_cap, busy_count;
-    uint32_t stamp;
-    size_t *picked; /* owned: places in slots */
+    size_t first;             /* nothing in [head, first) waits */
+    size_t live;              /* of them, not done */
+    size_t unresolved;        /* of these, with back 0: come from disk */
+    struct mj__accounts air;  /* of what is in the air */
+    struct mj__accounts busy; /* that must wait, while a parcel is picked */
+    size_t *picked;           /* owned: places in slots */
     size_t picked_count, picked_cap;
 };
 
@@ -66,6 +72,7 @@ struct mj_reader {
     struct mj_readers *rs; /* borrowed */
     char *script, *node;   /* owned */
     char *name;            /* owned: "SCRIPT NODE" */
+    struct mj_buf front;   /* owned: of its notes */
     enum mj_reader_kind kind;
     uint32_t collection; /* mj_collection_id() of "~SCRIPT NODE" */
     uint16_t number;     /* the journal's; MJ_COLLECTION_OTHER when its table is full */
@@ -165,8 +172,13 @@ struct mj__note {
     int64_t upstream_seq;
     struct mj_span reader; /* raw JSON string */
 };
-void mj__note_put(struct mj_buf *out, const char *reader, unsigned back, int64_t upstream_seq);
-/* 0, or MJ_ESYNTAX, MJ_EINVAL for what no writer of ours makes. */
+/* What every note of a reader ("SCRIPT NODE") begins with. */
+void mj__note_front(struct mj_buf *out, const char *reader);
+void mj__note_put(struct mj_buf *out, struct mj_span front, unsigned back, int64_t upstream_seq);
+/* Reads what mj__note_put() wrote behind that front, but for out->reader. False for any other text,
+ * and for a negative seq. */
+bool mj__note_quick(struct mj_span json, struct mj_span front, struct mj__note *out);
+/* Reads any note: 0, or MJ_ESYNTAX, MJ_EINVAL for what no writer of ours makes. */
 int mj__note_take(struct mj_span json, struct mj__note *out);
 
 /* ---- reader_window.c ---- */
@@ -177,6 +189,9 @@ void mj__window_clear(struct mj__window *w);
 struct mj__slot *mj__window_add(struct mj__window *w);
 /* The slot of a note, not done, or NULL. */
 struct mj__slot *mj__window_find(struct mj__window *w, uint64_t note);
+/* From there on it is in the air; waits again; is done. */
+void mj__window_out(struct mj__window *w, struct mj__slot *s);
+void mj__window_back(struct mj__window *w, struct mj__slot *s);
 void mj__window_done(struct mj__window *w, struct mj__slot *s);
 /* Under the lock: takes what the writer has left. */
 void mj__take_mail(struct mj_reader *r);

@@ -75,7 +75,7 @@ static struct parcel *fetch(struct mj_reader *r, struct mj_view *view, int64_t n
             p->p.attempt = s->attempts + 1;
             p->p.first_us = s->attempts ? s->since_us : now_us;
         }
-        s->state = MJ__AIR;
+        mj__window_out(w, s);
         p->notes[p->p.n++] = s->note;
     }
     while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
@@ -231,18 +231,23 @@ struct mj_parcel *mj_reader_take(struct mj_reader *r, const void *ctx, struct mj
 
 /* ---- settling ---- */
 
-static void note_attempt(struct mj_reader *r, const struct parcel *p, size_t i, int64_t now_us,
-                         int what, int status, const char *reason)
+static struct mj_attempt attempt_of(const struct parcel *p, int64_t now_us, int status,
+                                    const char *reason)
 {
-    struct mj_attempt a = {.reader = r->name,
-                           .seq = p->items[i].seq,
-                           .at_us = now_us,
-                           .attempt = p->p.attempt,
-                           .status = status};
-    a.what = what;
+    struct mj_attempt a = {
+        .reader = p->p.reader->name, .at_us = now_us, .attempt = p->p.attempt, .status = status};
     snprintf(a.reason, sizeof a.reason, "%s", reason ? reason : "");
-    if (a.seq)
-        mj__attempts_add(r->rs->attempts, &a);
+    return a;
+}
+
+/* What became of one item; of a dead letter's nothing is kept. */
+static void note_attempt(struct mj_reader *r, struct mj_attempt *a, const struct mj_item *item,
+                         int what)
+{
+    a->seq = item->seq;
+    a->what = what;
+    if (a->seq)
+        mj__attempts_add(r->rs->attempts, a);
 }
 
 /* The parcel is back, under the lock. False when nothing of it counts any more. */
@@ -275,12 +280,13 @@ void mj_parcel_done(struct mj_parcel *parcel, int64_t now_us, int status)
     r->last_ok_us = now_us;
     r->delivered += p->p.n;
     mj_metric_add(r->m.delivered, (int64_t)p->p.n);
+    struct mj_attempt attempt = attempt_of(p, now_us, status, NULL);
     for (size_t i = 0; i < p->p.n; i++) {
         struct mj__slot *s =
             counts && p->notes[i] ? mj__window_find(&r->window, p->notes[i]) : NULL;
         if (s)
             mj__window_done(&r->window, s);
-        note_attempt(r, p, i, now_us, MJ_ATTEMPT_DONE, status, NULL);
+        note_attempt(r, &attempt, &p->items[i], MJ_ATTEMPT_DONE);
     }
     if (p->p.dead_id) {
         forget_revived(r, p->p.dead_id);
@@ -376,6 +382,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
     /* A disk that takes nothing must not fill the memory with dead letters: these wait, too. */
     bool room = !r->rs->disk || mj_disk_has_room(r->rs->disk);
     int64_t wait = f->what == MJ_FAIL_DEAD || !tried ? 0 : wait_of(r, p->p.attempt);
+    struct mj_attempt done = attempt_of(p, now_us, f->status, NULL);
+    struct mj_attempt attempt = attempt_of(p, now_us, f->status, f->reason);
     for (size_t i = 0; i < p->p.n; i++)
         whole &= !f->failed || f->failed[i];
     /* Those that fail together stay together; a part of a parcel is another parcel. */
@@ -389,10 +397,10 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             mj__window_done(&r->window, s);
             r->delivered++;
             mj_metric_add(r->m.delivered, 1);
-            note_attempt(r, p, i, now_us, MJ_ATTEMPT_DONE, f->status, NULL);
+            note_attempt(r, &done, &p->items[i], MJ_ATTEMPT_DONE);
             continue;
         }
-        s->state = MJ__WAITING;
+        mj__window_back(&r->window, s);
         if (!tried)
             continue;
         if (counted && !s->attempts++)
@@ -404,8 +412,7 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
         bool ends = f->what == MJ_FAIL_DEAD ||
                     (counted && is_at_its_end(r, s->attempts, s->since_us, now_us));
         dies[i] = ends && room;
-        note_attempt(r, p, i, now_us, dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY, f->status,
-                     f->reason);
+        note_attempt(r, &attempt, &p->items[i], dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY);
         if (dies[i]) {
             mj__window_done(&r->window, s);
             n++;

@@ -14,12 +14,84 @@
 void mj__window_deinit(struct mj__window *w)
 {
     free(w->slots);
-    free(w->busy);
+    free(w->air.v);
+    free(w->busy.v);
     free(w->picked);
     *w = (struct mj__window){0};
 }
 
-void mj__window_clear(struct mj__window *w) { w->head = w->n = w->live = w->unresolved = 0; }
+/* ---- accounts ---- */
+
+/* A table that was large once is not cleared for ever as if it still were. */
+static void no_accounts(struct mj__accounts *a)
+{
+    if (a->cap > 64 && a->used < a->cap / 16) {
+        free(a->v);
+        *a = (struct mj__accounts){0};
+    } else if (a->used) {
+        memset(a->v, 0, a->cap * sizeof *a->v);
+        a->used = 0;
+    }
+}
+
+/* Its place, or the free one where it would be. There is one. */
+static size_t place_of(const struct mj__accounts *a, uint32_t did)
+{
+    size_t i = did & (a->cap - 1);
+    while (a->v[i].n && a->v[i].did != did)
+        i = (i + 1) & (a->cap - 1);
+    return i;
+}
+
+/* Room for one more, without those that have no events any more. */
+static void make_room(struct mj__accounts *a)
+{
+    struct mj__accounts old = *a;
+    size_t live = 0;
+    if (2 * (a->used + 1) <= a->cap)
+        return;
+    for (size_t i = 0; i < old.cap; i++)
+        live += old.v[i].n > 1;
+    a->cap = old.cap ? old.cap : 32;
+    while (4 * (live + 1) > a->cap)
+        a->cap *= 2;
+    a->v = mj_calloc(a->cap, sizeof *a->v);
+    a->used = live;
+    for (size_t i = 0; i < old.cap; i++)
+        if (old.v[i].n > 1) {
+            size_t to = place_of(a, old.v[i].did);
+            a->v[to].did = old.v[i].did;
+            a->v[to].n = old.v[i].n;
+        }
+    free(old.v);
+}
+
+static void add_account(struct mj__accounts *a, uint32_t did)
+{
+    make_room(a);
+    size_t i = place_of(a, did);
+    if (!a->v[i].n) {
+        a->v[i].did = did;
+        a->v[i].n = 1;
+        a->used++;
+    }
+    a->v[i].n++;
+}
+
+static void drop_account(struct mj__accounts *a, uint32_t did) { a->v[place_of(a, did)].n--; }
+
+static bool has_account(const struct mj__accounts *a, uint32_t did)
+{
+    return a->used && a->v[place_of(a, did)].n > 1;
+}
+
+/* ---- slots ---- */
+
+void mj__window_clear(struct mj__window *w)
+{
+    w->head = w->n = w->first = w->live = w->unresolved = 0;
+    no_accounts(&w->air);
+}
 
 /* Takes out what is done. */
 static void compact(struct mj__window *w)
@@ -28,7 +100,7 @@ static void compact(struct mj__window *w)
     for (size_t i = w->head; i < w->n; i++)
         if (w->slots[i].state != MJ__DONE)
             w->slots[to++] = w->slots[i];
-    w->head = 0;
+    w->head = w->first = 0;
     w->n = to;
 }
 
@@ -59,14 +131,31 @@ struct mj__slot *mj__window_find(struct mj__window *w, uint64_t note)
                                                                                     : NULL;
 }
 
+void mj__window_out(struct mj__window *w, struct mj__slot *s)
+{
+    s->state = MJ__AIR;
+    add_account(&w->air, s->did);
+}
+
+void mj__window_back(struct mj__window *w, struct mj__slot *s)
+{
+    size_t at = (size_t)(s - w->slots);
+    if (s->state == MJ__AIR)
+        drop_account(&w->air, s->did);
+    s->state = MJ__WAITING;
+    w->first = at < w->first ? at : w->first;
+}
+
 void mj__window_done(struct mj__window *w, struct mj__slot *s)
 {
+    if (s->state == MJ__AIR)
+        drop_account(&w->air, s->did);
     s->state = MJ__DONE;
     w->live--;
     while (w->head < w->n && w->slots[w->head].state == MJ__DONE)
         w->head++;
     if (w->head == w->n)
-        w->head = w->n = 0;
+        w->head = w->n = w->first = 0;
 }
 
 /* ---- reading ---- */
@@ -93,10 +182,14 @@ static int resolve(const struct mj_reader *r, struct mj_view *view, struct mj_ru
 {
     struct mj__note note;
     struct mj_run at;
-    if (mj_view_load(view, run) || mj__note_take(mj_run_json(run, i), &note))
+    if (mj_view_load(view, run))
         return MJ_ENOENT;
-    if (!says_our_name(r, &note))
-        return MJ_EINVAL;
+    if (!mj__note_quick(mj_run_json(run, i), mj_buf_span(&r->front), &note)) {
+        if (mj__note_take(mj_run_json(run, i), &note))
+            return MJ_ENOENT;
+        if (!says_our_name(r, &note))
+            return MJ_EINVAL;
+    }
     s->back = note.back;
     s->upstream_seq = note.upstream_seq;
     s->did = run->entries[i].did;
@@ -217,55 +310,9 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
 
 /* ---- picking ---- */
 
-/* The accounts that must wait, in a table that is emptied by a new stamp. */
-static void mark_busy(struct mj__window *w, uint32_t did)
+static bool must_wait(const struct mj__window *w, uint32_t did)
 {
-    if (2 * (w->busy_count + 1) > w->busy_cap) {
-        size_t cap = w->busy_cap;
-        void *old = w->busy;
-        const struct {
-            uint32_t did, stamp;
-        } *was = old;
-        w->busy_cap = cap ? 2 * cap : 32;
-        w->busy = mj_calloc(w->busy_cap, sizeof *w->busy);
-        w->busy_count = 0;
-        for (size_t i = 0; i < cap; i++)
-            if (was[i].stamp == w->stamp)
-                mark_busy(w, was[i].did);
-        free(old);
-    }
-    for (size_t i = did & (w->busy_cap - 1);; i = (i + 1) & (w->busy_cap - 1)) {
-        if (w->busy[i].stamp == w->stamp && w->busy[i].did == did)
-            return;
-        if (w->busy[i].stamp != w->stamp) {
-            w->busy[i].did = did;
-            w->busy[i].stamp = w->stamp;
-            w->busy_count++;
-            return;
-        }
-    }
-}
-
-static bool is_busy(const struct mj__window *w, uint32_t did)
-{
-    if (!w->busy_count)
-        return false;
-    for (size_t i = did & (w->busy_cap - 1); w->busy[i].stamp == w->stamp;
-         i = (i + 1) & (w->busy_cap - 1))
-        if (w->busy[i].did == did)
-            return true;
-    return false;
-}
-
-static void no_one_is_busy(struct mj__window *w)
-{
-    w->busy_count = 0;
-    if (!++w->stamp && w->busy_cap) {
-        memset(w->busy, 0, w->busy_cap * sizeof *w->busy);
-        w->stamp = 1;
-    } else if (!w->stamp) {
-        w->stamp = 1;
-    }
+    return has_account(&w->air, did) || has_account(&w->busy, did);
 }
 
 static void pick(struct mj__window *w, size_t i)
@@ -285,23 +332,28 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
     bool full = false;
     *due_us = -1;
     w->picked_count = 0;
-    no_one_is_busy(w);
+    no_accounts(&w->busy);
     for (size_t i = 0; i < r->revived_count; i++) {
         if (r->revived[i].out && c->order == MJ_ORDER_TOTAL)
             return;
         if (r->revived[i].out && !r->revived[i].many)
-            mark_busy(w, r->revived[i].did);
+            add_account(&w->busy, r->revived[i].did);
     }
-    for (size_t i = w->head; i < w->n && !full; i++) {
+    w->first = w->first < w->head ? w->head : w->first;
+    while (w->first < w->n && w->slots[w->first].state != MJ__WAITING)
+        w->first++;
+    if (c->order == MJ_ORDER_TOTAL && w->first > w->head)
+        return; /* the head is in the air */
+    for (size_t i = w->first; i < w->n && !full; i++) {
         const struct mj__slot *s = &w->slots[i];
-        if (s->state == MJ__DONE)
-            continue;
+        if (s->state == MJ__DONE || (s->state == MJ__AIR && c->order != MJ_ORDER_TOTAL))
+            continue; /* what is in the air is counted by account */
         /* A clock before its first attempt was set back: then its time says nothing. */
         bool due = s->state == MJ__WAITING && (s->due_us <= now_us || s->since_us > now_us);
         bool joins = !w->picked_count || s->group == w->slots[w->picked[0]].group;
         if (s->state == MJ__WAITING && !due && (*due_us < 0 || s->due_us < *due_us))
             *due_us = s->due_us;
-        if (due && joins && (c->order != MJ_ORDER_DID || !is_busy(w, s->did))) {
+        if (due && joins && (c->order != MJ_ORDER_DID || !must_wait(w, s->did))) {
             if (w->picked_count && bytes + s->size > most) {
                 full = true;
                 break;
@@ -311,8 +363,8 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
             full = w->picked_count >= c->max || bytes >= most;
         } else if (c->order == MJ_ORDER_TOTAL) {
             break;
-        } else if (c->order == MJ_ORDER_DID) {
-            mark_busy(w, s->did);
+        } else if (c->order == MJ_ORDER_DID && !must_wait(w, s->did)) {
+            add_account(&w->busy, s->did); /* what comes behind it waits, too */
         }
     }
     if (!w->picked_count || full || c->every_us <= 0 || w->live >= c->window)

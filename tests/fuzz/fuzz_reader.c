@@ -11,18 +11,30 @@
 
 static void as_note(struct mj_span in)
 {
-    struct mj__note note, again;
+    struct mj__note note, again, quick;
     MJ_AUTO_BUF name = {0};
+    MJ_AUTO_BUF front = {0};
     MJ_AUTO_BUF out = {0};
-    if (mj__note_take(in, &note))
+    if (mj__note_take(in, &note)) {
+        mj__note_front(&front, "a.lua each#1");
+        REQUIRE(!mj__note_quick(in, mj_buf_span(&front), &quick));
         return;
+    }
     REQUIRE(note.back > 0);
     mj_json_text(note.reader, &name);
-    mj__note_put(&out, mj_buf_cstr(&name), note.back, note.upstream_seq);
+    mj__note_front(&front, mj_buf_cstr(&name));
+    if (mj__note_quick(in, mj_buf_span(&front), &quick))
+        REQUIRE(quick.back == note.back && quick.upstream_seq == note.upstream_seq);
+    mj__note_put(&out, mj_buf_span(&front), note.back, note.upstream_seq);
+    bool is_quick = mj__note_quick(mj_buf_span(&out), mj_buf_span(&front), &quick);
+    REQUIRE(is_quick ==
+            (note.upstream_seq >= 0 && note.upstream_seq < INT64_C(1000000000000000000)));
     /* Bytes that are no UTF-8 are no text of ours. */
     if (mj__note_take(mj_buf_span(&out), &again))
         return;
     REQUIRE(again.back == note.back && again.upstream_seq == note.upstream_seq);
+    if (is_quick)
+        REQUIRE(quick.back == note.back && quick.upstream_seq == note.upstream_seq);
 }
 
 static void as_position(struct mj_span in)
