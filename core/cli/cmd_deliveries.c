@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/data_dir.h"
 #include "cli/deliveries.h"
 #include "journal/inspect.h"
 
@@ -75,6 +76,11 @@ static int look(const struct cfg *cfg, const struct mj_strings *args)
         return MJ_EXIT_FAILED;
     }
     fputs(mj_buf_cstr(&error), stderr);
+    if (mj_data_dir_is_used(cfg->data))
+        fprintf(stderr,
+                "moonjet deliveries: one is running there, and not \"stopped\"; this is what it has "
+                "written so far. It answers for itself: moonjet ctl --data %s deliveries\n",
+                cfg->data);
     path.len = error.len = 0;
     mj_buf_printf(&path, "%s/state", cfg->data);
     int err = mj_disk_open_read_only(mj_buf_cstr(&path), &disk, &error);

@@ -46,6 +46,17 @@ out:
     return err;
 }
 
+bool mj_data_dir_is_used(const char *path)
+{
+    char *name MJ_AUTO_FREE = join(path, "lock");
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool used = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return used;
+}
+
 void mj_data_dir_close(struct mj_data_dir *d)
 {
     if (d->lock >= 0)

@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "cli/run.h"
 
-#define SLICE_US 2000             /* of tasks between two batches of frames */
+#define SLICE_US 1000             /* of tasks between two batches of frames */
 #define STOP_US  INT64_C(5000000) /* for what scripts still do at the end */
 #define STEP_US  20000
 

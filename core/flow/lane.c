@@ -13,7 +13,7 @@
 #define BYTES_DEFAULT  ((size_t)64 << 20)
 #define RESULTS_MAX    4096 /* that lane 0 has not appended yet; then the lane waits for it */
 #define BATCH          64   /* events between two looks at tasks and results */
-#define SLICE_US       2000 /* of tasks */
+#define SLICE_US       1000 /* of tasks */
 
 struct input {
     struct mj_kept *kept; /* a reference */

@@ -140,6 +140,31 @@ static size_t never_matches(const struct mj_graph *g, struct mj_buf *out)
     return found;
 }
 
+/* One durable end without a name is the only "each#1" there is; of several, each takes over
+ * another's position when one before it comes or goes. Said once, of the second one. */
+static size_t unnamed(const struct mj_graph *g, struct mj_buf *out)
+{
+    size_t found = 0;
+    static const enum mj_node_type types[] = {MJ_NODE_EACH, MJ_NODE_SINK, MJ_NODE_HOOK};
+    for (size_t t = 0; t < MJ_COUNT(types); t++) {
+        const char *word = mj_node_type_name(types[t]);
+        size_t len = strlen(word), n = 0;
+        for (size_t i = 0; i < g->count && n < 2; i++) {
+            const struct mj_node *node = g->nodes[i];
+            bool numbered = strncmp(node->name, word, len) == 0 && node->name[len] == '#';
+            if (!node->durable || node->type != types[t] || !numbered || ++n < 2)
+                continue;
+            mj_buf_printf(out,
+                          "%s:%u: %s keeps its position under its number, and would go on at "
+                          "another one's if you put one in front of it; name them (%s)\n",
+                          node->file, node->line, node->name,
+                          types[t] == MJ_NODE_HOOK ? "name = \"…\"" : ":as \"…\"");
+            found++;
+        }
+    }
+    return found;
+}
+
 static bool is_fed(const struct mj_graph *const *graphs, size_t count, const char *stream)
 {
     for (size_t g = 0; g < count; g++)
@@ -156,6 +181,7 @@ size_t mj_lint(const struct mj_graph *const *graphs, size_t count, struct mj_buf
         const struct mj_graph *g = graphs[k];
         found += mj_graph_warn(g, out);
         found += never_matches(g, out);
+        found += unnamed(g, out);
         for (size_t i = 0; i < g->count; i++)
             for (size_t s = 0; s < g->nodes[i]->source_count; s++) {
                 const struct mj_node *n = g->nodes[i];

@@ -10,6 +10,7 @@
  *   - from or where that no event can match, as far as kind, operation and collection tell
  *   - stream that is read by a flow and fed by none
  *   - sink that was made and leads nowhere (struct mj_made)
+ *   - second :each, sink or webhook without a name in a script: their positions hang on their order
  *   - script without nodes, timers, routes and tasks
  *
  * and returns how many there are. */

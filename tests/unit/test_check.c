@@ -119,12 +119,35 @@ static void test_unused(void **state)
         "s1.lua:1: jet.queue is used by nothing that runs on events or later\n");
 }
 
+/* Positions of durable ends hang on their names. */
+static void test_unnamed(void **state)
+{
+    (void)state;
+    ONE("jet.from '*':each(print)", "");
+    ONE("jet.from '*':each(print):as 'a'\njet.from '*':each(print)", "");
+    ONE("jet.from '*':each(print)\njet.from '#identity':each(print)\n"
+        "jet.from '#account':each(print)",
+        "s1.lua:2: each#2 keeps its position under its number, and would go on at another one's "
+        "if you put one in front of it; name them (:as \"…\")\n");
+    ONE("local function hook(name)\n"
+        "  return jet.webhook { url = 'https://example.com/', secret = jet.secret 'K', name = name }\n"
+        "end\n"
+        "jet.from '#identity':to(hook 'a')\njet.from '#account':to(hook 'b')",
+        "");
+    ONE("local function hook()\n"
+        "  return jet.webhook { url = 'https://example.com/', secret = jet.secret 'K' }\n"
+        "end\n"
+        "jet.from '#identity':to(hook())\njet.from '#account':to(hook())",
+        "s1.lua:5: webhook#2 keeps its position under its number, and would go on at another "
+        "one's if you put one in front of it; name them (name = \"…\")\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fine),   cmocka_unit_test(test_nowhere),
         cmocka_unit_test(test_never),  cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_unused), cmocka_unit_test(test_unnamed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -229,9 +229,10 @@ posts:to(jet.webhook { name = "hangs", url = "${hangs.url}", secret = jet.secret
     assert.match(text, /^answer +a field is  \[31mmissing$/m)
     // They survive kill -9: LMDB has them within a second or so.
     await eventually(async () => (await command(t, ['deliveries', '--data', b.data, '--json'])).out.includes(`"dead_letters":${expected.size}`), 'letters on disk')
+    assert.match((await command(t, ['deliveries', '--data', b.data])).err, /one is running there/)
     await b.m.stop('SIGKILL')
     const stopped = await command(t, ['deliveries', '--data', b.data, 'show', 'hook'])
-    assert.equal(stopped.code, 0, stopped.err)
+    assert.deepEqual([stopped.code, stopped.err], [0, ''])
     assert.match(stopped.out, /^state +stopped$/m)
     assert.match(stopped.out, new RegExp(`^dead letters +${expected.size}$`, 'm'))
     await b.start()
