@@ -26,6 +26,8 @@ PACKAGES := build-essential cmake ninja-build pkg-config xz-utils ca-certificate
 PACKAGES_TEST := libcmocka-dev luajit
 PACKAGES_BENCH := valgrind
 PACKAGES_LINT := clang-format clang-tidy lua-check
+# Its programs are in C and in Node.
+PACKAGES_RELIABILITY = $(PACKAGES_NODE) iproute2
 PACKAGES_FUZZ := clang libclang-rt-dev
 PACKAGES_BARE := debootstrap
 PACKAGES_DEB := dpkg-dev file git help2man

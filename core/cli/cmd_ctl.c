@@ -304,7 +304,7 @@ const struct mj_command mj_cmd_ctl = {
         "                             events. Exit status 1: it never arrived; 2: no answer\n"
         "  deliveries [list [NAME]]   what webhooks, :each and plug-ins deliver\n"
         "  deliveries show NAME       one of them, and its dead letters\n"
-        "  deliveries show LETTER     a dead letter: its number, or its webhook-id\n"
+        "  deliveries show LETTER     a dead letter: its number, or its first evt_…\n"
         "  deliveries retry|purge NAME|LETTER (retry --all)\n"
         "  deliveries pause|resume NAME\n"
         "  deliveries rewind NAME --at=-2h\n"

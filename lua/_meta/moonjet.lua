@@ -74,7 +74,7 @@ function jet.print() end
 
 ---@class jet.WebhookOptions
 ---@field url string where to post to: https, or http for hosts that `allow` names; no user name in it
----@field secret? string | string[] from jet.secret: "whsec_…" signs with HMAC-SHA256, "whsk_…" with Ed25519; of several, each signs, so that a receiver can change keys at its leisure
+---@field secret? string | string[] from jet.secret: "whsec_…" signs with HMAC-SHA256, "whsk_…" with Ed25519; of several, each signs, so that a receiver can change keys at its leisure. Without it nothing is signed, and the receiver cannot tell who posts
 ---@field github_secret? string any text: signs in GitHub's way, too (X-Hub-Signature-256)
 ---@field signature? "standard" | "github" "github": `secret` is any text, and signs in that way only
 ---@field allow? string | string[] hosts, addresses and prefixes beside the public internet that it may reach: "hook.lan", "10.0.0.5:8080", "10.0.0.0/8"
@@ -86,7 +86,7 @@ function jet.print() end
 ---@field rate? jet.Rate requests, spread evenly
 ---@field timeout? jet.Duration of a request; default "15s"
 ---@field format? "event" | "batch" | fun(ev: jet.Event | jet.Event[]): (string | table | nil), string? the body: the event's JSON as Jetstream sends it; {"type":"moonjet.batch","timestamp":…,"data":[{"id":…,"event":…},…]}, which is the default with a batch; or what the function returns, a text or a table to be sent as JSON, and a content type. nil: nothing is sent
----@field headers? table<string, string> further headers
+---@field headers? table<string, string> further headers, but those that Moonjet sets itself: webhook-…, moonjet-…, x-hub-signature…, idempotency-key, user-agent
 ---@field name? string of the node, as :as() gives it; a second flow to the same webhook gets "NAME#2"
 
 --- Posts events to an address, each signed and tried again until it is taken, in order; as a sink. What
@@ -704,7 +704,7 @@ function jet.agent(options) end
 ---@class jet.CallOptions
 ---@field headers? table<string, string | number>
 ---@field proxy? string the service behind the PDS that is meant, "did:web:api.bsky.chat#bsky_chat"
----@field timeout? jet.Duration of one request; default "10s"
+---@field timeout? jet.Duration of one request; default "10s", of `upload` "60s"
 ---@field max_bytes? integer of the answer; default 5 MiB
 ---@field priority? jet.Priority who goes first when a rate limit runs short: the last 25 % are not for "low", the last 5 % for "high" only
 ---@field type? string of a body of bytes; default "application/octet-stream"
