@@ -214,6 +214,12 @@ static void begin(void *ctx)
 {
     struct mj_hook *h = ctx;
     const struct mj_hook_spec *s = h->spec;
+    /* A reload does not end the quiet that the endpoint has asked for. */
+    const struct mj_hook *was = h->hooks->all;
+    while (was && (was->reader != h->reader || strcmp(was->spec->url, s->url) != 0))
+        was = was->next;
+    if (was)
+        h->hold_until_us = was->hold_until_us;
     h->next = h->hooks->all;
     h->hooks->all = h;
     const struct mj_owner_cfg cfg = {

@@ -112,17 +112,11 @@ static size_t mark(struct mj_span raw, const struct mj_item **sorted, const stru
     return marked;
 }
 
-size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n, bool *failed)
+static size_t mark_whole(struct mj_span object, const struct mj_item **sorted,
+                         const struct mj_item *items, size_t n, bool *failed)
 {
-    struct mj_span raw, key, value, rest = body;
+    struct mj_span rest = mj_json_inside(object), key, value;
     size_t marked = 0;
-    if (mj_json_take(&rest, &raw) != MJ_JSON_OBJECT || rest.len)
-        return 0;
-    const struct mj_item **sorted = mj_calloc(n, sizeof *sorted);
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = &items[i];
-    qsort(sorted, n, sizeof *sorted, by_id);
-    rest = mj_json_inside(raw);
     for (int type; (type = mj_json_member(&rest, &key, &value)) >= 0;) {
         if (type != MJ_JSON_ARRAY || !mj_span_is(key, "\"failed\""))
             continue;
@@ -131,6 +125,58 @@ size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n
             if (type == MJ_JSON_STRING)
                 marked += mark(id, sorted, items, n, failed);
     }
+    return marked;
+}
+
+static bool take_char(struct mj_span *rest, char c)
+{
+    while (rest->len && memchr(" \t\r\n", *rest->ptr, 4))
+        *rest = mj_span(rest->ptr + 1, rest->len - 1);
+    if (!rest->len || *rest->ptr != (uint8_t)c)
+        return false;
+    *rest = mj_span(rest->ptr + 1, rest->len - 1);
+    return true;
+}
+
+/* What is no JSON any more since its end is missing. An id that is found in the wrong place only
+ * makes its event come once more. */
+static size_t mark_cut(struct mj_span body, const struct mj_item **sorted,
+                       const struct mj_item *items, size_t n, bool *failed)
+{
+    static const char key[] = "\"failed\"";
+    size_t marked = 0, looked = 0;
+    for (const uint8_t *at; (at = memmem(body.ptr, body.len, key, sizeof key - 1));) {
+        size_t behind = (size_t)(at - body.ptr) + sizeof key - 1;
+        body = mj_span(body.ptr + behind, body.len - behind);
+        struct mj_span rest = body;
+        if (!take_char(&rest, ':') || !take_char(&rest, '['))
+            continue;
+        while (looked++ < MJ_HOOK_FAILED_MAX && take_char(&rest, '"')) {
+            const uint8_t *end = rest.len ? memchr(rest.ptr, '"', rest.len) : NULL;
+            if (!end)
+                break;
+            size_t len = (size_t)(end - rest.ptr);
+            marked += mark(mj_span(rest.ptr - 1, len + 2), sorted, items, n, failed);
+            rest = mj_span(end + 1, rest.len - len - 1);
+            if (!take_char(&rest, ','))
+                break;
+        }
+    }
+    return marked;
+}
+
+size_t mj_hook_failed(struct mj_span body, bool cut, const struct mj_item *items, size_t n,
+                      bool *failed)
+{
+    struct mj_span raw, rest = body, start = body;
+    if (cut ? !take_char(&start, '{') : mj_json_take(&rest, &raw) != MJ_JSON_OBJECT || rest.len)
+        return 0;
+    const struct mj_item **sorted = mj_calloc(n, sizeof *sorted);
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &items[i];
+    qsort(sorted, n, sizeof *sorted, by_id);
+    size_t marked =
+        cut ? mark_cut(start, sorted, items, n, failed) : mark_whole(raw, sorted, items, n, failed);
     free(sorted);
     return marked;
 }

@@ -26,7 +26,8 @@ struct mj_judged mj_hook_judge(const struct mj_fetched *answer, int64_t now_us);
 /* Seconds, or a date: µs from now, 0 for what is none or past, MJ_RETRY_AFTER_MAX at most. */
 int64_t mj_retry_after(struct mj_span value, int64_t now_us);
 /* A body {"failed": [ID, …]}: marks the items it names. Returns how many those are; 0 for whatever
- * else it says. */
-size_t mj_hook_failed(struct mj_span body, const struct mj_item *items, size_t n, bool *failed);
+ * else it says. Of a body that was cut, what a list "failed" says up to there counts. */
+size_t mj_hook_failed(struct mj_span body, bool cut, const struct mj_item *items, size_t n,
+                      bool *failed);
 /* The value of a header in lines "name: value\r\n"…; names in lower case. {NULL, 0}: not there. */
 struct mj_span mj_hook_header(struct mj_span lines, const char *name);

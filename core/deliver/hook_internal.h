@@ -26,7 +26,7 @@ struct mj_hook_ask {
     struct mj_hook *hook;     /* borrowed: lives as long as its parcels */
     struct mj_parcel *parcel; /* owned until it is settled */
     struct mj_formatted made; /* owned: what the script's function said, or the batch's body */
-    size_t bytes;             /* of its events */
+    size_t bytes;             /* of its events and its body */
     bool sent;
     int64_t sent_us;
     struct mj_hook_ask *next; /* whoever has it on a list */
@@ -44,7 +44,7 @@ struct mj_hook {
     struct mj_secret *hidden;                   /* owned: what an excerpt must not show */
     char name[MJ_READER_NAME_MAX + 1];          /* "SCRIPT NODE", fit for a header */
     struct mj_breaker breaker;
-    size_t busy, bytes;    /* parcels, and their events' bytes, on their way */
+    size_t busy, bytes;    /* parcels and their bytes on their way */
     int64_t hold_until_us; /* the peer has asked for quiet, or the script is quarantined */
     int64_t next_us;       /* the rate allows no request before */
     unsigned refused;      /* 401, 403, 404 in a row */

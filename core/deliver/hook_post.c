@@ -9,7 +9,7 @@
 #include "deliver/hook_internal.h"
 #include "script/secrets.h"
 
-#define ANSWER_MAX    ((size_t)64 << 10)
+#define ANSWER_MAX    ((size_t)256 << 10)
 #define FAILED_BYTES  64 /* of an answer, per event: it may name each of them, in its own layout */
 #define EXCERPT       2048
 #define PART_HIDDEN   10 /* characters of a part of a URL that may well be a token */
@@ -20,8 +20,8 @@
 
 /* ---- before ---- */
 
-static const char *const ours[] = {"webhook-", "moonjet-", "x-hub-signature", "idempotency-key",
-                                   "user-agent:"};
+static const char *const ours[] = {"webhook-",        "moonjet-",    "x-hub-signature",
+                                   "idempotency-key", "user-agent:", "host:"};
 
 /* The script's header lines, but for Content-Type, which has a place of its own; refuses those that
  * would say something else than ours. */
@@ -188,7 +188,8 @@ static void settled(struct mj_hook_ask *a)
 
 void mj__hook_back(struct mj_hook_ask *a)
 {
-    struct mj_failure f = {.what = MJ_FAIL_BACK};
+    /* What was sent stays together: the receiver may have it, and knows a batch by its id. */
+    struct mj_failure f = {.what = a->sent ? MJ_FAIL_AGAIN : MJ_FAIL_BACK};
     mj_breaker_undo(&a->hook->breaker);
     mj_parcel_fail(a->parcel, mj_now_us(), &f);
     settled(a);
@@ -279,8 +280,6 @@ static const char *describe(const struct mj_hook *h, const struct mj_fetched *an
 static struct mj_span excerpt(const struct mj_hook *h, struct mj_span body, struct mj_buf *out)
 {
     /* Hidden before it is cut, or the half of a secret would be left. */
-    if (body.len > (size_t)2 * EXCERPT)
-        body.len = (size_t)2 * EXCERPT;
     struct mj_span shown = mj_secrets_hide(h->hidden, body, out);
     return mj_span(shown.ptr, shown.len < EXCERPT ? shown.len : EXCERPT);
 }
@@ -292,7 +291,15 @@ static void taken(struct mj_hook_ask *a, const struct mj_fetched *answer)
     bool *failed = mj_calloc(p->n, sizeof *failed);
     MJ_AUTO_BUF text = {0};
     note_health(a->hook, true, NULL);
-    if (mj_hook_failed(answer->body, p->items, p->n, failed)) {
+    size_t named = mj_hook_failed(answer->body, answer->cut, p->items, p->n, failed);
+    if (answer->cut && !named && p->n > 1 && answer->body.len && *answer->body.ptr == '{') {
+        static struct mj_log_gate gate;
+        mj_log_limited(&gate, 1, MJ_LOG_WARN, "webhook",
+                       "%s: an answer is longer than %zu bytes, and up to there no event of the "
+                       "batch is named in \"failed\": all count as taken",
+                       a->hook->name, answer->body.len);
+    }
+    if (named) {
         struct mj_failure f = {.what = MJ_FAIL_RETRY,
                                .status = answer->status,
                                .reason = "the receiver says that it failed",
@@ -354,6 +361,9 @@ static void post(struct mj_hook_ask *a, struct mj_span body)
     struct mj_hook *h = a->hook;
     struct mj_hooks *hs = h->hooks;
     MJ_AUTO_BUF headers = {0};
+    a->bytes += a->made.body.len;
+    h->bytes += a->made.body.len;
+    hs->bytes += a->made.body.len;
     if (put_headers(a, body, &headers)) {
         dead(a, "it could not be signed");
         return;
@@ -408,7 +418,8 @@ void mj__hook_formatted(struct mj_hook_ask *a)
         break;
     case MJ_FORMAT_LATER:
     case MJ_FORMAT_GONE:
-        h->hold_until_us = mj_mono_us() + QUARANTINE_US;
+        if (mj_mono_us() + QUARANTINE_US > h->hold_until_us)
+            h->hold_until_us = mj_mono_us() + QUARANTINE_US;
         mj__hook_back(a);
         break;
     }

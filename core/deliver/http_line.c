@@ -112,6 +112,7 @@ static void finish(struct mj_job *job, const char *error, enum mj_outcome outcom
                            .status = status,
                            .headers = mj_buf_span(&job->headers),
                            .body = mj_buf_span(&job->body),
+                           .cut = job->cut,
                            .unsent = job->refused};
     mj_metric_add(job->client->outcomes[outcome], 1);
     if (outcome != MJ_OUTCOME_REFUSED)

@@ -2,7 +2,7 @@
  * whatever relay, over restarts and after edits. So a delivery can be told from its repetition.
  *
  *   commit              DID, collection, rkey, rev, operation
- *   identity, account   DID, the upstream's seq and time
+ *   identity, account   DID, the upstream's seq and time: of another relay it has another name
  *
  * A record has one revision per operation, so nothing else of a commit is needed. */
 #pragma once

@@ -131,7 +131,9 @@ struct mj_failure {
         MJ_FAIL_RETRY, /* by the reader's policy; when that is at its end, a dead letter */
         MJ_FAIL_LATER, /* the same, but no attempt is counted: all it takes is down */
         MJ_FAIL_DEAD,  /* a dead letter at once */
-        MJ_FAIL_BACK   /* nobody tried: no attempt is counted, and it may go out again at once */
+        MJ_FAIL_AGAIN, /* how it went is not known: no attempt is counted, and it may go out again
+                          at once, with the same others */
+        MJ_FAIL_BACK   /* nobody tried: as AGAIN, but with any others */
     } what;
     int64_t after_us;   /* with RETRY and LATER: not before that (Retry-After); 0: by the policy */
     int status;         /* HTTP's, 0 for none */

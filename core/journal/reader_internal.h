@@ -51,9 +51,11 @@ struct mj__slot {
 struct mj__window {
     struct mj__slot *slots; /* owned; [head, n) */
     size_t head, n, cap;
-    size_t first;             /* nothing in [head, first) waits */
-    size_t live;              /* of them, not done */
-    size_t unresolved;        /* of these, with back 0: come from disk */
+    size_t first;      /* nothing in [head, first) waits */
+    size_t live;       /* of them, not done */
+    size_t stuck;      /* of these, passed by at the last pick: for their next attempt, or for one
+                          of their account's */
+    size_t unresolved; /* of these, with back 0: come from disk */
     struct mj__accounts air;  /* of what is in the air */
     struct mj__accounts busy; /* that must wait, while a parcel is picked */
     size_t *picked;           /* owned: places in slots */
@@ -203,6 +205,8 @@ void mj__window_floor(struct mj_reader *r, uint64_t floor);
 /* Under the lock: `picked` is what may go out now as one parcel. Otherwise it is empty, and *due_us
  * is when there may be something; -1: not before something happens. */
 void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us);
+/* Under the lock: there is more to read, and room for it. */
+bool mj__window_wants(const struct mj_reader *r);
 bool mj__is_note_of(const struct mj_reader *r, const struct mj_entry *e);
 
 /* ---- reader_count.c; all under the lock ---- */

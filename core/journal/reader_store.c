@@ -10,7 +10,7 @@
 
 #include "journal/reader_internal.h"
 
-#define VERSION   1
+#define VERSION   2 /* 1 has no group without an attempt */
 #define PAUSED    1u
 #define DISABLED  2u
 #define SLOT_MOST 40 /* bytes of one slot */
@@ -74,8 +74,8 @@ void mj__position_put(struct mj_buf *out, const struct mj_reader *r)
         }
         mj__put_varint(&slots, s->note - before);
         mj__put_varint(&slots, s->attempts);
+        mj__put_varint(&slots, s->group);
         if (s->attempts) {
-            mj__put_varint(&slots, s->group);
             mj__put64(&slots, (uint64_t)s->since_us);
             mj__put64(&slots, (uint64_t)s->due_us);
         }
@@ -92,13 +92,13 @@ void mj__position_put(struct mj_buf *out, const struct mj_reader *r)
     mj_buf_deinit(&slots);
 }
 
-static int take_slot(struct mj_span *in, uint64_t *note, struct mj__slot *out)
+static int take_slot(struct mj_span *in, uint8_t version, uint64_t *note, struct mj__slot *out)
 {
     uint64_t step, attempts, group = 0, since = 0, due = 0;
     int err = mj__take_varint(in, &step);
     if (!err)
         err = mj__take_varint(in, &attempts);
-    if (!err && attempts)
+    if (!err && (attempts || version > 1))
         err = mj__take_varint(in, &group);
     if (!err && attempts)
         err = mj__take64(in, &since);
@@ -126,7 +126,7 @@ int mj__position_take(struct mj_span value, struct mj_reader *r)
         return MJ_ETRUNC;
     uint8_t version = value.ptr[0], flags = value.ptr[1], kind = value.ptr[2];
     struct mj_span in = mj_span(value.ptr + 3, value.len - 3);
-    if (version != VERSION || flags > (PAUSED | DISABLED) || kind > MJ_READER_WEBHOOK)
+    if (version < 1 || version > VERSION || flags > (PAUSED | DISABLED) || kind > MJ_READER_WEBHOOK)
         return MJ_EINVAL;
     int err = mj__take64(&in, &scanned);
     if (!err)
@@ -136,7 +136,7 @@ int mj__position_take(struct mj_span value, struct mj_reader *r)
     uint32_t group = 0;
     for (uint64_t i = 0; i < n && !err; i++) {
         struct mj__slot slot;
-        err = take_slot(&in, &note, &slot);
+        err = take_slot(&in, version, &note, &slot);
         if (!err && note >= scanned)
             err = MJ_EINVAL;
         if (!err) {

@@ -189,11 +189,16 @@ static struct parcel *take(struct mj_reader *r, struct mj_view *view, int64_t no
         return p;
     bool more = mj__window_fill(r, view, now_us);
     int64_t due;
-    do {
+    for (;;) {
         mj__window_pick(r, now_us, &due);
+        if (r->window.picked_count && (p = fetch(r, view, now_us)))
+            break;
         if (r->window.picked_count)
-            p = fetch(r, view, now_us);
-    } while (r->window.picked_count && !p);
+            continue; /* all of it is gone */
+        if (more || !mj__window_wants(r))
+            break;
+        more = mj__window_fill(r, view, now_us); /* past what is stuck */
+    }
     *again_us = more ? 0 : due < 0 ? -1 : due > now_us ? due - now_us : 0;
     return p;
 }
@@ -324,6 +329,13 @@ static bool is_at_its_end(const struct mj_reader *r, unsigned attempts, int64_t 
            (retry->for_us && now_us - since_us >= retry->for_us);
 }
 
+/* Before the next attempt the journal drops it: better a dead letter than nothing. */
+static bool is_gone_by(const struct mj_reader *r, int64_t time_us, int64_t due_us)
+{
+    int64_t kept = r->rs->journal->cfg.retain_us;
+    return kept > 0 && due_us - time_us >= kept;
+}
+
 static void bury(struct mj_reader *r, struct parcel *p, const bool *dies, size_t n, int64_t now_us,
                  const struct mj_failure *f)
 {
@@ -356,7 +368,7 @@ static void fail_revived(struct mj_reader *r, struct parcel *p, int64_t now_us,
 {
     bool *dies = mj_calloc(p->p.n + 1, sizeof *dies);
     size_t n = 0;
-    if (f->what == MJ_FAIL_BACK) {
+    if (f->what == MJ_FAIL_BACK || f->what == MJ_FAIL_AGAIN) {
         for (size_t i = 0; i < r->revived_count; i++)
             if (r->revived[i].id == p->p.dead_id)
                 r->revived[i].out = false;
@@ -377,7 +389,7 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
 {
     bool *dies = mj_calloc(p->p.n + 1, sizeof *dies);
     size_t n = 0, retried = 0;
-    bool tried = f->what != MJ_FAIL_BACK, whole = true;
+    bool tried = f->what != MJ_FAIL_BACK && f->what != MJ_FAIL_AGAIN, whole = true;
     bool counted = f->what != MJ_FAIL_LATER;
     /* A disk that takes nothing must not fill the memory with dead letters: these wait, too. */
     bool room = !r->rs->disk || mj_disk_has_room(r->rs->disk);
@@ -387,7 +399,7 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
     for (size_t i = 0; i < p->p.n; i++)
         whole &= !f->failed || f->failed[i];
     /* Those that fail together stay together; a part of a parcel is another parcel. */
-    r->group += tried;
+    r->group += f->what != MJ_FAIL_BACK;
     r->group += r->group == 0;
     for (size_t i = 0; i < p->p.n; i++) {
         struct mj__slot *s = mj__window_find(&r->window, p->notes[i]);
@@ -401,6 +413,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             continue;
         }
         mj__window_back(&r->window, s);
+        if (f->what == MJ_FAIL_AGAIN && !s->group)
+            s->group = r->group;
         if (!tried)
             continue;
         if (counted && !s->attempts++)
@@ -409,7 +423,8 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             s->since_us = now_us;
         if (!s->group || !whole)
             s->group = r->group;
-        bool ends = f->what == MJ_FAIL_DEAD ||
+        int64_t due = now_us + (f->after_us > 0 ? f->after_us : wait);
+        bool ends = f->what == MJ_FAIL_DEAD || is_gone_by(r, p->items[i].time_us, due) ||
                     (counted && is_at_its_end(r, s->attempts, s->since_us, now_us));
         dies[i] = ends && room;
         note_attempt(r, &attempt, &p->items[i], dies[i] ? MJ_ATTEMPT_DEAD : MJ_ATTEMPT_RETRY);
@@ -418,7 +433,7 @@ static void fail_events(struct mj_reader *r, struct parcel *p, int64_t now_us,
             n++;
             continue;
         }
-        s->due_us = now_us + (f->after_us > 0 ? f->after_us : ends ? FULL_US : wait);
+        s->due_us = ends && f->after_us <= 0 ? now_us + FULL_US : due;
         retried++;
     }
     r->retried += retried;
@@ -434,7 +449,7 @@ void mj_parcel_fail(struct mj_parcel *parcel, int64_t now_us, const struct mj_fa
     struct mj_reader *r = parcel->reader;
     pthread_mutex_lock(&r->lock);
     bool counts = came_back(r, p);
-    if (f->what != MJ_FAIL_BACK) {
+    if (f->what != MJ_FAIL_BACK && f->what != MJ_FAIL_AGAIN) {
         r->failed++;
         mj_metric_add(r->m.failed, 1);
         r->last_fail_us = now_us;

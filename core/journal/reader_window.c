@@ -9,6 +9,7 @@
 #include "journal/reader_internal.h"
 
 #define SCAN_ONCE   (UINT64_C(256) << 10) /* entries looked at under the lock */
+#define STUCK_MOST  ((size_t)60000)       /* slots; MJ__SLOTS_SAVED has room for them */
 #define PARCEL_MOST ((size_t)64 << 20)    /* bytes of one parcel, whatever its owner allows */
 
 void mj__window_deinit(struct mj__window *w)
@@ -89,7 +90,7 @@ static bool has_account(const struct mj__accounts *a, uint32_t did)
 
 void mj__window_clear(struct mj__window *w)
 {
-    w->head = w->n = w->first = w->live = w->unresolved = 0;
+    w->head = w->n = w->first = w->live = w->unresolved = w->stuck = 0;
     no_accounts(&w->air);
 }
 
@@ -266,6 +267,16 @@ void mj__window_floor(struct mj_reader *r, uint64_t floor)
     mj__reader_lost(r, lost);
 }
 
+/* Events that wait for their next attempt, and those behind them, do not keep others from being
+ * read. */
+static bool has_room(const struct mj_reader *r)
+{
+    const struct mj__window *w = &r->window;
+    return w->live < r->cfg.window + (w->stuck < STUCK_MOST ? w->stuck : STUCK_MOST);
+}
+
+bool mj__window_wants(const struct mj_reader *r) { return r->scanned < r->news && has_room(r); }
+
 bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
 {
     struct mj__window *w = &r->window;
@@ -273,7 +284,7 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
     mj__take_mail(r);
     if (w->unresolved)
         look_again(r, view, now_us);
-    while (r->scanned < r->news && w->live < r->cfg.window) {
+    while (mj__window_wants(r)) {
         struct mj_run run;
         if (looked >= SCAN_ONCE || r->scanned >= view->end)
             return true;
@@ -284,7 +295,7 @@ bool mj__window_fill(struct mj_reader *r, struct mj_view *view, int64_t now_us)
         size_t i = 0, n = end > run.seq ? (size_t)(end - run.seq) : 0;
         if (!mj__block_may_have(r, run.summary))
             i = n;
-        for (; i < n && w->live < r->cfg.window; i++) {
+        for (; i < n && has_room(r); i++) {
             struct mj__slot found = {0};
             if (MJ_LIKELY(!mj__is_note_of(r, &run.entries[i])))
                 continue;
@@ -331,7 +342,7 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
     size_t bytes = 0, most = c->max_bytes < PARCEL_MOST ? c->max_bytes : PARCEL_MOST;
     bool full = false;
     *due_us = -1;
-    w->picked_count = 0;
+    w->picked_count = w->stuck = 0;
     no_accounts(&w->busy);
     for (size_t i = 0; i < r->revived_count; i++) {
         if (r->revived[i].out && c->order == MJ_ORDER_TOTAL)
@@ -363,11 +374,13 @@ void mj__window_pick(struct mj_reader *r, int64_t now_us, int64_t *due_us)
             full = w->picked_count >= c->max || bytes >= most;
         } else if (c->order == MJ_ORDER_TOTAL) {
             break;
-        } else if (c->order == MJ_ORDER_DID && !must_wait(w, s->did)) {
-            add_account(&w->busy, s->did); /* what comes behind it waits, too */
+        } else if (!has_account(&w->air, s->did) || c->order == MJ_ORDER_NONE) {
+            w->stuck++;
+            if (c->order == MJ_ORDER_DID && !has_account(&w->busy, s->did))
+                add_account(&w->busy, s->did); /* what comes behind it waits, too */
         }
     }
-    if (!w->picked_count || full || c->every_us <= 0 || w->live >= c->window)
+    if (!w->picked_count || full || c->every_us <= 0 || !has_room(r))
         return;
     const struct mj__slot *first = &w->slots[w->picked[0]];
     if (first->group || first->since_us + c->every_us <= now_us || first->since_us > now_us)

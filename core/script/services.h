@@ -26,6 +26,7 @@ struct mj_fetched {
     int status;
     struct mj_span headers; /* "name: value\r\n"…, names in lower case; MJ_HEADERS_MAX */
     struct mj_span body;
+    bool cut;    /* there was more of it, which is not kept */
     bool unsent; /* the error is ours: nobody was asked */
 };
 

@@ -122,6 +122,7 @@ static bool read_item(struct mj_webhook *w, const struct mj_item *item, struct m
     if (mj_event_from_json(w->reader, item->json, ev, &at))
         return false;
     ev->seq = item->upstream_seq;
+    ev->id = mj_str(item->id);
     return true;
 }
 

@@ -158,6 +158,11 @@ static int write_label(struct mj_labels *l, MDB_txn *txn, const struct queued *q
     uint8_t bytes[WORD_LEN], seq[LOG_LEN];
     struct word w = {.seq = l->next, .exp_us = c->exp_us, .neg = c->neg};
     if (q->signer->make(q->signer, c, &label)) {
+        static struct mj_log_gate gate;
+        mj_log_limited(&gate, 1, MJ_LOG_ERROR, "labels",
+                       "the label '%.*s' for %.*s cannot be signed, and is dropped",
+                       (int)c->val.len, (const char *)c->val.ptr, (int)c->uri.len,
+                       (const char *)c->uri.ptr);
         mj_metric_add(l->m.errors, 1);
         return 0;
     }

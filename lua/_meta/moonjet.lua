@@ -78,15 +78,15 @@ function jet.print() end
 ---@field github_secret? string any text: signs in GitHub's way, too (X-Hub-Signature-256)
 ---@field signature? "standard" | "github" "github": `secret` is any text, and signs in that way only
 ---@field allow? string | string[] hosts, addresses and prefixes beside the public internet that it may reach: "hook.lan", "10.0.0.5:8080", "10.0.0.0/8"
----@field retry? { tries?: integer, min?: jet.Duration, max?: jet.Duration, for?: jet.Duration } how often in all, the wait after the first failure and the longest (doubled each time, a random part of it is waited), and for how long (write ["for"]); default from "5s" to "2h" for "75h", then it is a dead letter
+---@field retry? { tries?: integer, min?: jet.Duration, max?: jet.Duration, for?: jet.Duration } how often in all, the wait after the first failure and the longest (doubled each time, a random part of it is waited), and for how long (write ["for"]); default from "5s" to "2h" for "75h", or until the journal would drop the event; then it is a dead letter
 ---@field refused? "dead" | "retry" what 4xx means other than 401, 403, 404, 408, 410, 425 and 429: a dead letter at once, or as any failure; default "dead"
 ---@field batch? { max?: integer, bytes?: integer, every?: jet.Duration } so many events in a request, at most 10,000; default 100, 1 MiB, and what came "1s" ago does not wait for more. Without it each event has its own
 ---@field order? "did" | "total" | "none" what waits for what: an account's events for each other, each for the one before, nothing; default "did"
 ---@field concurrency? integer requests at once, at most 256; default 4, with order "total" 1
 ---@field rate? jet.Rate requests, spread evenly
 ---@field timeout? jet.Duration of a request; default "15s"
----@field format? "event" | "batch" | fun(ev: jet.Event | jet.Event[]): (string | table | nil), string? the body: the event's JSON as Jetstream sends it; {"type":"moonjet.batch","timestamp":…,"data":[{"id":…,"event":…},…]}, which is the default with a batch; or what the function returns, a text or a table to be sent as JSON, and a content type. nil: nothing is sent
----@field headers? table<string, string> further headers, but those that Moonjet sets itself: webhook-…, moonjet-…, x-hub-signature…, idempotency-key, user-agent
+---@field format? "event" | "batch" | fun(ev: jet.Event | jet.Event[]): (string | table | nil), string? the body: the event's JSON as Jetstream sends it; {"type":"moonjet.batch","timestamp":…,"data":[{"id":…,"event":…},…]}, which is the default with a batch; or what the function returns, a text or a table to be sent as JSON, and a content type. nil: nothing is sent. `ev.id` is the event's `webhook-id`
+---@field headers? table<string, string> further headers, but those that Moonjet sets itself: webhook-…, moonjet-…, x-hub-signature…, idempotency-key, user-agent, host
 ---@field name? string of the node, as :as() gives it; a second flow to the same webhook gets "NAME#2"
 
 --- Posts events to an address, each signed and tried again until it is taken, in order; as a sink. What

@@ -133,6 +133,14 @@ static bool answer(struct httprequest *r)
                            ", it's a secret, that's all");
         return http_reply(r, 422, "", mj_buf_span(&body));
     }
+    if (mj_span_is(path,
+                   "/gossip")) { /* the first event has failed, and much is to be said of it */
+        const struct mj_span *b = &r->body;
+        const char *id = memmem(b->ptr, b->len, "evt_", 4);
+        int n = snprintf(huge, sizeof huge, "{\"failed\":[\"%.36s\"],\"why\":\"", id ? id : "");
+        memset(huge + n, 'x', sizeof huge - (size_t)n);
+        return http_reply(r, 200, "", mj_span(huge, sizeof huge));
+    }
     if (mj_span_is(path, "/huge")) {
         memset(huge, 'x', sizeof huge);
         return http_reply(r, 200, "", mj_span(huge, sizeof huge));
@@ -503,8 +511,8 @@ static void test_many_failed_items(void **state)
 
 static bool check_letter(void *ctx, const struct mj_dead *d)
 {
-    static const char *const hidden[] = {"tok3n-in-a-path", "b3arer-token",    "Basic", SECRET,
-                                         "it's a secret",   "tok3n-in-a-query"};
+    static const char *const hidden[] = {"tok3n-in-a-path", "b3arer-token",     "Basic", SECRET,
+                                         "it's a secret",   "tok3n-in-a-query", "QQQQ"};
     const struct mj_span end = MJ_SPAN("that's all");
     for (size_t i = 0; i < MJ_COUNT(hidden); i++)
         if (memmem(d->excerpt.ptr, d->excerpt.len, hidden[i], strlen(hidden[i])))
@@ -521,12 +529,20 @@ static void test_echo(void **state)
     struct mj_reader *r = reader_of("webhook#1");
     struct mj_hook_spec spec = spec_of("/echo/tok3n-in-a-path?key=tok3n-in-a-query", 0);
     int letters = 0;
+    char large[1501], headers[8192];
     (void)state;
     spec.secrets[0] = SECRET;
     spec.secret_count = 1;
     spec.github_secret = "it's a secret";
-    spec.headers = "Authorization: Bearer b3arer-token\r\nProxy-Authorization: Basic abc\r\n"
-                   "X-Empty: \r\nContent-Type: text/plain\r\n";
+    /* So large that the third is cut in the middle of what is kept, were it not hidden before. */
+    memset(large, 'Q', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
+    snprintf(headers, sizeof headers,
+             "X-A: %s\r\nX-B: %s\r\nX-C: %s\r\n"
+             "Authorization: Bearer b3arer-token\r\nProxy-Authorization: Basic abc\r\n"
+             "X-Empty: \r\nContent-Type: text/plain\r\n",
+             large, large, large);
+    spec.headers = headers;
     mj_hook_open(hooks, r, &spec);
     send_event(r, 1, 1);
     UNTIL(state_of(r).dead == 1);
@@ -577,6 +593,23 @@ static void test_huge_answer(void **state)
     mj_hook_open(hooks, r, &spec);
     send_event(r, 1, 1);
     UNTIL(state_of(r).delivered == 1);
+}
+
+/* What a batch's answer names is heard, however long it goes on. */
+static void test_long_answer(void **state)
+{
+    struct mj_reader *r = reader_of("webhook#1");
+    struct mj_hook_spec spec = spec_of("/gossip", 0);
+    (void)state;
+    spec.max = 3;
+    spec.format = MJ_HOOK_BATCH;
+    spec.retry.tries = 1;
+    mj_hook_open(hooks, r, &spec);
+    for (int i = 0; i < 3; i++)
+        append(i, i, &r, 1);
+    publish();
+    UNTIL(state_of(r).dead == 1);
+    assert_int_equal(state_of(r).delivered, 2);
 }
 
 /* A host that leads to this one is refused, in the clear also one that leads out. */
@@ -636,13 +669,17 @@ static void test_retry_after(void **state)
     settling = r;
     snprintf(reply_headers, sizeof reply_headers, "Retry-After: 3600\r\n");
     atomic_store(&status, 429);
-    mj_hook_open(hooks, r, &spec);
+    struct mj_hook *old = mj_hook_open(hooks, r, &spec);
     send_event(r, 1, 1);
     UNTIL(requests() == 1);
     settle();
     atomic_store(&status, 200);
-    /* Nobody else's event goes there meanwhile either. */
+    /* Nobody else's event goes there meanwhile either, nor when the script is loaded anew. */
     for (int i = 0; i < 59; i++) {
+        if (i == 30) {
+            mj_hook_open(hooks, r, &spec);
+            mj_hook_close(old);
+        }
         set_clock(now_us + 60 * S);
         send_event(r, 2 + i, i);
         settle();
@@ -941,6 +978,7 @@ static void test_checks(void **state)
         {"https://a@x.example/", NULL, NULL, NULL, "user name"},
         {"https://x.example/", NULL, NULL, "webhook-id: 5\r\n", "set by Moonjet"},
         {"https://x.example/", NULL, NULL, "Content-Length: 5\r\n", "set by Moonjet"},
+        {"https://x.example/", NULL, NULL, "Host: y.example\r\n", "set by Moonjet"},
         {"https://x.example/", NULL, NULL, "a b: 5\r\n", "a header's name"},
     };
     (void)state;
@@ -976,6 +1014,7 @@ int main(void)
         TEST(echo),
         TEST(hostile),
         TEST(huge_answer),
+        TEST(long_answer),
         TEST(unreachable),
         TEST(client_errors),
         TEST(retry_after),

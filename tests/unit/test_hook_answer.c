@@ -60,15 +60,17 @@ static void test_retry_after(void **state)
     assert_int_equal(judge(429, "retry-afterwards: 7\r\n").after_us, 0);
 }
 
-static size_t failed(const char *body, bool *marks)
+static size_t failed_of(const char *body, bool cut, bool *marks)
 {
     const struct mj_item items[] = {
         {.id = "evt_00000000000000000000000000000001"},
         {.id = "evt_00000000000000000000000000000002"},
     };
     marks[0] = marks[1] = false;
-    return mj_hook_failed(mj_str(body), items, 2, marks);
+    return mj_hook_failed(mj_str(body), cut, items, 2, marks);
 }
+
+static size_t failed(const char *body, bool *marks) { return failed_of(body, false, marks); }
 
 static void test_failed_items(void **state)
 {
@@ -96,6 +98,36 @@ static void test_failed_items(void **state)
     };
     for (size_t i = 0; i < MJ_COUNT(none); i++)
         assert_int_equal(failed(none[i], marks), 0);
+}
+
+/* The end is missing: what the list says up to there counts. */
+static void test_failed_of_a_cut_answer(void **state)
+{
+    bool marks[2];
+    (void)state;
+    assert_int_equal(failed_of("{\"results\":[{\"a\":1}],\"failed\" : [ "
+                               "\"evt_00000000000000000000000000000002\", \"evt_0",
+                               true, marks),
+                     1);
+    assert_true(marks[1]);
+    assert_int_equal(
+        failed_of("{\"failed\":[\"evt_00000000000000000000000000000001\"],\"x\":\"yyyyy", true,
+                  marks),
+        1);
+    assert_true(marks[0]);
+    static const char *const none[] = {
+        "",
+        "{",
+        "[\"failed\":[\"evt_00000000000000000000000000000001\"]",
+        "{\"failed\"",
+        "{\"failed\":",
+        "{\"failed\":[",
+        "{\"failed\":[\"evt_0000000000000000000000000000000",
+        "{\"failed\":[\"evt_00000000000000000000000000000001",
+        "{\"failed\":[1",
+    };
+    for (size_t i = 0; i < MJ_COUNT(none); i++)
+        assert_int_equal(failed_of(none[i], true, marks), 0);
 }
 
 static void fail_times(struct mj_breaker *b, int n, int64_t now)
@@ -169,9 +201,9 @@ static void test_breaker_latecomers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_statuses),           cmocka_unit_test(test_retry_after),
-        cmocka_unit_test(test_failed_items),       cmocka_unit_test(test_breaker),
-        cmocka_unit_test(test_breaker_latecomers),
+        cmocka_unit_test(test_statuses),     cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_failed_items), cmocka_unit_test(test_failed_of_a_cut_answer),
+        cmocka_unit_test(test_breaker),      cmocka_unit_test(test_breaker_latecomers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

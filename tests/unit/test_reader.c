@@ -213,6 +213,97 @@ static void test_sits_out(void **state)
     assert_int_equal(state_of(b->a).dead, 1);
 }
 
+/* However many wait for their next attempt, or behind one that does: others are read and go out. */
+static void test_stuck_ones(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    char want[16];
+    bed_own(b, (struct mj_owner_cfg){.window = 4,
+                                     .workers = 2,
+                                     .retry = {.min_us = 1000 * SECOND, .max_us = 1000 * SECOND}});
+    bed_post(b, "did:plc:bad");
+    assert_takes(b, p, "0");
+    bed_fail(b, p, MJ_FAIL_RETRY);
+    for (unsigned i = 1; i <= 20; i++)
+        bed_post(b, "did:plc:bad");
+    for (unsigned i = 21; i <= 40; i++) {
+        char did[24];
+        snprintf(did, sizeof did, "did:plc:%u", i);
+        bed_post(b, did);
+    }
+    for (unsigned i = 21; i <= 40; i++) {
+        snprintf(want, sizeof want, "%u", i);
+        assert_takes(b, p, want);
+        if (i % 2)
+            bed_fail(b, p, MJ_FAIL_RETRY);
+        else
+            mj_parcel_done(p, b->now, 200);
+    }
+    assert_null(bed_take(b));
+    b->now += 2000 * SECOND;
+    for (unsigned i = 0; i <= 20; i++) {
+        snprintf(want, sizeof want, "%u", i);
+        assert_takes(b, p, want);
+        mj_parcel_done(p, b->now, 200);
+    }
+    assert_takes(b, p, "21");
+    mj_parcel_done(p, b->now, 200);
+}
+
+/* What went out, and came back with nobody knowing how it went, goes out with the same others; also
+ * after a restart. */
+static void test_together_again(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    const struct mj_owner_cfg cfg = {.max = 3};
+    bed_own(b, cfg);
+    for (unsigned i = 0; i < 2; i++)
+        bed_post(b, "did:plc:a");
+    assert_takes(b, p, "0 1");
+    bed_post(b, "did:plc:a");
+    bed_fail(b, p, MJ_FAIL_AGAIN);
+    assert_takes(b, p, "0 1");
+    assert_int_equal(p->attempt, 1);
+    bed_fail(b, p, MJ_FAIL_AGAIN);
+    mj_reader_disown(b->a, b);
+    bed_close(b);
+    bed_open(b);
+    bed_own(b, cfg);
+    assert_takes(b, p, "0 1");
+    assert_int_equal(p->attempt, 1);
+    mj_parcel_done(p, b->now, 200);
+    assert_takes(b, p, "2");
+    bed_fail(b, p, MJ_FAIL_BACK);
+    bed_post(b, "did:plc:a");
+    assert_takes(b, p, "2 3");
+    mj_parcel_done(p, b->now, 200);
+    assert_int_equal(state_of(b->a).failed, 0);
+}
+
+/* Better a dead letter than an event that is gone before its next attempt. */
+static void test_gone_by_then(void **state)
+{
+    struct reader_bed *b = *state;
+    struct mj_parcel *p;
+    bed_close(b);
+    b->cfg.retain_us = 3600 * SECOND;
+    bed_open(b);
+    bed_own(b, (struct mj_owner_cfg){.retry = {.min_us = SECOND, .max_us = SECOND}});
+    bed_post(b, "did:plc:a");
+    assert_takes(b, p, "0");
+    mj_parcel_fail(p, b->now,
+                   &(struct mj_failure){.what = MJ_FAIL_RETRY, .after_us = 3000 * SECOND});
+    assert_int_equal(state_of(b->a).dead, 0);
+    b->now += 3000 * SECOND;
+    assert_takes(b, p, "0");
+    mj_parcel_fail(p, b->now,
+                   &(struct mj_failure){.what = MJ_FAIL_RETRY, .after_us = 700 * SECOND});
+    assert_int_equal(state_of(b->a).dead, 1);
+    assert_int_equal(state_of(b->a).waiting, 0);
+}
+
 struct seen {
     uint64_t id;
     unsigned n, attempts;
@@ -334,6 +425,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gives_up, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sits_out, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stuck_ones, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_together_again, setup_disk, teardown),
+        cmocka_unit_test_setup_teardown(test_gone_by_then, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_on_disk, setup_disk, teardown),
         cmocka_unit_test_setup_teardown(test_position_on_disk, setup_disk, teardown),

@@ -117,7 +117,7 @@ export default async function suite() {
 
   await test('hooks: a script in a lane of its own posts, and its function writes the body', async (t) => {
     const dir = t.dir()
-    fs.writeFileSync(path.join(dir, 'hook.lua'), hook('format = function(ev) return { text = ev.text, uri = ev.uri } end'))
+    fs.writeFileSync(path.join(dir, 'hook.lua'), hook('format = function(ev) return { text = ev.text, uri = ev.uri, id = ev.id } end'))
     const config = path.join(dir, 'moonjet.lua')
     fs.writeFileSync(config, 'script("hook.lua", { lane = "own" })\n')
     const r = await relay(t, await posts(0, 40))
@@ -126,6 +126,7 @@ export default async function suite() {
     await to.until(() => to.accepted().length === 40, 'all posts')
     await m.finish()
     assert.deepEqual(to.refused, [])
+    for (const d of to.accepted()) assert.equal(JSON.parse(d.body).id, d.headers['webhook-id'])
     const texts = to.accepted().map((d) => Number(JSON.parse(d.body).text))
     assert.deepEqual(texts.sort((a, b) => a - b), [...Array(40).keys()])
   })
