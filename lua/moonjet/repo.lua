@@ -144,6 +144,7 @@ function M.add(Agent, self_of, authorize)
       return "ok", a.did
     end)
   end
+  M.did_of = did_of
 
   --- A method of com.atproto.repo; returns as xrpc.call.
   local function ask(a, what, method, call)
