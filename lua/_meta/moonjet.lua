@@ -1121,7 +1121,7 @@ function RichText:facets() end
 ---@field name? string of what is remembered; default: from the address
 ---@field hostname? string the name under which the world reaches Moonjet, which makes the feed generator `did:web:HOSTNAME`; its DID document is served, too
 ---@field did? string of the feed generator, when it is another one
----@field auth? "none" | "optional" | "required" whether to look at who asks, and to answer strangers; default "none", with `posts` "optional"
+---@field auth? "none" | "optional" | "required" whether to look at who asks, and to answer strangers; default "none", with `posts` "optional", where a token for another service or method counts as none
 ---@field posts? fun(request: jet.FeedRequest): (string | jet.FeedPost)[], string? what to answer instead of what was added: posts, and a cursor for the next page; a task
 
 ---@class jet.FeedRequest

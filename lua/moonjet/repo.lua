@@ -439,7 +439,7 @@ function M.add(Agent, self_of, authorize)
     host.can_wait(what)
     local client = a.client
     if not is_own(a, who) then
-      local identity, message = jet.resolve(who)
+      local identity, message = host.resolve_document(who)
       if not identity then
         return nil, message
       elseif not identity.pds then
