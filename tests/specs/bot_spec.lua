@@ -383,6 +383,20 @@ describe("me:post", function()
   end)
 end)
 
+describe("me:create", function()
+  it("leaves a record that is there, when it has its key", function()
+    load()
+    local source = "return me:create('app.bsky.feed.generator', { displayName = 'A' }, "
+      .. "{ rkey = 'retro' })"
+    local cid = run(source)[1].cid
+    t:advance "1s"
+    assert.same({ cid, true }, { run(source)[1].cid, run(source)[1].existed })
+    cid = run "return me:put('app.bsky.feed.generator', 'retro', { displayName = 'B' })"[1].cid
+    assert.equal(cid, run(source)[1].cid)
+    assert.equal(cid, pds:list "app.bsky.feed.generator"[1].cid)
+  end)
+end)
+
 describe("me:thread", function()
   it("splits a text", function()
     load()
