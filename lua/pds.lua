@@ -199,6 +199,9 @@ methods["com.atproto.repo.getRecord"] = function(self, params)
 end
 
 methods["com.atproto.repo.listRecords"] = function(self, params)
+  if params.repo ~= self.did and params.repo ~= self.handle then
+    return refuse(400, "InvalidRequest", "Could not find repo: " .. tostring(params.repo))
+  end
   local from, limit = tonumber(params.cursor) or 0, tonumber(params.limit) or 50
   local all, page = self:list(params.collection), {}
   for i = 1, params.reverse and 0 or floor(#all / 2) do

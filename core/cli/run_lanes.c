@@ -66,9 +66,9 @@ static void routes(void *ctx, const char *const *texts, size_t n)
                l->path, texts[i]);
 }
 
-static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
+static void resolve(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
-    mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who, anew);
+    mj_net_resolve(((struct run_lane *)ctx)->net, ticket, who, how);
 }
 
 static void *hook_open(void *ctx, struct mj_reader *reader, const struct mj_hook_spec *spec)

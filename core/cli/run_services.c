@@ -13,9 +13,9 @@ static void fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
     mj_net_fetch(((struct run *)ctx)->net, ticket, request);
 }
 
-static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
+static void resolve(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
-    mj_net_resolve(((struct run *)ctx)->net, ticket, who, anew);
+    mj_net_resolve(((struct run *)ctx)->net, ticket, who, how);
 }
 
 static void routes(void *ctx, const char *const *texts, size_t n)

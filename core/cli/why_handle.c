@@ -57,7 +57,7 @@ int why_handle_resolve(struct mj_span handle, const struct why_lookup *l, struct
     if (err)
         mj_buf_printf(error, "--dns %s: expected ADDRESS:PORT", l->dns ? l->dns : "");
     if (!err) {
-        mj_resolver_ask(resolver, handle, on_answer, &w);
+        mj_resolver_ask(resolver, handle, MJ_RESOLVE_WHO, on_answer, &w);
         wait_for(&w);
     }
     /* Whoever still waits is answered here, so `w` is nobody's afterwards. */

@@ -100,10 +100,9 @@ void mj_net_fetch(struct mj_net *n, uint64_t ticket, const struct mj_fetch *requ
     mj_http_send(n->http, request, false, on_fetched, letter_new(n, ticket));
 }
 
-void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, bool anew)
+void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
-    (anew ? mj_resolver_ask_anew : mj_resolver_ask)(n->resolver, who, on_resolved,
-                                                    letter_new(n, ticket));
+    mj_resolver_ask(n->resolver, who, how, on_resolved, letter_new(n, ticket));
 }
 
 /* A webhook's parcel, for the script's function. */

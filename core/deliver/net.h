@@ -36,7 +36,7 @@ void mj_net_stop(struct mj_net *n);
 
 /* mj_services.fetch and .resolve, with the net in place of their ctx. */
 void mj_net_fetch(struct mj_net *n, uint64_t ticket, const struct mj_fetch *request);
-void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, bool anew);
+void mj_net_resolve(struct mj_net *n, uint64_t ticket, struct mj_span who, enum mj_resolve how);
 /* What one script may reach besides, in place of what was said before: its configuration's
  * http_allow. 0, or MJ_ESYNTAX with a sentence appended to `error`, and nothing changes. */
 int mj_net_allow(struct mj_net *n, const char *script, const char *const *allow, size_t count,

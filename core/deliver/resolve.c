@@ -46,7 +46,8 @@ struct ask {
     char *did;                /* owned, once known */
     char *handle, *pds, *key; /* owned, once the document is read */
     char *labeler, *label_key;
-    bool by_handle, waited, anew;
+    enum mj_resolve how;
+    bool by_handle, waited;
 };
 
 struct mj_resolver {
@@ -279,8 +280,8 @@ static void need(struct ask *a, char kind, const char *what)
     mj_buf_printf(&key, "%c%s", kind, what);
     struct node **at = slot_of(r, mj_buf_cstr(&key)), *n = *at;
     int64_t now = mj_mono_us();
-    bool stale = n && (n->expires_us <= now ||
-                       (a->anew && kind == 'd' && n->settled_us + r->cfg.keep_failed_us <= now));
+    bool stale = n && (n->expires_us <= now || (a->how == MJ_RESOLVE_ANEW && kind == 'd' &&
+                                                n->settled_us + r->cfg.keep_failed_us <= now));
     if (n && n->state != PENDING && stale) {
         unlink_node(n);
         free_node(n);
@@ -374,6 +375,10 @@ static void advance(struct ask *a, struct node *n)
         answer(a, mj_buf_cstr(&text));
     } else {
         take_claims(a, n);
+        if (a->how != MJ_RESOLVE_WHO) { /* what is not checked is not told */
+            free(a->handle);
+            a->handle = NULL;
+        }
         if (a->handle)
             need(a, 'h', a->handle);
         else
@@ -405,29 +410,18 @@ static void start_ask(void *ctx)
         need(a, 'h', a->who);
 }
 
-static void ask(struct mj_resolver *r, struct mj_span who, bool anew, mj_resolver_done_fn done,
-                void *ctx)
+void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, enum mj_resolve how,
+                     mj_resolver_done_fn done, void *ctx)
 {
     struct ask *a = mj_calloc(1, sizeof *a);
     a->r = r;
-    a->anew = anew;
+    a->how = how;
     a->done = done;
     a->ctx = ctx;
     if (who.len > WHO_MAX + 1)
         who.len = WHO_MAX + 1; /* which is too long for both */
     a->who = who.len && memchr(who.ptr, 0, who.len) ? mj_strdup("?") : mj_span_dup(who);
     mj_http_run(r->http, start_ask, a);
-}
-
-void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done, void *ctx)
-{
-    ask(r, who, false, done, ctx);
-}
-
-void mj_resolver_ask_anew(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
-                          void *ctx)
-{
-    ask(r, who, true, done, ctx);
 }
 
 int mj_resolver_new(struct mj_http *http, const struct mj_resolver_cfg *cfg,

@@ -2,6 +2,7 @@
  *
  *   did    ──▶ document ──▶ claims a handle? ──▶ does it lead back to the DID? then it counts
  *   handle ──▶ DID ──▶ document ──▶ does it claim the handle? then that is the answer
+ *   did    ──▶ document, which is all that is needed for a key or a PDS (MJ_RESOLVE_DOCUMENT)
  *
  *   document   did:plc from the directory, did:web from the host
  *   handle     DNS (TXT of _atproto.HANDLE); without a word from there, HTTPS
@@ -33,11 +34,10 @@ int mj_resolver_new(struct mj_http *http, const struct mj_resolver_cfg *cfg,
 void mj_resolver_free(struct mj_resolver *r);
 
 /* Asks for a DID or handle, which is copied. `done` is called once, on the net thread (or the one
- * that ends things), never before this returns; its argument is borrowed. Any thread. */
-void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
-                     void *ctx);
-/* The same for whoever found that the DID's document is out of date (a key that does not fit): what
- * is cached for longer than `keep_failed_us` is asked for anew, what is younger counts. So whoever
- * sends bad signatures costs one request a minute. */
-void mj_resolver_ask_anew(struct mj_resolver *r, struct mj_span who, mj_resolver_done_fn done,
-                          void *ctx);
+ * that ends things), never before this returns; its argument is borrowed. Any thread.
+ *
+ * MJ_RESOLVE_ANEW is for whoever found that the DID's document is out of date (a key that does not
+ * fit): what is cached for longer than `keep_failed_us` is asked for anew, what is younger counts.
+ * So whoever sends bad signatures costs one request a minute. */
+void mj_resolver_ask(struct mj_resolver *r, struct mj_span who, enum mj_resolve how,
+                     mj_resolver_done_fn done, void *ctx);

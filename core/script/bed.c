@@ -178,9 +178,9 @@ static void on_fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
     put_span(&ask->body, request->body);
 }
 
-static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
+static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
-    (void)anew;
+    (void)how;
     struct mj_ask *ask = new_ask(ctx, ticket);
     if (!ask)
         return;

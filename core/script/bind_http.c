@@ -177,7 +177,7 @@ void mj_scripts_fetched(struct mj_scripts *s, uint64_t ticket, const struct mj_f
     mj_task_wake(s, ticket, push_fetched, (void *)(uintptr_t)answer);
 }
 
-static int resolve(lua_State *L, bool anew)
+static int resolve(lua_State *L, enum mj_resolve how)
 {
     size_t len;
     if (lua_type(L, 1) != LUA_TSTRING)
@@ -189,15 +189,18 @@ static int resolve(lua_State *L, bool anew)
     if (!s || !s->resolve)
         return luaL_error(L, "jet.resolve: there is no network here");
     uint64_t ticket = mj_task_wait(L, "jet.resolve");
-    s->resolve(s->ctx, ticket, mj_span(who, len), anew);
+    s->resolve(s->ctx, ticket, mj_span(who, len), how);
     return lua_yield(L, 0);
 }
 
 /* jet.resolve(did_or_handle) */
-static int jet_resolve(lua_State *L) { return resolve(L, false); }
+static int jet_resolve(lua_State *L) { return resolve(L, MJ_RESOLVE_WHO); }
 
-/* host.resolve_anew(did): for when what was found before proved to be out of date */
-static int host_resolve_anew(lua_State *L) { return resolve(L, true); }
+/* host.resolve_document(did): for whoever needs no handle, which dead name servers would delay */
+static int host_resolve_document(lua_State *L) { return resolve(L, MJ_RESOLVE_DOCUMENT); }
+
+/* host.resolve_anew(did): for when what was found before proved to be out of date; no handle */
+static int host_resolve_anew(lua_State *L) { return resolve(L, MJ_RESOLVE_ANEW); }
 
 static int push_identity(lua_State *L, void *ctx)
 {
@@ -231,6 +234,8 @@ void mj_bind_http_host(lua_State *L)
 {
     lua_pushcfunction(L, host_fetch);
     lua_setfield(L, -2, "fetch");
+    lua_pushcfunction(L, host_resolve_document);
+    lua_setfield(L, -2, "resolve_document");
     lua_pushcfunction(L, host_resolve_anew);
     lua_setfield(L, -2, "resolve_anew");
 }

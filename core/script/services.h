@@ -36,6 +36,13 @@ struct mj_identity {
     const char *labeler, *label_key;      /* a labeler's address and key */
 };
 
+/* How much of it is asked for. */
+enum mj_resolve {
+    MJ_RESOLVE_WHO,      /* all, and the handle has to lead back */
+    MJ_RESOLVE_DOCUMENT, /* of a DID, what its document says: keys and the PDS, but no handle */
+    MJ_RESOLVE_ANEW,     /* the same, when what was found before proved to be out of date */
+};
+
 struct mj_hook_spec; /* script/hook.h */
 struct mj_reader;    /* journal/reader.h */
 
@@ -54,9 +61,8 @@ struct mj_services {
     int64_t (*now_us)(void *ctx);
     /* Starts a request; answered by mj_scripts_fetched() with the ticket, once. */
     void (*fetch)(void *ctx, uint64_t ticket, const struct mj_fetch *request);
-    /* Looks up a DID or handle, `anew` when what was found before proved to be out of date;
-     * answered by mj_scripts_resolved(). */
-    void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who, bool anew);
+    /* Looks up a DID or handle; answered by mj_scripts_resolved(). */
+    void (*resolve)(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how);
     /* The routes of all scripts have changed: `routes` are "GET /path" texts, borrowed. */
     void (*routes)(void *ctx, const char *const *routes, size_t n);
     /* Takes what goes to plug-ins, which do not run then: for specs and the backtest. NULL: they

@@ -918,8 +918,8 @@ function Agent:label_self_as_bot() end
 ---@field quote? jet.Event | jet.Written a post to quote; goes with images or a card
 ---@field tags? string[] hashtags beside the text, at most 8
 ---@field labels? string | string[] what the post says of itself: "porn", "graphic-media", "!no-unauthenticated"
----@field replies? "nobody" | ("mentioned" | "followers" | "following")[] who may reply; default: everybody
----@field quotes? boolean false: nobody may quote it
+---@field replies? "nobody" | ("mentioned" | "followers" | "following")[] who may reply; default: everybody. Not of a reply: it is for the post that begins a thread
+---@field quotes? boolean false: nobody may quote it. Gates that are there already stay as they are
 ---@field key? string as for me:create
 ---@field priority? jet.Priority default "normal"; of replies and quotes "high"
 
@@ -934,8 +934,10 @@ function Agent:label_self_as_bot() end
 ---@return jet.Posted?, string?, string?, integer? # or nil, message, error name, status
 function Agent:post(text, options) end
 
---- Writes a reply, in the thread of what it replies to, unless manners forbid.
----@param to jet.Event | jet.Posted
+--- Writes a reply, in the thread of what it replies to, unless manners forbid. That is an event, what
+--- me:post returned, or a record that was read (with its `value`, or the AppView's `record`), which
+--- says where its thread begins.
+---@param to jet.Event | jet.Posted | { uri: string, cid: string, value: table?, record: table? }
 ---@param text string | jet.RichText
 ---@param options? jet.PostOptions
 ---@return jet.Posted?, string?, string?, integer? # or nil, message, error name, status
@@ -953,7 +955,7 @@ function Agent:quote(what, text, options) end
 ---@field below? jet.Event | jet.Posted a post that the thread replies to
 ---@field langs? string | string[] of all parts, as labels
 ---@field labels? string | string[]
----@field replies? "nobody" | ("mentioned" | "followers" | "following")[] of the first
+---@field replies? "nobody" | ("mentioned" | "followers" | "following")[] of the first; not with `below`
 ---@field quotes? boolean of the first
 ---@field key? string as for me:create
 ---@field priority? jet.Priority
@@ -989,7 +991,8 @@ function Agent:repost(what, options) end
 function Agent:follow(who, options) end
 
 --- Takes a like back: by its own address, or by the post's, which is looked for among the account's
---- last 3,000 likes. That there is none is as good.
+--- last 3,000 likes. That there is none is as good; when there are more, and it is none of these, the
+--- answer is nil and a message.
 ---@param what string | jet.Event | jet.Posted
 ---@return true?, string?, string?, integer?
 function Agent:unlike(what) end
@@ -1100,8 +1103,8 @@ function RichText:truncate(max) end
 ---@return jet.RichText[]
 function RichText:split(options) end
 
---- Looks up the DIDs of handles that are mentioned; who is not found is not mentioned. me:post and
---- the like do that themselves. Tasks only.
+--- Looks up the DIDs of handles that are mentioned; who is not found is not mentioned, and is looked
+--- up again the next time. me:post and the like do that themselves. Tasks only.
 ---@return jet.RichText
 function RichText:resolve() end
 
@@ -1118,7 +1121,7 @@ function RichText:facets() end
 ---@field name? string of what is remembered; default: from the address
 ---@field hostname? string the name under which the world reaches Moonjet, which makes the feed generator `did:web:HOSTNAME`; its DID document is served, too
 ---@field did? string of the feed generator, when it is another one
----@field auth? "none" | "optional" | "required" whether to look at who asks, and to answer strangers; default "none", with `posts` "optional"
+---@field auth? "none" | "optional" | "required" whether to look at who asks, and to answer strangers; default "none", with `posts` "optional", where a token for another service or method counts as none
 ---@field posts? fun(request: jet.FeedRequest): (string | jet.FeedPost)[], string? what to answer instead of what was added: posts, and a cursor for the next page; a task
 
 ---@class jet.FeedRequest

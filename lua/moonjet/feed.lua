@@ -24,6 +24,9 @@ end
 
 -- # Who asks
 
+--- Tokens that are meant for another service or method: a PDS may send the one it was given along.
+local ELSEWHERE = { BadJwtAudience = true, BadJwtLexiconMethod = true }
+
 --- The DID behind the request, or nil; or nil and what is wrong, as name and message.
 local function viewer_of(setup, request)
   local header = request.headers.authorization
@@ -39,9 +42,12 @@ local function viewer_of(setup, request)
   end
   local did, name, message = host.jwt_read(token, setup.did, SERVICE, METHOD)
   if not did then
+    if setup.auth == "optional" and ELSEWHERE[name] then
+      return nil -- who brought no token at all would be answered, too
+    end
     return nil, name, message
   end
-  local identity = jet.resolve(did)
+  local identity = host.resolve_document(did)
   if identity and identity.key and host.jwt_verify(token, identity.key) then
     return did
   end

@@ -46,7 +46,7 @@ end
 
 local function check_key(did, multibase)
   local ours = "did:key:" .. multibase
-  local identity, message = jet.resolve(did)
+  local identity, message = host.resolve_document(did)
   if not identity then
     jet.log.warn("jet.labeler: cannot look up the labeler, so whether its key is known is not "
       .. "known: %s", message)

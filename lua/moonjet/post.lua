@@ -5,6 +5,7 @@
 ---   text ─▶ rich text ─▶ handles looked up ─▶ images fetched, measured, uploaded ─▶ me:create
 local host, jet = ...
 
+local repo = host.library "repo"
 local rich_text = host.library "richtext"
 
 local error, ipairs, pairs, select = error, ipairs, pairs, select
@@ -41,15 +42,23 @@ local function check_ref(what, x, level)
 end
 M.check_ref = check_ref
 
+--- Where the post's thread begins, as far as it says: an event, what me:post returned (`root`),
+--- what me:get_record and me:list return (`value`), or a view of the AppView's (`record`).
+local function root_of(x)
+  if type(x) == "userdata" then
+    return x:table "reply.root"
+  elseif x.root then
+    return x.root
+  end
+  local record = type(x.value) == "table" and x.value or x.record
+  local reply = type(record) == "table" and record.reply
+  return type(reply) == "table" and reply.root
+end
+
 --- The reply's `reply`: below the post, in its thread. A stranger wrote what the thread's root is.
 local function reply_to(x)
-  local parent = ref_of(x)
-  local root
-  if type(x) == "userdata" then
-    root = ref_of(x:table "reply.root")
-  else
-    root = ref_of(x.root)
-  end
+  local parent, root = ref_of(x), root_of(x)
+  root = type(root) == "table" and ref_of(root)
   if root and not root.uri:find "^at://[^/]+/[^/]+/[^/]+$" then
     root = nil
   end
@@ -254,8 +263,12 @@ local GATES = {
   mentioned = "#mentionRule", followers = "#followerRule", following = "#followingRule",
 }
 
-local function check_gates(what, options, level)
+local function check_gates(what, options, is_reply, level)
   local replies = options.replies
+  if replies ~= nil and is_reply then
+    error(format("%s: 'replies' is for the post that begins a thread, and this one is a reply: "
+      .. "leave it out", what), level)
+  end
   if replies ~= nil and replies ~= "nobody" then
     for _, who in ipairs(check_texts(what, "replies", replies, 3, level + 1)) do
       if not GATES[who] then
@@ -271,7 +284,7 @@ end
 
 --- Raises when the post cannot be one; nothing is sent before that. Returns the rich text and the
 --- options.
-local function check_post(what, text, options, level)
+local function check_post(what, text, options, is_reply, level)
   options = rich_text.check_options(what, options, OPTIONS, level + 1)
   text = rich_text.of(what, text, level + 1)
   if not text:fits() then
@@ -291,7 +304,7 @@ local function check_post(what, text, options, level)
   if options.quote then
     check_ref(what .. ": quote", options.quote, level + 1)
   end
-  check_gates(what, options, level + 1)
+  check_gates(what, options, is_reply, level + 1)
   for name, most in pairs { langs = 3, tags = 8, labels = 10 } do
     if options[name] ~= nil then
       check_texts(what, name, options[name], most, level + 1)
@@ -331,22 +344,24 @@ local function list_of(x)
   return jet.array(type(x) == "string" and { x } or x)
 end
 
---- Who may reply, and quote: records beside the post, under its key.
+--- Who may reply, and quote: records beside the post, under its key. They are created, never
+--- replaced: of a post that was there already, what its owner has changed in the app since stays.
 local function write_gates(me, post, options)
   if options.replies then
     local allow = {}
     for i, who in ipairs(options.replies == "nobody" and {} or list_of(options.replies)) do
       allow[i] = { ["$type"] = "app.bsky.feed.threadgate" .. GATES[who] }
     end
-    local ok, message = me:put("app.bsky.feed.threadgate", post.rkey,
-      { post = post.uri, allow = jet.array(allow) })
+    local ok, message = me:create("app.bsky.feed.threadgate",
+      { post = post.uri, allow = jet.array(allow) }, { rkey = post.rkey })
     if not ok then
       return nil, message
     end
   end
   if options.quotes == false then
-    return me:put("app.bsky.feed.postgate", post.rkey, { post = post.uri,
-      embeddingRules = { { ["$type"] = "app.bsky.feed.postgate#disableRule" } } })
+    return me:create("app.bsky.feed.postgate", { post = post.uri,
+      embeddingRules = { { ["$type"] = "app.bsky.feed.postgate#disableRule" } } },
+      { rkey = post.rkey })
   end
   return true
 end
@@ -388,13 +403,18 @@ local function subject(me, collection, x, options, what)
     { key = options.key, priority = options.priority or "low" })
 end
 
---- The address of the account's own record of that collection about the subject: false when there
--- is none among the last thousands, nil and a message when that cannot be said.
-local function find_own(me, identifier, collection, about)
+--- The address of the account's own record of that collection about the subject; false when there
+--- is none, nil and a message when that cannot be said. By its DID: handles change.
+local function find_own(me, a, collection, about, what)
+  local did, message = repo.did_of(a)
+  if not did then
+    return nil, message
+  end
   local cursor
   for _ = 1, PAGES do
-    local page, message = me:get("com.atproto.repo.listRecords",
-      { repo = identifier, collection = collection, limit = 100, cursor = cursor })
+    local page
+    page, message = me:get("com.atproto.repo.listRecords",
+      { repo = did, collection = collection, limit = 100, cursor = cursor })
     if not page then
       return nil, message
     end
@@ -406,18 +426,19 @@ local function find_own(me, identifier, collection, about)
     end
     cursor = page.cursor
     if type(cursor) ~= "string" then
-      break
+      return false
     end
   end
-  return false
+  return nil, format("%s: the record about %s is not among the account's last %d of %s; give its "
+    .. "address, at://…", what, about, PAGES * 100, collection)
 end
 
-local function undo(me, identifier, collection, about, what)
+local function undo(me, a, collection, about, what)
   host.can_wait(what)
   local uri = about
   if not about:find("/" .. collection .. "/", 1, true) then
     local message
-    uri, message = find_own(me, identifier, collection, about)
+    uri, message = find_own(me, a, collection, about, what)
     if uri == nil then
       return nil, message
     end
@@ -454,7 +475,7 @@ M.did_of = did_of
 function M.add(Agent, self_of, answer)
   function Agent:post(text, options)
     self_of(self, "post")
-    text, options = check_post("me:post", text, options, 3)
+    text, options = check_post("me:post", text, options, false, 3)
     host.can_wait "me:post"
     return write_post(self, "me:post", text, options, nil, "normal")
   end
@@ -475,7 +496,7 @@ function M.add(Agent, self_of, answer)
   function Agent:reply(to, text, options)
     self_of(self, "reply")
     check_ref("me:reply", to, 3)
-    text, options = check_post("me:reply", text, options, 3)
+    text, options = check_post("me:reply", text, options, true, 3)
     host.can_wait "me:reply"
     return answer_with(self, "me:reply", to, text, options, reply_to(to))
   end
@@ -483,7 +504,7 @@ function M.add(Agent, self_of, answer)
   function Agent:quote(what, text, options)
     self_of(self, "quote")
     check_ref("me:quote", what, 3)
-    text, options = check_post("me:quote", text, options, 3)
+    text, options = check_post("me:quote", text, options, false, 3)
     host.can_wait "me:quote"
     local with = { quote = what }
     for k, v in pairs(options) do
@@ -516,11 +537,13 @@ function M.add(Agent, self_of, answer)
       with.labels = with.labels or options.labels
       with.key = options.key and options.key .. "/" .. i
       with.priority = options.priority
-      if i == 1 then
-        with.replies, with.quotes = options.replies, options.quotes
+      for _, name in ipairs(i == 1 and { "replies", "quotes" } or {}) do
+        if options[name] ~= nil then
+          with[name] = options[name]
+        end
       end
       local text
-      text, with = check_post(what, part, with, 4)
+      text, with = check_post(what, part, with, i > 1 or options.below ~= nil, 4)
       list[i] = { text = text, options = with }
     end
     return list
@@ -592,25 +615,25 @@ function M.add(Agent, self_of, answer)
 
   function Agent:unlike(x)
     local a = self_of(self, "unlike")
-    return undo(self, a.identifier, LIKE, uri_of("me:unlike", x, 3), "me:unlike")
+    return undo(self, a, LIKE, uri_of("me:unlike", x, 3), "me:unlike")
   end
 
   function Agent:unrepost(x)
     local a = self_of(self, "unrepost")
-    return undo(self, a.identifier, REPOST, uri_of("me:unrepost", x, 3), "me:unrepost")
+    return undo(self, a, REPOST, uri_of("me:unrepost", x, 3), "me:unrepost")
   end
 
   function Agent:unfollow(who)
     local a = self_of(self, "unfollow")
     if type(who) == "string" and who:find "^at://" then
-      return undo(self, a.identifier, FOLLOW, who, "me:unfollow")
+      return undo(self, a, FOLLOW, who, "me:unfollow")
     end
     host.can_wait "me:unfollow"
     local did, message = did_of("me:unfollow", who, 3)
     if not did then
       return nil, message
     end
-    return undo(self, a.identifier, FOLLOW, did, "me:unfollow")
+    return undo(self, a, FOLLOW, did, "me:unfollow")
   end
 end
 

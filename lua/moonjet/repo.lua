@@ -144,6 +144,7 @@ function M.add(Agent, self_of, authorize)
       return "ok", a.did
     end)
   end
+  M.did_of = did_of
 
   --- A method of com.atproto.repo; returns as xrpc.call.
   local function ask(a, what, method, call)
@@ -438,7 +439,7 @@ function M.add(Agent, self_of, authorize)
     host.can_wait(what)
     local client = a.client
     if not is_own(a, who) then
-      local identity, message = jet.resolve(who)
+      local identity, message = host.resolve_document(who)
       if not identity then
         return nil, message
       elseif not identity.pds then

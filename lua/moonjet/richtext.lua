@@ -283,11 +283,12 @@ local function mark_across(rich, at)
   end
 end
 
--- Where a part that begins at `from` ends, so that it has at most `max` graphemes and ends with a
--- word: not in a mark, and in the middle of a word only where that word is half of the part.
-local function part_end(rich, from, max)
+-- Where a part that begins at `from` ends, so that it has at most `max` graphemes and bytes, and
+-- ends with a word: not in a mark, and in the middle of a word only where that word is half of the
+-- part.
+local function part_end(rich, from, max, bytes)
   local text = rich.text
-  local fit = host.fit(text, from, max, bytes_for(max))
+  local fit = host.fit(text, from, max, bytes)
   if fit == #text then
     return fit
   end
@@ -307,9 +308,9 @@ local function part_end(rich, from, max)
 end
 
 -- The text with no mark that is longer than a part: of a link, less is shown.
-local function fit_marks(rich, max)
+local function fit_marks(rich, max, bytes)
   local function long(shown)
-    return #shown > bytes_for(max) or jet.graphemes(shown) > max
+    return #shown > bytes or jet.graphemes(shown) > max
   end
   return redisplay(rich, function(mark)
     local shown = rich.text:sub(mark.from + 1, mark.to)
@@ -337,18 +338,18 @@ function methods:truncate(max)
   if self:fits(max) then
     return self
   end
-  local to = part_end(self, 0, max - 1)
+  local to = part_end(self, 0, max - 1, bytes_for(max) - #"…")
   local cut = slice(self, 0, to)
   cut.text = cut.text .. "…"
   return cut
 end
 
-local function split(rich, max)
-  rich = fit_marks(rich, max)
+local function split(rich, max, bytes)
+  rich = fit_marks(rich, max, bytes)
   local parts, text = {}, rich.text
   local from = host.trim(text, 0, #text)
   while from < #text do
-    local stop = part_end(rich, from, max)
+    local stop = part_end(rich, from, max, bytes)
     local _, to = host.trim(text, from, stop)
     parts[#parts + 1] = slice(rich, from, to)
     from = host.trim(text, stop, #text)
@@ -364,10 +365,11 @@ function methods:split(options)
   if self:fits(max) then
     return { self }
   elseif not options.counters then
-    return split(self, max)
+    return split(self, max, bytes_for(max))
   end
   for digits = 1, 6 do
-    local parts = split(self, max - #" /" - 2 * digits)
+    local counter = #" /" + 2 * digits
+    local parts = split(self, max - counter, bytes_for(max) - counter)
     if #parts == 1 then
       return parts
     elseif #tostring(#parts) <= digits then
@@ -381,9 +383,10 @@ end
 
 -- ---- towards a record ----
 
---- Looks the handles up, each once; those that lead nowhere are plain text from then on.
+--- Looks the handles up, each once. One that leads nowhere gets no facet, but is kept and asked for
+--- again the next time: a name server may only have been away.
 function methods:resolve()
-  local known, marks = {}, {}
+  local known = {}
   for _, mark in ipairs(self.marks) do
     if mark.handle and not mark.did then
       if known[mark.handle] == nil then
@@ -392,11 +395,7 @@ function methods:resolve()
       end
       mark.did = known[mark.handle] or nil
     end
-    if mark.did or not mark.handle then
-      marks[#marks + 1] = mark
-    end
   end
-  self.marks = marks
   return self
 end
 

@@ -179,6 +179,22 @@ describe("me:reply", function()
     assert.same(post.reply.parent, post.reply.root)
   end)
 
+  it("stays in the thread of a record that was read", function()
+    load()
+    local root, x = at(OTHER, "3mbd3542k23aa"), at(OTHER)
+    for i, name in ipairs { "value", "record" } do
+      run(("return me:reply({ uri = %q, cid = %q, %s = "
+        .. "{ reply = { root = { uri = %q, cid = %q } } } }, 'hi')")
+        :format(x.uri, x.cid, name, root.uri, root.cid))
+      assert.same({ root = root, parent = x }, pds:list(POST)[i].value.reply)
+    end
+    for i, reply in ipairs { "1", "jet.null", "{ root = jet.null }", "{ root = { uri = 1 } }" } do
+      run(("return me:reply({ uri = %q, cid = %q, value = { reply = %s } }, 'hi')"):format(x.uri,
+        x.cid, reply))
+      assert.same({ root = x, parent = x }, pds:list(POST)[2 + i].value.reply)
+    end
+  end)
+
   it("does not answer itself", function()
     load()
     local got = run("return me:reply(" .. ("{ uri = %q, cid = %q }"):format(at(BOT).uri, CID)
@@ -319,6 +335,42 @@ describe("me:post", function()
     assert.same({}, pds:list("app.bsky.feed.threadgate")[2].value.allow)
   end)
 
+  it("leaves gates that have changed since", function()
+    load()
+    local source = "return me:post('hi', { key = 'a', replies = 'nobody', quotes = false })"
+    run(source)
+    local kept = {}
+    for _, name in ipairs { "threadgate", "postgate" } do
+      local gate = pds:list("app.bsky.feed." .. name)[1]
+      kept[name] = ("return me:put('app.bsky.feed.%s', %q, { post = %q })"):format(name, gate.rkey,
+        gate.value.post)
+      kept[name] = run(kept[name])[1].cid
+    end
+    t:advance "1s"
+    assert.is_true(run(source)[1].existed)
+    for name, cid in pairs(kept) do
+      assert.equal(cid, pds:list("app.bsky.feed." .. name)[1].cid)
+    end
+  end)
+
+  it("says who may reply only where a thread begins", function()
+    load()
+    local below = "{ uri = 'at://did:plc:x/app.bsky.feed.post/1', cid = 'x' }"
+    local only = "'replies' is for the post that begins a thread"
+    assert.matches("run:2.*: me:reply: " .. only,
+      fault("local x = me:reply(" .. below .. ", 'x', { replies = 'nobody' }) return x"))
+    assert.matches("run:2.*: me:thread: part 1: " .. only,
+      fault("local x = me:thread({ 'x' }, { replies = 'nobody', below = " .. below
+        .. " }) return x"))
+    assert.matches("run:2.*: me:thread: part 2: " .. only,
+      fault "local x = me:thread { 'x', { text = 'y', replies = 'nobody' } } return x")
+    assert.same({}, pds:list())
+    run("return me:reply(" .. below .. ", 'x', { quotes = false })")
+    assert.equal(1, #pds:list "app.bsky.feed.postgate")
+    run "return me:thread { { text = 'x', replies = 'nobody' }, 'y' }"
+    assert.equal(1, #pds:list "app.bsky.feed.threadgate")
+  end)
+
   it("writes once what comes twice", function()
     load { on = "mention", answer = "hi" }
     pds:fail { method = "com.atproto.repo.putRecord", lost = true }
@@ -328,6 +380,20 @@ describe("me:post", function()
     mention(nil, { rkey = ev.rkey, rev = ev.rev })
     t:advance "2m"
     assert.equal(1, #pds:list(POST))
+  end)
+end)
+
+describe("me:create", function()
+  it("leaves a record that is there, when it has its key", function()
+    load()
+    local source = "return me:create('app.bsky.feed.generator', { displayName = 'A' }, "
+      .. "{ rkey = 'retro' })"
+    local cid = run(source)[1].cid
+    t:advance "1s"
+    assert.same({ cid, true }, { run(source)[1].cid, run(source)[1].existed })
+    cid = run "return me:put('app.bsky.feed.generator', 'retro', { displayName = 'B' })"[1].cid
+    assert.equal(cid, run(source)[1].cid)
+    assert.equal(cid, pds:list "app.bsky.feed.generator"[1].cid)
   end)
 end)
 
@@ -373,6 +439,27 @@ describe("me:like", function()
     assert.same({}, pds:list())
     assert.same({ true }, run(("return me:unlike(%q)"):format(ev.uri)))
     assert.matches("there is no such account", run "return me:follow('nobody.test')"[2])
+  end)
+
+  it("takes back what it did under another handle", function()
+    load { did = "bot.test" }
+    run "return me:follow('bob.test')"
+    pds.handle = "new.test"
+    assert.same({ true }, run "return me:unfollow('bob.test')")
+    assert.same({}, pds:list())
+  end)
+
+  it("says when it has not looked at everything", function()
+    load()
+    local pages = 0
+    pds:serve("com.atproto.repo.listRecords", function()
+      pages = pages + 1
+      return { status = 200, body = { records = jet.array {}, cursor = tostring(pages) } }
+    end)
+    local got = run "return me:unfollow('bob.test')"
+    assert.equal(jet.null, got[1])
+    assert.matches("me:unfollow: .* not among the account's last 3000 .*; give its address", got[2])
+    assert.equal(30, pages)
   end)
 end)
 

@@ -19,6 +19,21 @@ local BY_P256 = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJpYXQiOjE3NjcyMjU2MDAsIm
   .. "vbiIsImp0aSI6IngifQ.PgwAwxLNOsCC_lu3Ly27vze4HnilaOHAsafug3uZNmMxtyFnkqLAdoqDromF"
   .. "Roa-7GF_FvOtn2kTSjs4heoTPQ"
 
+local function base64url(text)
+  local bits = text:gsub(".", function(c)
+    local n, out = c:byte(), ""
+    for i = 7, 0, -1 do
+      out = out .. math.floor(n / 2 ^ i) % 2
+    end
+    return out
+  end)
+  local digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+  return ((bits .. ("0"):rep(-#bits % 6)):gsub("......", function(six)
+    local n = tonumber(six, 2) + 1
+    return digits:sub(n, n)
+  end))
+end
+
 local function address(event)
   return ("at://%s/%s/%s"):format(event.did, event.collection, event.rkey)
 end
@@ -211,6 +226,29 @@ describe("a feed that knows who asks", function()
     refused("BadJwtSignature", (BY_K256:gsub("%.o([^.]+)$", ".p%1")))
     t:advance "2m"
     refused("JwtExpired", BY_K256)
+  end)
+
+  -- The token with other claims, and what is no signature of them any more.
+  local function other(claims)
+    local text = "{\"iat\":1767225600,\"exp\":1767225660,\"iss\":\"" .. viewer .. "\","
+      .. claims .. "}"
+    local head, signature = BY_K256:match "^([^.]+%.)[^.]+(%..+)$"
+    return head .. base64url(text) .. signature
+  end
+
+  it("takes whoever has a token for another service as a stranger", function()
+    local lxm = "\"lxm\":\"app.bsky.feed.getFeedSkeleton\""
+    local audience = other("\"aud\":\"did:web:api.bsky.app\"," .. lxm)
+    local method = other "\"aud\":\"did:web:feeds.example.com\",\"lxm\":\"app.bsky.feed.getFeed\""
+    start()
+    for _, token in ipairs { audience, method } do
+      assert.same({ { post = "at://did:plc:x/app.bsky.feed.post/nobody" } }, mine(token).feed)
+    end
+    assert.equal(0, asked)
+    refused("BadJwtSignature", other("\"aud\":\"did:web:feeds.example.com\"," .. lxm))
+    start "required"
+    refused("BadJwtAudience", audience)
+    refused("BadJwtLexiconMethod", method)
   end)
 
   it("says so when its function returns nonsense", function()

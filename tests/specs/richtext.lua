@@ -6,7 +6,10 @@ local function told(rich)
   return { text = rich.text, length = rich:length(), facets = rich:facets() }
 end
 
+local kept = jet.richtext "hi @alice.test"
+
 local how = {
+  kept = function() return kept:resolve() end,
   resolve = function(text) return jet.richtext(text):resolve() end,
   markdown = function(text) return jet.richtext(text, { markdown = true }) end,
   shorten = function(text) return jet.richtext(text, { shorten = true }) end,
@@ -27,6 +30,7 @@ local cut = {
   split20 = function(rich) return rich:split { max = 20 } end,
   counters = function(rich) return rich:split { counters = true } end,
   truncate = function(rich) return { rich:truncate(20) } end,
+  short = function(rich) return { rich:truncate() } end,
 }
 
 jet.from "app.bsky.feed.post:create":each(function(ev)

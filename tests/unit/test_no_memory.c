@@ -37,11 +37,11 @@ static void on_fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
         tickets[ticket_count++] = ticket;
 }
 
-static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
+static void on_resolve(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
     (void)ctx;
     (void)who;
-    (void)anew;
+    (void)how;
     if (ticket_count < MJ_COUNT(tickets))
         tickets[ticket_count++] = ticket;
 }

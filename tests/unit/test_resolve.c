@@ -179,13 +179,15 @@ static void on_done(void *ctx, const struct mj_identity *id)
     pthread_mutex_unlock(&r->lock);
 }
 
-static void ask(struct reply *r, const char *who)
+static void ask_how(struct reply *r, const char *who, enum mj_resolve how)
 {
     *r = (struct reply){0};
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
-    mj_resolver_ask(resolver, mj_str(who), on_done, r);
+    mj_resolver_ask(resolver, mj_str(who), how, on_done, r);
 }
+
+static void ask(struct reply *r, const char *who) { ask_how(r, who, MJ_RESOLVE_WHO); }
 
 static const char *await(struct reply *r)
 {
@@ -196,13 +198,15 @@ static const char *await(struct reply *r)
     return r->text;
 }
 
-static void expect(const char *who, const char *text)
+static void expect_how(const char *who, enum mj_resolve how, const char *text)
 {
     struct reply r;
-    ask(&r, who);
+    ask_how(&r, who, how);
     if (!strstr(await(&r), text))
         fail_msg("%s is %s", who, r.text);
 }
+
+static void expect(const char *who, const char *text) { expect_how(who, MJ_RESOLVE_WHO, text); }
 
 #define PDS " https://pds.moonjet.dev"
 
@@ -239,7 +243,7 @@ static void directions(void **state)
     ask(&r, "x");
     await(&r);
     r.done = false;
-    mj_resolver_ask(resolver, mj_span("did:plc\0x", 9), on_done, &r);
+    mj_resolver_ask(resolver, mj_span("did:plc\0x", 9), MJ_RESOLVE_WHO, on_done, &r);
     await(&r);
     assert_int_equal(r.text[0], '!');
     stop();
@@ -297,31 +301,20 @@ static void caching(void **state)
     stop();
 }
 
-static void anew(const char *who, const char *text)
-{
-    struct reply r;
-    ask(&r, "x"); /* makes its lock */
-    await(&r);
-    r.done = false;
-    mj_resolver_ask_anew(resolver, mj_str(who), on_done, &r);
-    if (!strstr(await(&r), text))
-        fail_msg("%s is %s", who, r.text);
-}
-
 /* What is young counts, so nobody can have us ask and ask. */
 static void out_of_date(void **state)
 {
     (void)state;
     start((struct mj_resolver_cfg){0});
     expect(ALICE, ALICE " alice");
-    anew(ALICE, ALICE " alice");
+    expect_how(ALICE, MJ_RESOLVE_ANEW, ALICE " -" PDS);
     assert_int_equal(atomic_load(&plc.requests), 1);
-    anew(BOB, BOB " bob");
+    expect_how(BOB, MJ_RESOLVE_ANEW, BOB " -" PDS);
     assert_int_equal(atomic_load(&plc.requests), 2);
     stop();
     start((struct mj_resolver_cfg){.keep_failed_us = 1});
     expect(ALICE, ALICE " alice");
-    anew(ALICE, ALICE " alice");
+    expect_how(ALICE, MJ_RESOLVE_ANEW, ALICE " -" PDS);
     assert_int_equal(atomic_load(&plc.requests), 2);
     assert_int_equal(atomic_load(&dns.questions), 1); /* the handle is none of its business */
     expect(ALICE, ALICE " alice");
@@ -403,6 +396,21 @@ static void silent_dns(void **state)
     dns_stop(&dns);
 }
 
+/* Keys and the PDS are known without a word from DNS; what was found serves those who want more. */
+static void document_only(void **state)
+{
+    (void)state;
+    start((struct mj_resolver_cfg){0});
+    expect_how(ALICE, MJ_RESOLVE_DOCUMENT, ALICE " -" PDS);
+    expect_how(ALICE, MJ_RESOLVE_DOCUMENT, ALICE " -" PDS);
+    expect_how(DAVE, MJ_RESOLVE_DOCUMENT, "!" DAVE ": the DID has been given up");
+    assert_int_equal(atomic_load(&dns.questions), 0);
+    expect(ALICE, ALICE " alice.moonjet.dev" PDS);
+    expect_how("alice.moonjet.dev", MJ_RESOLVE_DOCUMENT, ALICE " alice.moonjet.dev" PDS);
+    assert_int_equal(atomic_load(&plc.requests), 2);
+    stop();
+}
+
 static void bad_servers(void **state)
 {
     (void)state;
@@ -431,9 +439,10 @@ static int remove_file(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(directions),  cmocka_unit_test(caching),
-                                       cmocka_unit_test(out_of_date), cmocka_unit_test(no_turn),
-                                       cmocka_unit_test(stopping),    cmocka_unit_test(silent_dns),
-                                       cmocka_unit_test(bad_servers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(directions),    cmocka_unit_test(caching),
+        cmocka_unit_test(out_of_date),   cmocka_unit_test(no_turn),
+        cmocka_unit_test(stopping),      cmocka_unit_test(silent_dns),
+        cmocka_unit_test(document_only), cmocka_unit_test(bad_servers)};
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

@@ -49,10 +49,10 @@ static void fetch(void *ctx, uint64_t ticket, const struct mj_fetch *request)
     mj_net_fetch(net, ticket, request);
 }
 
-static void resolve(void *ctx, uint64_t ticket, struct mj_span who, bool anew)
+static void resolve(void *ctx, uint64_t ticket, struct mj_span who, enum mj_resolve how)
 {
     (void)ctx;
-    mj_net_resolve(net, ticket, who, anew);
+    mj_net_resolve(net, ticket, who, how);
 }
 
 static void publish(void *ctx, const char *const *list, size_t n)

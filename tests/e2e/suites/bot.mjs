@@ -115,7 +115,7 @@ export default async function suite() {
     const alice = await account(net, 'alice')
     const nobody = 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa' // the directory knows no such account
     const name = await dns(t, (n) => (n === `_atproto.${alice.handle}` ? [`did=${alice.did}`] : n === '_atproto.nobody.test' ? [`did=${nobody}`] : null))
-    const m = await run(t, net, a, { label: 1 }, ['--dns', name.at])
+    const m = await run(t, net, a, { label: 1, did: a.handle }, ['--dns', name.at])
     const text = `é 👨‍👩‍👧 @${alice.handle} https://x.y #tag`
     const done = await m.lua(`return me:post("${text} @nobody.test", { langs = { "en", "pt-BR" } })`)
     const { value } = await record(net, done.uri)
@@ -130,6 +130,8 @@ export default async function suite() {
     assert.deepEqual(valid(AppBskyFeedPost, (await record(net, one.uri)).value).reply, { root: ref(root), parent: ref(root) })
     const two = await m.lua(`return me:reply({ uri = "${below.uri}", cid = "${below.cid}", root = { uri = "${root.uri}", cid = "${root.cid}" } }, "two")`)
     assert.deepEqual((await record(net, two.uri)).value.reply, { root: ref(root), parent: ref(below) })
+    const three = await m.lua(`return me:reply(assert(me:get_record("${below.uri}")), "three")`)
+    assert.deepEqual((await record(net, three.uri)).value.reply, { root: ref(root), parent: ref(below) })
 
     // Images, a quote with them, and who may reply.
     const bytes = `("${[...png].map((b) => `\\${String(b).padStart(3, '0')}`).join('')}")`
@@ -145,6 +147,21 @@ export default async function suite() {
     assert.equal(valid(AppBskyFeedThreadgate, gate.value).post, pic.uri)
     assert.equal(gate.uri.split('/').pop(), pic.uri.split('/').pop())
     assert.equal((await records(net, a.did, 'app.bsky.feed.postgate')).length, 1)
+
+    // A gate that its owner has changed stays when the post comes again.
+    const gated = `return me:post("gated", { key = "gated", replies = "nobody", quotes = false })`
+    const first = await m.lua(gated)
+    const gateUri = first.uri.replace(POST, 'app.bsky.feed.threadgate')
+    await m.lua(`return me:put("app.bsky.feed.threadgate", "${gateUri.split('/').pop()}",
+      { post = "${first.uri}", allow = jet.array {}, hiddenReplies = { "${two.uri}" } })`)
+    assert.equal((await m.lua(gated)).uri, first.uri)
+    assert.deepEqual(valid(AppBskyFeedThreadgate, (await record(net, gateUri)).value).hiddenReplies, [two.uri])
+
+    // A follow is taken back under another handle, too.
+    await m.lua(`return me:follow("${alice.did}")`)
+    await xrpc(net, 'com.atproto.identity.updateHandle', { jwt: a.jwt, body: { handle: `renamed${a.handle}` } })
+    assert.equal(await m.lua(`return me:unfollow("${alice.did}")`), true)
+    assert.deepEqual(await records(net, a.did, 'app.bsky.graph.follow'), [])
 
     // A thread: cut at words, one below the other, and every facet whole.
     const parts = await m.lua(`local text = jet.richtext()

@@ -7,6 +7,7 @@ import { AtpAgent } from '@atproto/api'
 import { didDocument, getFeedGenEndpoint } from '@atproto/common-web'
 import { Secp256k1Keypair } from '@atproto/crypto'
 import { createServiceJwt } from '@atproto/xrpc-server'
+import { dns } from '../lib/dns.mjs'
 import { eventually, here, test } from '../lib/harness.mjs'
 import { Moonjet } from '../lib/moonjet.mjs'
 import { account, network, post, xrpc } from '../lib/pds.mjs'
@@ -78,8 +79,9 @@ export default async function suite() {
   }, { seconds: 120 })
 
   await test('feed: tokens of a real PDS say who asks; others are refused', async (t) => {
+    const names = await dns(t, () => null)
     const { m, world, did, agent } = await start(t, [path.join(here, 'scripts', 'feeds.lua')],
-      { all: feedUri('all'), mine: feedUri('mine') })
+      { all: feedUri('all'), mine: feedUri('mine') }, undefined, undefined, ['--cursor', '0', '--dns', names.at])
     const [alice, bob] = [await account(world, 'alice'), await account(world, 'bob')]
     const hers = (await alice.create(POST, post('hers'))).uri
     const his = (await bob.create(POST, post('his'))).uri
@@ -104,6 +106,7 @@ export default async function suite() {
     assert.deepEqual(await failure(ask(await forged({ iat: 1, exp: 2 }))), { status: 401, error: 'JwtExpired' })
     assert.deepEqual(await failure(ask(await forged({ iss: 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa' }))),
       { status: 401, error: 'BadJwtIss' })
+    assert.deepEqual(names.asked, [], 'a key needs no handle')
     await m.finish()
   })
 
