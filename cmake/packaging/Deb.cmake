@@ -11,8 +11,15 @@ install(FILES ${generated}/moonjet.service DESTINATION /usr/lib/systemd/system)
 install(FILES ${packaging}/moonjet.env DESTINATION /etc/moonjet)
 install(DIRECTORY DESTINATION /etc/moonjet/scripts)
 install(DIRECTORY ${generated}/man1 DESTINATION /usr/share/man)
-install(FILES ${packaging}/copyright ${generated}/changelog.gz README.md DESTINATION ${doc})
+install(FILES ${packaging}/copyright ${generated}/changelog.gz DESTINATION ${doc})
 install(DIRECTORY docs/ DESTINATION ${doc} PATTERN generate.lua EXCLUDE)
+install(DIRECTORY plugins DESTINATION ${doc} FILES_MATCHING PATTERN README.md)
+# Where README.md lies among the docs, its links are shorter.
+file(READ README.md readme)
+string(REPLACE "](docs/" "](" readme "${readme}")
+string(REPLACE "](LICENSE)" "](copyright)" readme "${readme}")
+file(WRITE ${generated}/README.md "${readme}")
+install(FILES ${generated}/README.md DESTINATION ${doc})
 install(DIRECTORY examples DESTINATION ${doc} PATTERN run.sh EXCLUDE)
 
 # dpkg-shlibdeps sees what the binary is linked with; it sees neither the event loop that
