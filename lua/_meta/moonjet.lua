@@ -683,7 +683,7 @@ function jet.serve(route, fn) end
 ---@class jet.AgentOptions
 ---@field identifier string the account's handle or DID
 ---@field password string an app password: `jet.secret "BOT"`
----@field did? string the DID, where the identifier is a handle: then `me.did` is known from the start
+---@field did? string the DID, where the identifier is a handle: then `me.did` is known from the start. Without it, the handle is looked up once, and the account is known by its DID from then on; needed when the handle has become another account's, which is meant
 ---@field service? string the PDS, as "https://pds.example.com"; without it, the one that the DID document names
 ---@field priority? jet.Priority of calls that say none; default "normal"
 

@@ -162,8 +162,61 @@ describe("an agent's session", function()
     load({ identifier = "bot.test", did = "did:plc:somebodyelse" })
     t:resolve(function(did) return { did = did, pds = pds.service } end)
     pds.handle = "did:plc:somebodyelse"
-    assert.matches("says that bot.test is did:plc:botbotb[otb]+, not did:plc:somebodyelse",
+    assert.matches("says that bot.test is did:plc:botbotb[otb]+, not did:plc:somebodyelse; if",
       run("return me:login()")[2])
+  end)
+
+  it("goes to the account that it knows, whoever has its handle now", function()
+    local asked = {}
+    load(nil, { http = function(request)
+      asked[#asked + 1] = request.url
+      return { status = 500 }
+    end })
+    run "return me:login()"
+    t:resolve(function(whom)
+      if whom == pds.did then
+        return { did = pds.did, pds = pds.service }
+      end
+      return { did = "did:plc:stranger", handle = whom, pds = "https://stranger.test" }
+    end)
+    for _ = 1, 2 do
+      pds:expire(true)
+      assert.equal(pds.did, run("return (me:put('app.example.note', 'a', {})) and me.did")[1])
+      assert.is_true(t:reload())
+    end
+    assert.same({}, asked)
+    assert.equal(pds.did, who().did)
+  end)
+
+  it("goes on when the account has another handle", function()
+    load()
+    run "return me:login()"
+    pds.handle = "new.test"
+    pds:expire(true)
+    assert.equal(pds.did, run("return (me:put('app.example.note', 'a', {})) and me.did")[1])
+    assert.equal("new.test", who().handle)
+  end)
+
+  it("is refused when it is no longer of the account that was known", function()
+    load({ service = "https://pds.test" })
+    run "return me:login()"
+    pds:expire(true)
+    pds:serve(LOGIN, function()
+      return { body = { did = "did:plc:stranger", accessJwt = "a.b.c", refreshJwt = "d.e.f" } }
+    end)
+    local got = run "return me:put('app.example.note', 'a', {})"
+    assert.equal("https://pds.test says that bot.test is did:plc:stranger, not " .. pds.did
+      .. "; if it is another account now, give jet.agent its DID: did = \"did:plc:…\"", got[2])
+    assert.equal(pds.did, who().did)
+  end)
+
+  it("says which account is meant where the password is wrong", function()
+    load()
+    run "return me:login()"
+    pds:expire(true)
+    pds.password = "other"
+    assert.matches("bot.test is " .. pds.did .. "; if it is another account now, give .* DID: did",
+      run("return me:put('app.example.note', 'a', {})")[2])
   end)
 
   it("shows no token and no password", function()
