@@ -31,7 +31,7 @@ end
 
 -- Runs Lua in the script's route: what it returns, as a list.
 local function run(source)
-  local answer = t:ask("POST", "/run", "return function(me, jet)\n" .. source .. "\nend")
+  local answer = t:ask("POST", "/run", "return function(me, jet, _, twin)\n" .. source .. "\nend")
   if answer.status ~= 200 then
     error(answer.body, 2)
   end
@@ -477,6 +477,31 @@ describe("manners", function()
     mention "@bot genug"
     mention "@bot"
     assert.equal(1, #pds:list(POST))
+  end)
+
+  it("are those of the account, whatever it is called", function()
+    load { identifier = "bot.test", on = "mention", answer = "hi", manners = { per_thread = 1 } }
+    mention "@bot !stop"
+    assert.same({ true }, run(("return twin:opted_out(%q)"):format(OTHER)))
+    mention "@bot !start"
+    assert.same({ false }, run(("return twin:opted_out(%q)"):format(OTHER)))
+    local ev = mention("@bot", { did = "did:plc:alice" })
+    assert.equal(1, #pds:list(POST))
+    local again = "local post, _, name = %s:reply({ uri = %q, cid = 'x', root = { uri = %q, "
+      .. "cid = 'x' } }, 'x') return tostring(post), name"
+    for _, whose in ipairs { "me", "twin" } do
+      assert.same({ "nil", "Cooldown" },
+        run(again:format(whose, at("did:plc:alice").uri, ev.uri)))
+    end
+  end)
+
+  it("remember what was before the account's DID was known", function()
+    load { identifier = "bot.test", manners = { per_thread = 1 } }
+    local reply = "local post, _, name = me:reply({ uri = %q, cid = 'x', root = { uri = 'at://x', "
+      .. "cid = 'x' } }, 'x') return me.did ~= nil, name"
+    assert.same({ false }, run "return me.did ~= nil")
+    assert.same({ true, jet.null }, run(reply:format(at(OTHER).uri)))
+    assert.same({ true, "Cooldown" }, run(reply:format(at(OTHER, "3mbd3542k2323").uri)))
   end)
 
   it("label the bot, once", function()
