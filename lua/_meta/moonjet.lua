@@ -846,7 +846,7 @@ function Xrpc:post(nsid, body, options) end
 
 ---@class jet.OnOptions: jet.EachOptions
 ---@field limit? jet.Rate per account; what is too much is dropped
----@field manners? boolean false: the function also gets what the bot would not answer (`me:manners`)
+---@field manners? boolean false: the function also gets posts that the bot would not answer (`me:manners`)
 ---@field name? string of the flow; default "on_" and the reasons
 
 --- Runs the function as a task for each event that has one of these reasons, once, whatever number of
@@ -882,8 +882,11 @@ function Agent:reasons(ev) end
 ---@field per_day? integer | false answers to one account in a day (UTC), all threads; default 250
 
 --- What keeps a bot from being a nuisance, or talking to other bots for ever. Without it, the
---- defaults hold. Asked before functions of `on` run, and by reply, quote and thread, which return
---- nil, a message, and "Own", "OptedOut" or "Cooldown"; kept over restarts. Top level only.
+--- defaults hold. Asked before functions of `on` run for posts (mention, reply, reply_root, quote; not
+--- for likes, reposts, follows and their undoing), or of `on_dm` for messages, and by reply, quote and
+--- thread, which return nil, a message, and "Own", "OptedOut" or "Cooldown"; kept over restarts. The
+--- words are heard in all posts that mention the account or reply to it, before every limit, once the
+--- script has `on`, `manners` or `me.account`. Top level only.
 ---@param options jet.Manners
 ---@return jet.Agent
 function Agent:manners(options) end

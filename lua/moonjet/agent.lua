@@ -430,6 +430,7 @@ local function account_of(a)
     local name = "agent:" .. a.identifier:sub(1, 58)
     sets[name] = sets[name] or host.set(name, a.did)
     a.account = sets[name]
+    host.library "bot".listen(a, a.account)
     if not a.did then
       jet.spawn(find_did, a)
     end

@@ -3,6 +3,8 @@
 ---   me:on { "mention", "reply" }  ─▶  one flow, matched in C by me.account  ─▶  each
 ---                                      └ a post that is both runs the function once, with both
 ---                                        reasons
+---   me.account             ─▶  a flow of all mentions and replies, which hears "!stop" and
+---                              "!start" whatever the script does with them
 ---
 --- Manners are kept over restarts, in maps that scripts cannot name: who has said stop, whom the
 --- bot has answered lately, and which accounts are bots. A bot answers neither itself nor who has
@@ -238,7 +240,29 @@ end
 
 M.key, M.recall, M.may_answer = key, recall, may_answer
 
+--- Whether the post says no more than whether its account wants answers. Changes nothing: a
+--- function may be late, and the account may have said something else since.
+local function is_order(a, ev)
+  return says(ev.text, manners_of(a).stop) or recall(memory, a, "started", ev.uri) == true
+end
+
 -- # Flows
+
+local listeners = 0
+
+--- Hears what is said to the agent, once per agent and before all limits.
+function M.listen(a, account)
+  listeners = listeners + 1
+  local matches = { MATCHES.mention(account), MATCHES.reply(account) }
+  for _, match in ipairs(matches) do
+    match.op, match.did = "create", jet.no(account)
+  end
+  jet.from(matches):tap(function(ev)
+    if M.heeds(a, ev.did, ev.text) and not has_stopped(a, ev.did) then
+      memory:set(key(a, "started", ev.uri), true, "1d")
+    end
+  end):as("agent.manners" .. (listeners > 1 and listeners or ""))
+end
 
 local function check_reasons(what, reasons)
   if type(reasons) == "string" then
@@ -339,8 +363,9 @@ local function on(a, me, what, reasons, fn, options)
   attach(jet.from(matches), name, function(ev)
     local why = reasons_of(ev, is_me)
     if ev.collection == POST and own.manners ~= false then
-      if (why.mention or why.reply) and M.heeds(a, ev.did, ev.text) then
+      if (why.mention or why.reply) and is_order(a, ev) then
         host.count("skips", "opted_out")
+        jet.log.debug("%s is left alone: it says whether its account wants answers", ev.uri)
         return
       end
       local good, message = may_answer(a, ev)
@@ -480,7 +505,7 @@ function M.add(Agent, self_of)
       end
     end
     a.manners = manners
-    return self
+    return self.account and self -- a read of me.account listens
   end
 
   --- Whether the account has said stop.

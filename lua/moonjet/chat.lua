@@ -87,6 +87,8 @@ local function hand_on(a, fn, message, manners)
   local answered
   if manners then
     if kit.heeds(a, message.did, message.text) then
+      jet.log.debug("a message of %s is left alone: they have said whether they want answers",
+        message.did)
       memory:set(seen, true, SEEN)
       return
     end
