@@ -22,7 +22,7 @@ end
 
 -- Runs Lua in the script, with `me` and `jet`: what it returns, as a list.
 local function run(source)
-  local answer = t:ask("POST", "/run", "return function(me, jet)\n" .. source .. "\nend")
+  local answer = t:ask("POST", "/run", "return function(me, jet, other)\n" .. source .. "\nend")
   if answer.status ~= 200 then
     error(answer.body, 2)
   end
@@ -525,6 +525,27 @@ describe("what fails", function()
     assert.same({ PUT }, pds:calls())
     t:advance "25s"
     assert.same({ PUT }, pds:calls())
+  end)
+
+  it("keeps no other account on the same service from writing", function()
+    load({ service = "https://pds.test", other = "did:plc:other" })
+    run "return me:login()"
+    local reset = math.floor(jet.time()) + 3000
+    local left = { [pds.did] = 1, ["did:plc:other"] = 1000 }
+    pds.tokens.other = { kind = "access", exp = 2 ^ 53 }
+    pds:serve(LOGIN, function()
+      return { body = { did = "did:plc:other", accessJwt = "other", refreshJwt = "refresh" } }
+    end)
+    pds:serve(PUT, function(body)
+      left[body.repo] = left[body.repo] - 1
+      return { body = { uri = "at://x/y/z", cid = "c" }, headers = { ["RateLimit-Limit"] = "5000",
+        ["RateLimit-Remaining"] = left[body.repo], ["RateLimit-Reset"] = reset,
+        ["RateLimit-Policy"] = "5000;w=3600" } }
+    end)
+    run "return me:put('app.example.note', 'a', {})"
+    assert.matches("putRecord: the rate limit is used up for another %d+ s",
+      run("return me:put('app.example.note', 'a', {})")[2])
+    assert.equal("at://x/y/z", run("return other:put('app.example.note', 'a', {})")[1].uri)
   end)
 end)
 
