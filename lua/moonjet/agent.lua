@@ -108,7 +108,7 @@ end
 --- The agent has that DID from now on, also where the handle becomes somebody else's.
 local function know(a, did, handle)
   a.handle = handle or a.handle
-  if a.account and a.did ~= did then
+  if a.account and not (a.account:has(did) and a.account:count() == 1) then
     a.account:clear()
     a.account:add(did)
   end
@@ -405,6 +405,9 @@ end
 
 --- Asks for the DID behind the handle until it is known, be it by a login.
 local function find_did(a)
+  if a.did then
+    return know(a, a.did) -- the set may have one of before, which the script has replaced
+  end
   local pause = 1
   while not a.did do
     local ok, identity, message = pcall(jet.resolve, a.identifier)
@@ -431,9 +434,7 @@ local function account_of(a)
     sets[name] = sets[name] or host.set(name, a.did)
     a.account = sets[name]
     host.library "bot".listen(a, a.account)
-    if not a.did then
-      jet.spawn(find_did, a)
-    end
+    jet.spawn(find_did, a)
   end
   return a.account
 end

@@ -238,6 +238,16 @@ describe("an agent's DID", function()
     assert.same({}, pds:calls())
   end)
 
+  it("is the only one in matches, also when it was another one before", function()
+    load { did = "did:plc:botbotbotbotbotbotbotbot" }
+    run "me.account:add 'did:plc:before'"
+    assert.equal(2, who().account)
+    assert.is_true(t:reload())
+    t:advance "0s"
+    assert.equal(1, who().account)
+    assert.is_true(run("return me.account:has(me.did)")[1])
+  end)
+
   it("is looked up for matches, without a login", function()
     load()
     assert.equal(pds.did, who().did)
