@@ -238,7 +238,8 @@ static int transact(struct mj_labels *l, const struct queued *list, size_t n)
     if (err)
         return err;
     l->base = l->next = newest + 1 > begin ? newest + 1 : begin;
-    for (const struct queued *q = list; n && !err; q = q->next, n--)
+    /* Of the last one, whoever appends another may be writing `next` just now. */
+    for (const struct queued *q = list; n && !err; q = --n ? q->next : NULL)
         err = q->change.neg && !q->change.cid.len ? write_negations(l, txn, q)
                                                   : write_one(l, txn, q, q->change.cid);
     if (err) {

@@ -683,7 +683,7 @@ function jet.serve(route, fn) end
 ---@class jet.AgentOptions
 ---@field identifier string the account's handle or DID
 ---@field password string an app password: `jet.secret "BOT"`
----@field did? string the DID, where the identifier is a handle: then `me.did` is known from the start
+---@field did? string the DID, where the identifier is a handle: then `me.did` is known from the start. Without it, the handle is looked up once, and the account is known by its DID from then on; needed when the handle has become another account's, which is meant
 ---@field service? string the PDS, as "https://pds.example.com"; without it, the one that the DID document names
 ---@field priority? jet.Priority of calls that say none; default "normal"
 
@@ -846,7 +846,7 @@ function Xrpc:post(nsid, body, options) end
 
 ---@class jet.OnOptions: jet.EachOptions
 ---@field limit? jet.Rate per account; what is too much is dropped
----@field manners? boolean false: the function also gets what the bot would not answer (`me:manners`)
+---@field manners? boolean false: the function also gets posts that the bot would not answer (`me:manners`)
 ---@field name? string of the flow; default "on_" and the reasons
 
 --- Runs the function as a task for each event that has one of these reasons, once, whatever number of
@@ -882,8 +882,11 @@ function Agent:reasons(ev) end
 ---@field per_day? integer | false answers to one account in a day (UTC), all threads; default 250
 
 --- What keeps a bot from being a nuisance, or talking to other bots for ever. Without it, the
---- defaults hold. Asked before functions of `on` run, and by reply, quote and thread, which return
---- nil, a message, and "Own", "OptedOut" or "Cooldown"; kept over restarts. Top level only.
+--- defaults hold. Asked before functions of `on` run for posts (mention, reply, reply_root, quote; not
+--- for likes, reposts, follows and their undoing), or of `on_dm` for messages, and by reply, quote and
+--- thread, which return nil, a message, and "Own", "OptedOut" or "Cooldown"; kept over restarts. The
+--- words are heard in all posts that mention the account or reply to it, before every limit, once the
+--- script has `on`, `manners` or `me.account`. Top level only.
 ---@param options jet.Manners
 ---@return jet.Agent
 function Agent:manners(options) end

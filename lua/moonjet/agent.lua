@@ -105,18 +105,23 @@ local function is_did(text)
   return type(text) == "string" and #text <= 2048 and text:find "^did:%l+:[%w._:%%-]+$" ~= nil
 end
 
---- The agent has that DID from now on.
+--- The agent has that DID from now on, also where the handle becomes somebody else's.
 local function know(a, did, handle)
   a.handle = handle or a.handle
-  if a.did == did then
-    return
-  end
-  a.did = did
-  if a.account then
+  if a.account and not (a.account:has(did) and a.account:count() == 1) then
     a.account:clear()
     a.account:add(did)
   end
-  remember(a, "did", { did = did, handle = a.handle })
+  a.did = did
+  if (recall(a, "did") or {}).did ~= did then
+    remember(a, "did", { did = did, handle = a.handle })
+  end
+end
+
+--- What to do where the DID that was known is not the one that is wanted.
+local function remedy(a)
+  return format("; if it is another account now, give jet.agent its DID: %s = \"did:plc:…\"",
+    is_did(a.identifier) and "identifier" or "did")
 end
 
 --- Takes what createSession or refreshSession has answered. nil and a message when it is no use.
@@ -125,9 +130,9 @@ local function take_session(a, answer, service)
     or not is_did(answer.did) then
     return nil, format("%s: the answer is no session", service)
   end
-  local own = a.given or a.session and a.session.did
-  if own and own ~= answer.did then
-    return nil, format("%s says that %s is %s, not %s", service, a.identifier, answer.did, own)
+  if a.did and a.did ~= answer.did then
+    return nil, format("%s says that %s is %s, not %s%s", service, a.identifier, answer.did, a.did,
+      remedy(a))
   end
   local old = a.session or {}
   local lasts = lifetime(answer.accessJwt) or 3600
@@ -153,9 +158,10 @@ local function recall_session(a)
     or not xrpc.origin(s.service) or type(s.renew) ~= "number" then
     return nil
   end
-  if a.given and a.given ~= s.did then
+  if a.did and a.did ~= s.did then
     return nil
   end
+  a.did = s.did
   host.hide(nil, s.access)
   host.hide(nil, s.refresh)
   a.number = a.number + 1
@@ -200,14 +206,15 @@ local function session_call(service, nsid, call)
   return xrpc.call({ service = service }, "jet.agent", "POST", nsid, call)
 end
 
---- Where to log in: the address, or nil and a message.
+--- Where to log in: the address, or nil and a message. By the DID as soon as it is known: a handle
+--- may be somebody else's by now, and the password would go to their PDS.
 local function find_service(a)
   if a.service then
     return a.service
   end
-  local identity, message = jet.resolve(a.given or a.identifier)
+  local identity, message = jet.resolve(a.did or a.identifier)
   if not identity then
-    return nil, format("%s: %s", a.identifier, message)
+    return nil, format("%s: %s%s", a.identifier, message, a.did and not a.given and remedy(a) or "")
   end
   local pds = xrpc.origin(identity.pds)
   if not pds then
@@ -251,7 +258,7 @@ local function log_in(a)
   host.count("logins", "password")
   local answer, name, status
   answer, message, name, status = session_call(service, "com.atproto.server.createSession", {
-    body = jet.json.encode { identifier = a.given or a.identifier, password = a.password },
+    body = jet.json.encode { identifier = a.did or a.identifier, password = a.password },
     type = "application/json" })
   if answer then
     return take_session(a, answer, service)
@@ -260,6 +267,9 @@ local function log_in(a)
       message = message .. "; use an app password"
     elseif status == 401 then
       message = message .. "; is the app password right?"
+      if a.did and not a.given then
+        message = format("%s %s is %s%s", message, a.identifier, a.did, remedy(a))
+      end
     end
     a.refused = { message = message, again = now + REFUSED }
     jet.log.error("%s cannot log in: %s", a.identifier, message)
@@ -395,11 +405,16 @@ end
 
 --- Asks for the DID behind the handle until it is known, be it by a login.
 local function find_did(a)
+  if a.did then
+    return know(a, a.did) -- the set may have one of before, which the script has replaced
+  end
   local pause = 1
   while not a.did do
     local ok, identity, message = pcall(jet.resolve, a.identifier)
     if not ok then
       return -- there is no network here
+    elseif a.did then
+      return -- a login was faster, and knows better
     elseif identity then
       know(a, identity.did, identity.handle)
       return
@@ -418,9 +433,8 @@ local function account_of(a)
     local name = "agent:" .. a.identifier:sub(1, 58)
     sets[name] = sets[name] or host.set(name, a.did)
     a.account = sets[name]
-    if not a.did then
-      jet.spawn(find_did, a)
-    end
+    host.library "bot".listen(a, a.account)
+    jet.spawn(find_did, a)
   end
   return a.account
 end

@@ -3,6 +3,8 @@
 ---   me:on { "mention", "reply" }  ─▶  one flow, matched in C by me.account  ─▶  each
 ---                                      └ a post that is both runs the function once, with both
 ---                                        reasons
+---   me.account             ─▶  a flow of all mentions and replies, which hears "!stop" and
+---                              "!start" whatever the script does with them
 ---
 --- Manners are kept over restarts, in maps that scripts cannot name: who has said stop, whom the
 --- bot has answered lately, and which accounts are bots. A bot answers neither itself nor who has
@@ -96,15 +98,33 @@ end
 
 -- # Manners
 
---- What is remembered of the agent under this key.
-local function key(a, what, ...)
-  local parts = { what, a.identifier, ... }
+local function key_under(name, what, ...)
+  local parts = { what, name, ... }
   for i, part in ipairs(parts) do
     if #part > 1000 then
       parts[i] = part:sub(1, 1000)
     end
   end
   return table.concat(parts, "\n")
+end
+
+--- Under which key something of the agent is remembered: by the DID, since the handle may change,
+--- and the script may name the one or the other.
+local function key(a, ...)
+  return key_under(a.did or a.identifier, ...)
+end
+
+--- What is remembered under that key, or was before the DID was known.
+local function recall(map, a, ...)
+  local value = map:get(key(a, ...))
+  if value == nil and a.did and a.did ~= a.identifier then
+    value = map:get(key_under(a.identifier, ...))
+  end
+  return value
+end
+
+local function has_stopped(a, did)
+  return recall(stops, a, "stop", did) == true
 end
 
 local function manners_of(a)
@@ -159,29 +179,32 @@ local function may_answer(a, x)
   local manners = manners_of(a)
   if did == a.did then
     return refuse("a bot does not answer itself", "Own", "own")
-  elseif stops:has(key(a, "stop", did)) then
+  elseif has_stopped(a, did) then
     return refuse(did .. " does not want to hear from the bot", "OptedOut", "opted_out")
   end
-  local last, thread = key(a, "last", did), key(a, "thread", did, root)
-  local day = key(a, "day", format("%d", jet.time() / 86400), did)
-  local before = memory:get(last)
+  local day = format("%d", jet.time() / 86400)
+  local before = recall(memory, a, "last", did)
+  local in_thread = recall(memory, a, "thread", did, root) or 0
+  local in_day = recall(memory, a, "day", day, did) or 0
   if before ~= uri then
     if before and manners.cooldown and is_bot(a, did) then
       return refuse(did .. " is a bot, too, and was answered lately", "Cooldown", "cooldown")
-    elseif manners.per_thread and memory:get(thread, 0) >= manners.per_thread then
+    elseif manners.per_thread and in_thread >= manners.per_thread then
       return refuse(format("%s has got %d answers in this thread", did, manners.per_thread),
         "Cooldown", "cooldown")
-    elseif manners.per_day and memory:get(day, 0) >= manners.per_day then
+    elseif manners.per_day and in_day >= manners.per_day then
       return refuse(format("%s has got %d answers today", did, manners.per_day), "Cooldown",
         "cooldown")
     end
   end
   return function()
-    if memory:get(last) ~= uri then
-      memory:set(thread, memory:get(thread, 0) + 1, "1d")
-      memory:set(day, memory:get(day, 0) + 1, "1d")
+    if recall(memory, a, "last", did) ~= uri then
+      in_thread = recall(memory, a, "thread", did, root) or 0
+      in_day = recall(memory, a, "day", day, did) or 0
+      memory:set(key(a, "thread", did, root), in_thread + 1, "1d")
+      memory:set(key(a, "day", day, did), in_day + 1, "1d")
     end
-    memory:set(last, uri, manners.cooldown or "1h")
+    memory:set(key(a, "last", did), uri, manners.cooldown or "1h")
   end
 end
 
@@ -202,22 +225,44 @@ end
 --- Notes "!stop" and "!start"; true when that was all that was to be done.
 function M.heeds(a, did, text)
   local manners = manners_of(a)
-  local at = key(a, "stop", did)
-  if says(text, manners.start) and stops:has(at) then
-    stops:remove(at)
+  if says(text, manners.start) and has_stopped(a, did) then
+    stops:remove(key(a, "stop", did))
+    stops:remove(key_under(a.identifier, "stop", did))
     jet.log.info("%s wants to hear from %s again", did, a.identifier)
     return true
   elseif says(text, manners.stop) then
-    stops:set(at, true)
+    stops:set(key(a, "stop", did), true)
     jet.log.info("%s does not want to hear from %s any more", did, a.identifier)
     return true
   end
-  return stops:has(at)
+  return has_stopped(a, did)
 end
 
-M.may_answer = may_answer
+M.key, M.recall, M.may_answer = key, recall, may_answer
+
+--- Whether the post says no more than whether its account wants answers. Changes nothing: a
+--- function may be late, and the account may have said something else since.
+local function is_order(a, ev)
+  return says(ev.text, manners_of(a).stop) or recall(memory, a, "started", ev.uri) == true
+end
 
 -- # Flows
+
+local listeners = 0
+
+--- Hears what is said to the agent, once per agent and before all limits.
+function M.listen(a, account)
+  listeners = listeners + 1
+  local matches = { MATCHES.mention(account), MATCHES.reply(account) }
+  for _, match in ipairs(matches) do
+    match.op, match.did = "create", jet.no(account)
+  end
+  jet.from(matches):tap(function(ev)
+    if M.heeds(a, ev.did, ev.text) and not has_stopped(a, ev.did) then
+      memory:set(key(a, "started", ev.uri), true, "1d")
+    end
+  end):as("agent.manners" .. (listeners > 1 and listeners or ""))
+end
 
 local function check_reasons(what, reasons)
   if type(reasons) == "string" then
@@ -276,13 +321,13 @@ local function attach_undone(a, me, undone, name, fn, own, rest)
       past:set(key(a, ev.uri), subject)
     end
   end):as(name .. "_made")
-  local flow = jet.from(deleted):where(function(ev) return past:has(key(a, ev.uri)) end)
+  local flow = jet.from(deleted):where(function(ev) return recall(past, a, ev.uri) ~= nil end)
   attach(flow, name .. "_undone", function(ev)
-    local at = key(a, ev.uri)
-    local subject = past:get(at)
+    local subject = recall(past, a, ev.uri)
     local reason = "un" .. REASON_OF[ev.collection]
     local result = fn(ev, { reason, [reason] = true }, subject)
-    past:remove(at)
+    past:remove(key(a, ev.uri))
+    past:remove(key_under(a.identifier, ev.uri))
     return result
   end, own, rest)
 end
@@ -318,8 +363,9 @@ local function on(a, me, what, reasons, fn, options)
   attach(jet.from(matches), name, function(ev)
     local why = reasons_of(ev, is_me)
     if ev.collection == POST and own.manners ~= false then
-      if (why.mention or why.reply) and M.heeds(a, ev.did, ev.text) then
+      if (why.mention or why.reply) and is_order(a, ev) then
         host.count("skips", "opted_out")
+        jet.log.debug("%s is left alone: it says whether its account wants answers", ev.uri)
         return
       end
       local good, message = may_answer(a, ev)
@@ -371,11 +417,11 @@ local function put_label(me)
 end
 
 local function keep_labelling(a, me)
-  local pause, done = 10, key(a, "labelled")
-  while not memory:get(done) do
+  local pause = 10
+  while not recall(memory, a, "labelled") do
     local ok, message = put_label(me)
     if ok then
-      memory:set(done, true)
+      memory:set(key(a, "labelled"), true)
       jet.log.info("%s says in its profile that it is a bot", a.identifier)
       return
     end
@@ -459,12 +505,12 @@ function M.add(Agent, self_of)
       end
     end
     a.manners = manners
-    return self
+    return self.account and self -- a read of me.account listens
   end
 
   --- Whether the account has said stop.
   function Agent:opted_out(did)
-    return stops:has(key(self_of(self, "opted_out"), "stop", tostring(did)))
+    return has_stopped(self_of(self, "opted_out"), tostring(did))
   end
 
   function Agent:label_self_as_bot()

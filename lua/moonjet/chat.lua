@@ -22,10 +22,7 @@ local PAGES = 200                -- of the log, in one turn
 local SEEN = "2d"
 
 local memory -- a map, once a script reads messages
-
-local function key(a, what, id)
-  return table.concat({ what, a.identifier, id }, "\n")
-end
+local kit    -- library bot: under which keys an agent remembers, and manners
 
 --- One call to the chat service.
 local function ask(me, a, method, nsid, input)
@@ -82,19 +79,21 @@ local function message_of(a, entry)
 end
 
 --- Hands the message on, once, unless its sender wants no answers.
-local function hand_on(a, fn, message, bot)
-  local seen = key(a, "seen", message.id)
-  if memory:has(seen) then
+local function hand_on(a, fn, message, manners)
+  local seen = kit.key(a, "seen", message.id)
+  if kit.recall(memory, a, "seen", message.id) then
     return
   end
   local answered
-  if bot then
-    if bot.heeds(a, message.did, message.text) then
+  if manners then
+    if kit.heeds(a, message.did, message.text) then
+      jet.log.debug("a message of %s is left alone: they have said whether they want answers",
+        message.did)
       memory:set(seen, true, SEEN)
       return
     end
     local why
-    answered, why = bot.may_answer(a, { uri = "at://" .. message.did .. "/dm/" .. message.id,
+    answered, why = kit.may_answer(a, { uri = "at://" .. message.did .. "/dm/" .. message.id,
       root = { uri = message.id } })
     if not answered then
       jet.log.debug("a message of %s is left alone: %s", message.did, why)
@@ -114,9 +113,9 @@ end
 
 --- Reads the log to its end. True, or nil and a message. What was said before the bot was first
 --- started is passed over.
-local function read_log(me, a, fn, bot)
-  local at = key(a, "cursor", "")
-  local cursor = memory:get(at)
+local function read_log(me, a, fn, manners)
+  local at = kit.key(a, "cursor", "")
+  local cursor = kit.recall(memory, a, "cursor", "")
   local first = cursor == nil
   for _ = 1, PAGES do
     local answer, message = ask(me, a, "get", "chat.bsky.convo.getLog", { cursor = cursor })
@@ -128,7 +127,7 @@ local function read_log(me, a, fn, bot)
     for _, entry in ipairs(first and {} or answer.logs) do
       local m = message_of(a, entry)
       if m then
-        hand_on(a, fn, m, bot)
+        hand_on(a, fn, m, manners)
       end
     end
     local next_cursor = answer.cursor
@@ -151,8 +150,9 @@ end
 
 local OPTIONS = { every = true, service = true, manners = true }
 
---- Adds the methods. `bot` knows manners.
+--- Adds the methods; `bot` is the library of that name.
 function M.add(Agent, self_of, bot)
+  kit = bot
   function Agent:on_dm(fn, options)
     local a = self_of(self, "on_dm")
     if type(fn) ~= "function" then
@@ -176,7 +176,7 @@ function M.add(Agent, self_of, bot)
       end
       local ok, message = self:login()
       if ok then
-        ok, message = read_log(self, a, fn, options.manners ~= false and bot or nil)
+        ok, message = read_log(self, a, fn, options.manners ~= false)
       end
       if ok then
         pause, not_before = every, 0

@@ -11,6 +11,7 @@
 ---               are too few; nil: none is kept
 ---   settle      a function (cost, limit, remaining, reset) that hears what the service counts
 ---   priority    of calls that say none
+---   own         what is known of the limits of its writes: made here
 ---
 --- In an each, what might succeed later is tried again for as long as the task has time, and then
 --- given back with jet.retry, so that the event comes again. Elsewhere it is nil and a message.
@@ -171,7 +172,8 @@ end
 -- # Rate limits
 
 -- Per service: what its headers have said last, by the policy that they name ("5000;w=3600"), and
--- which policy answers for a method.
+-- which policy answers for a method. Of writes per client: their points are the account's own, and
+-- another one on the same service may have some left.
 local ledgers, ledger_count = {}, 0
 
 local function ledger(service)
@@ -185,6 +187,16 @@ local function ledger(service)
     ledger_count = ledger_count + 1
   end
   return l
+end
+
+--- Where the limits of a call are.
+local function limits_of(client, points)
+  if points == 0 then
+    return ledger(client.service)
+  elseif not client.own or client.own.service ~= client.service then
+    client.own = { service = client.service, policies = {}, of = {} }
+  end
+  return client.own
 end
 
 -- The part of a limit that stays for what is more important.
@@ -230,7 +242,7 @@ local function note_limit(client, nsid, headers, points)
   local window = min(number_in(policy:match ";%s*w=(%d+)") or 300, WINDOW_MAX)
   local now = jet.time()
   local left = max(0, min((reset or now + window) - now, window))
-  local l = ledger(client.service)
+  local l = limits_of(client, points)
   local name = #policy <= 40 and policy or "other"
   if not l.policies[name] then
     l.count = (l.count or 0) + 1
@@ -258,6 +270,7 @@ local function must_wait(client, nsid, points, priority)
   if l.blocked and now < l.blocked then
     return l.blocked - now, "the service has asked for a pause"
   end
+  l = limits_of(client, points)
   local bucket = l.policies[l.of[nsid]]
   if bucket then
     local cost = points > 0 and bucket.window >= 3600 and points or 1

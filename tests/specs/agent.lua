@@ -4,6 +4,8 @@ local config = jet.config
 
 local me = jet.agent { identifier = config.identifier or "bot.test", password = jet.secret "BOT",
   did = config.did, service = config.service }
+local other = config.other and jet.agent { identifier = config.other, password = "x",
+  service = config.service }
 
 jet.from { collection = "app.bsky.feed.post", op = "create", mentions = me.account }
   :each(function(ev)
@@ -41,7 +43,7 @@ jet.serve("POST /run", function(request)
   if not chunk then
     return 400, message
   end
-  local ok, a, b, c, d = pcall(chunk(), me, jet)
+  local ok, a, b, c, d = pcall(chunk(), me, jet, other)
   if not ok then
     return 500, tostring(a)
   end

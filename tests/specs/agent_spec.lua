@@ -22,7 +22,7 @@ end
 
 -- Runs Lua in the script, with `me` and `jet`: what it returns, as a list.
 local function run(source)
-  local answer = t:ask("POST", "/run", "return function(me, jet)\n" .. source .. "\nend")
+  local answer = t:ask("POST", "/run", "return function(me, jet, other)\n" .. source .. "\nend")
   if answer.status ~= 200 then
     error(answer.body, 2)
   end
@@ -162,8 +162,61 @@ describe("an agent's session", function()
     load({ identifier = "bot.test", did = "did:plc:somebodyelse" })
     t:resolve(function(did) return { did = did, pds = pds.service } end)
     pds.handle = "did:plc:somebodyelse"
-    assert.matches("says that bot.test is did:plc:botbotb[otb]+, not did:plc:somebodyelse",
+    assert.matches("says that bot.test is did:plc:botbotb[otb]+, not did:plc:somebodyelse; if",
       run("return me:login()")[2])
+  end)
+
+  it("goes to the account that it knows, whoever has its handle now", function()
+    local asked = {}
+    load(nil, { http = function(request)
+      asked[#asked + 1] = request.url
+      return { status = 500 }
+    end })
+    run "return me:login()"
+    t:resolve(function(whom)
+      if whom == pds.did then
+        return { did = pds.did, pds = pds.service }
+      end
+      return { did = "did:plc:stranger", handle = whom, pds = "https://stranger.test" }
+    end)
+    for _ = 1, 2 do
+      pds:expire(true)
+      assert.equal(pds.did, run("return (me:put('app.example.note', 'a', {})) and me.did")[1])
+      assert.is_true(t:reload())
+    end
+    assert.same({}, asked)
+    assert.equal(pds.did, who().did)
+  end)
+
+  it("goes on when the account has another handle", function()
+    load()
+    run "return me:login()"
+    pds.handle = "new.test"
+    pds:expire(true)
+    assert.equal(pds.did, run("return (me:put('app.example.note', 'a', {})) and me.did")[1])
+    assert.equal("new.test", who().handle)
+  end)
+
+  it("is refused when it is no longer of the account that was known", function()
+    load({ service = "https://pds.test" })
+    run "return me:login()"
+    pds:expire(true)
+    pds:serve(LOGIN, function()
+      return { body = { did = "did:plc:stranger", accessJwt = "a.b.c", refreshJwt = "d.e.f" } }
+    end)
+    local got = run "return me:put('app.example.note', 'a', {})"
+    assert.equal("https://pds.test says that bot.test is did:plc:stranger, not " .. pds.did
+      .. "; if it is another account now, give jet.agent its DID: did = \"did:plc:…\"", got[2])
+    assert.equal(pds.did, who().did)
+  end)
+
+  it("says which account is meant where the password is wrong", function()
+    load()
+    run "return me:login()"
+    pds:expire(true)
+    pds.password = "other"
+    assert.matches("bot.test is " .. pds.did .. "; if it is another account now, give .* DID: did",
+      run("return me:put('app.example.note', 'a', {})")[2])
   end)
 
   it("shows no token and no password", function()
@@ -183,6 +236,16 @@ describe("an agent's DID", function()
     local text = "agent " .. pds.did
     assert.same({ did = pds.did, handle = jet.null, account = 1, text = text }, who())
     assert.same({}, pds:calls())
+  end)
+
+  it("is the only one in matches, also when it was another one before", function()
+    load { did = "did:plc:botbotbotbotbotbotbotbot" }
+    run "me.account:add 'did:plc:before'"
+    assert.equal(2, who().account)
+    assert.is_true(t:reload())
+    t:advance "0s"
+    assert.equal(1, who().account)
+    assert.is_true(run("return me.account:has(me.did)")[1])
   end)
 
   it("is looked up for matches, without a login", function()
@@ -472,6 +535,27 @@ describe("what fails", function()
     assert.same({ PUT }, pds:calls())
     t:advance "25s"
     assert.same({ PUT }, pds:calls())
+  end)
+
+  it("keeps no other account on the same service from writing", function()
+    load({ service = "https://pds.test", other = "did:plc:other" })
+    run "return me:login()"
+    local reset = math.floor(jet.time()) + 3000
+    local left = { [pds.did] = 1, ["did:plc:other"] = 1000 }
+    pds.tokens.other = { kind = "access", exp = 2 ^ 53 }
+    pds:serve(LOGIN, function()
+      return { body = { did = "did:plc:other", accessJwt = "other", refreshJwt = "refresh" } }
+    end)
+    pds:serve(PUT, function(body)
+      left[body.repo] = left[body.repo] - 1
+      return { body = { uri = "at://x/y/z", cid = "c" }, headers = { ["RateLimit-Limit"] = "5000",
+        ["RateLimit-Remaining"] = left[body.repo], ["RateLimit-Reset"] = reset,
+        ["RateLimit-Policy"] = "5000;w=3600" } }
+    end)
+    run "return me:put('app.example.note', 'a', {})"
+    assert.matches("putRecord: the rate limit is used up for another %d+ s",
+      run("return me:put('app.example.note', 'a', {})")[2])
+    assert.equal("at://x/y/z", run("return other:put('app.example.note', 'a', {})")[1].uri)
   end)
 end)
 

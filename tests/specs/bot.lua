@@ -2,11 +2,19 @@
 local jet = require "moonjet"
 
 local config = jet.config
-local me = jet.agent { identifier = config.did or "did:plc:botbotbotbotbotbotbotbot",
-  password = jet.secret "BOT", service = "https://pds.test" }
+local BOT = "did:plc:botbotbotbotbotbotbotbot"
+local function agent(identifier)
+  return jet.agent { identifier = identifier, password = jet.secret "BOT",
+    service = "https://pds.test" }
+end
+local me = agent(config.identifier or BOT)
+local twin = config.identifier and agent(BOT) -- the same account by its DID
 
 if config.manners then
   me:manners(config.manners)
+  if twin then
+    twin:manners(config.manners)
+  end
 end
 if config.label then
   me:label_self_as_bot()
@@ -53,7 +61,7 @@ local function run(source, ev)
   if not make then
     error(message, 0)
   end
-  return list(make()(me, jet, ev))
+  return list(make()(me, jet, ev, twin))
 end
 
 jet.from { collection = "app.bsky.feed.post", tags = "run" }:each(function(ev)

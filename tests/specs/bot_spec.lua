@@ -31,7 +31,7 @@ end
 
 -- Runs Lua in the script's route: what it returns, as a list.
 local function run(source)
-  local answer = t:ask("POST", "/run", "return function(me, jet)\n" .. source .. "\nend")
+  local answer = t:ask("POST", "/run", "return function(me, jet, _, twin)\n" .. source .. "\nend")
   if answer.status ~= 200 then
     error(answer.body, 2)
   end
@@ -496,6 +496,51 @@ describe("manners", function()
     assert.equal(3, #pds:list(POST))
   end)
 
+  it("say at debug what they leave alone", function()
+    load { on = "mention", answer = "hi" }
+    local said = { mention "@bot !stop", mention "@bot" }
+    local lines = texts "is left alone"
+    assert.same({ said[1].uri .. " is left alone: it says whether its account wants answers",
+      said[2].uri .. " is left alone: " .. OTHER .. " does not want to hear from the bot" }, lines)
+  end)
+
+  it("hear a no that is too much for the limit", function()
+    load { on = "mention", answer = "hi", options = { limit = "1/h" } }
+    mention "@bot"
+    mention "@bot !stop"
+    assert.same({ true }, run(("return me:opted_out(%q)"):format(OTHER)))
+    t:advance "2h"
+    mention "@bot"
+    assert.equal(1, #pds:list(POST))
+  end)
+
+  it("hear a no where the script has no flow of mentions and replies", function()
+    for _, config in ipairs { { on = "quote" }, { manners = {} } } do
+      load(config)
+      t:post({ text = "!stop", reply = { parent = at(BOT), root = at(BOT) } }, { did = OTHER })
+      t:advance "1s"
+      assert.same({ "nil", "OptedOut" }, run(("local post, _, name = "
+        .. "me:reply({ uri = %q, cid = 'x' }, 'x') return tostring(post), name")
+        :format(at(OTHER).uri)))
+    end
+  end)
+
+  it("go by what was said last, however late the function is", function()
+    load { on = "mention", answer = "hi", options = { limit = "2/h" } }
+    run "return me:login()"
+    pds:fail { status = 429, headers = { ["Retry-After"] = "20" } }
+    mention "@bot"
+    mention "@bot !stop"
+    mention "@bot !start"
+    assert.same({}, pds:list(POST))
+    t:advance "1m"
+    assert.same({ false }, run(("return me:opted_out(%q)"):format(OTHER)))
+    t:advance "2h"
+    local before = #pds:list(POST)
+    mention "@bot"
+    assert.equal(before + 1, #pds:list(POST))
+  end)
+
   it("answer another bot once in a while", function()
     load { on = "mention", answer = "hi" }
     profile { ["$type"] = "com.atproto.label.defs#selfLabels", values = { { val = "bot" } } }
@@ -564,6 +609,33 @@ describe("manners", function()
     mention "@bot genug"
     mention "@bot"
     assert.equal(1, #pds:list(POST))
+  end)
+
+  it("are those of the account, whatever it is called", function()
+    load { identifier = "bot.test", on = "mention", answer = "hi", manners = { per_thread = 1 } }
+    mention "@bot !stop"
+    assert.same({ true }, run(("return twin:opted_out(%q)"):format(OTHER)))
+    mention "@bot !start"
+    assert.same({ false }, run(("return twin:opted_out(%q)"):format(OTHER)))
+    local ev = mention("@bot", { did = "did:plc:alice" })
+    assert.equal(1, #pds:list(POST))
+    local again = "local post, _, name = %s:reply({ uri = %q, cid = 'x', root = { uri = %q, "
+      .. "cid = 'x' } }, 'x') return tostring(post), name"
+    for _, whose in ipairs { "me", "twin" } do
+      assert.same({ "nil", "Cooldown" },
+        run(again:format(whose, at("did:plc:alice").uri, ev.uri)))
+    end
+  end)
+
+  it("remember what was before the account's DID was known", function()
+    load { identifier = "bot.test" }
+    local reply = "local post, _, name = me:reply({ uri = %q, cid = 'x', root = { uri = 'at://x', "
+      .. "cid = 'x' } }, 'x') return me.did ~= nil, name"
+    assert.same({ false }, run "return me.did ~= nil")
+    for i = 1, 20 do
+      assert.same({ true, jet.null }, run(reply:format(at(OTHER, "a" .. i).uri)))
+    end
+    assert.same({ true, "Cooldown" }, run(reply:format(at(OTHER, "b").uri)))
   end)
 
   it("label the bot, once", function()

@@ -22,12 +22,12 @@ async function bot(net, name) {
   return a
 }
 
-async function run(t, net, a, config = {}, args = []) {
+async function run(t, net, a, config = {}, args = [], data) {
   const given = { did: a.did, service: net.url, ...config }
-  const m = await Moonjet.run(t, { scripts: [script], source: net.ws, env: { MOONJET_SECRET_BOT: a.password },
+  const m = await Moonjet.run(t, { scripts: [script], source: net.ws, data, env: { MOONJET_SECRET_BOT: a.password },
     args: ['--http-allow', '127.0.0.1', '--http-allow', 'localhost', '--plc', net.plc,
       ...Object.entries(given).flatMap(([k, v]) => ['--config', `${k}=${v}`]), ...args] })
-  await m.until(() => /connected, live/.test(m.err), 'the firehose')
+  await m.until(() => /connected, (live|cursor)/.test(m.err), 'the firehose')
   m.lua = async (source) => {
     const r = await fetch(`${m.http}/run`, { method: 'POST', body: `return function(me, jet)\n${source}\nend` })
     const text = await r.text()
@@ -274,5 +274,28 @@ export default async function suite() {
     assert.deepEqual(c.sent.slice(1).map((s) => `${s.convoId} ${s.text}`), ['hi 1', 'hi 2', 'hi 4', 'hi 5', 'bye'].map((s) => `convo1 you said: ${s}`))
     assert.ok(c.tokens.has(`${a.did} chat.bsky.convo.sendMessage`))
     await m.finish()
+  })
+
+  await test('bot: what an account has said, and which messages were read, outlives the name by which the script calls the bot', async (t) => {
+    const net = await network()
+    const a = await bot(net, 'name')
+    const alice = await account(net, 'alice')
+    const c = await chat(t)
+    const data = path.join(t.dir(), 'data')
+    const name = await dns(t, (n) => (n === `_atproto.${a.handle}` ? [`did=${a.did}`] : null))
+    const start = (identifier) => run(t, net, a, { did: identifier, chat: `${c.did}#bsky_chat` }, ['--dns', name.at], data)
+    const by_handle = await start(a.handle)
+    await eventually(async () => (await by_handle.lua('return tostring(me.account:count())')) === '1', 'the DID behind the handle')
+    await eventually(() => c.tokens.size > 0, 'a look at the log')
+    await alice.create(POST, mention(a, '!stop'))
+    await by_handle.until(() => /does not want to hear/.test(by_handle.err), '!stop')
+    c.say('one', 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa')
+    await eventually(() => c.sent.length === 1, 'the answer')
+    await by_handle.finish()
+    c.say('two', 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa')
+    const by_did = await start(a.did)
+    assert.ok(await by_did.lua(`return me:opted_out("${alice.did}")`))
+    await eventually(() => c.sent.length === 2, 'the answer to what was said in between')
+    await by_did.finish()
   })
 }
