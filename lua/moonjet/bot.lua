@@ -139,7 +139,7 @@ local function is_bot(a, did)
   if known ~= nil then
     return known
   end
-  local who = jet.resolve(did)
+  local who = host.resolve_document(did)
   local found, name
   if who and who.pds then
     local _
@@ -162,8 +162,8 @@ end
 --- What the agent is about to answer: whose it is, which one, and in which thread.
 local function question_of(x)
   local uri = x.uri
-  local root = type(x) == "userdata" and x:get "reply.root.uri" or type(x) == "table"
-    and type(x.root) == "table" and x.root.uri
+  local root = posts.root_of(x)
+  root = type(root) == "table" and root.uri
   return did_of(uri), uri, type(root) == "string" and root or uri
 end
 

@@ -54,6 +54,7 @@ local function root_of(x)
   local reply = type(record) == "table" and record.reply
   return type(reply) == "table" and reply.root
 end
+M.root_of = root_of
 
 --- The reply's `reply`: below the post, in its thread. A stranger wrote what the thread's root is.
 local function reply_to(x)
