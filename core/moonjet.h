@@ -9,8 +9,8 @@
  *       .init = on_init, .deliver = on_deliver, .deinit = on_deinit};
  *
  * A script makes an instance of it with jet.sink("file", { path = "posts.jsonl" }). Each instance
- * has a thread of its own, on which all its functions but `init` are called: a plug-in may wait, and
- * delays nobody. It never sees a script or an event's memory, only finished JSON.
+ * has a thread of its own, on which all its functions but `init` are called: a plug-in may wait,
+ * and delays nobody. It never sees a script or an event's memory, only finished JSON.
  *
  *   script's flow ─▶ journal ─▶ thread ─▶ deliver() ─▶ position
  *

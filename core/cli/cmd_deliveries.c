@@ -77,10 +77,11 @@ static int look(const struct cfg *cfg, const struct mj_strings *args)
     }
     fputs(mj_buf_cstr(&error), stderr);
     if (mj_data_dir_is_used(cfg->data))
-        fprintf(stderr,
-                "moonjet deliveries: one is running there, and not \"stopped\"; this is what it has "
-                "written so far. It answers for itself: moonjet ctl --data %s deliveries\n",
-                cfg->data);
+        fprintf(
+            stderr,
+            "moonjet deliveries: one is running there, and not \"stopped\"; this is what it has "
+            "written so far. It answers for itself: moonjet ctl --data %s deliveries\n",
+            cfg->data);
     path.len = error.len = 0;
     mj_buf_printf(&path, "%s/state", cfg->data);
     int err = mj_disk_open_read_only(mj_buf_cstr(&path), &disk, &error);

@@ -130,7 +130,8 @@ static void test_unnamed(void **state)
         "s1.lua:2: each#2 keeps its position under its number, and would go on at another one's "
         "if you put one in front of it; name them (:as \"…\")\n");
     ONE("local function hook(name)\n"
-        "  return jet.webhook { url = 'https://example.com/', secret = jet.secret 'K', name = name }\n"
+        "  return jet.webhook { url = 'https://example.com/', secret = jet.secret 'K', name = name "
+        "}\n"
         "end\n"
         "jet.from '#identity':to(hook 'a')\njet.from '#account':to(hook 'b')",
         "");
