@@ -78,7 +78,8 @@ void mj_bench_from_json(struct mj_bench *b);
 void mj_bench_route(struct mj_bench *b);    /* router, script, append */
 void mj_bench_flow(struct mj_bench *b);     /* twenty scripts, edits, dedupe, limit */
 void mj_bench_reload(struct mj_bench *b);   /* a thousand reloads under load */
-void mj_bench_tasks(struct mj_bench *b);    /* the router's worst pause, events through tasks */
+void mj_bench_pause(struct mj_bench *b);    /* the router's worst pause */
+void mj_bench_tasks(struct mj_bench *b);    /* events through tasks */
 void mj_bench_feed(struct mj_bench *b);     /* over loopback from `moonjet replay` */
 void mj_bench_append(struct mj_bench *b);   /* the journal beside a loop of writes */
 void mj_bench_seal(struct mj_bench *b);     /* what sealing saves */

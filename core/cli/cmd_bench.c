@@ -17,8 +17,8 @@ static const struct {
     {"route", mj_bench_route, "router, script and append from memory"},
     {"flow", mj_bench_flow, "twenty scripts, edits, dedupe and limit"},
     {"reload", mj_bench_reload, "a thousand reloads under load"},
-    {"tasks", mj_bench_tasks,
-     "the router's worst pause, ten times --seconds; events through tasks"},
+    {"pause", mj_bench_pause, "the router's worst pause, ten times --seconds"},
+    {"tasks", mj_bench_tasks, "an event through a task beside one through a function"},
     {"feed", mj_bench_feed, "the same fed over loopback by `moonjet replay`"},
     {"append", mj_bench_append, "the journal beside a bare loop of writes"},
     {"seal", mj_bench_seal, "what sealing saves, and reading sealed events"},
@@ -144,9 +144,10 @@ const struct mj_command mj_cmd_bench = {
     .usage = "[NAME…]",
     .summary = "Measure this build, each figure beside a yardstick.",
     .details =
-        "Cases: decode, from_json, route, flow, reload, tasks, feed, append, seal, start, reader,\n"
-        "fanout, zstd, replay, match, words, state, specs, http, webhook, memory, connects,\n"
-        "resident. A missed goal is printed, not an error: machines differ; compare ratios.",
+        "Cases: decode, from_json, route, flow, reload, pause, tasks, feed, append, seal, start,\n"
+        "reader, fanout, zstd, replay, match, words, state, specs, http, webhook, memory,\n"
+        "connects, resident. A missed goal is printed, not an error: machines differ; compare "
+        "ratios.",
     .options = options,
     .positional_max = 16,
     .main = bench_main,
