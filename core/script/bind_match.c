@@ -353,13 +353,13 @@ static int read_flag(struct ctx *c, int index, const struct key *key, struct mj_
 }
 
 /* A path, a list of which all must be there, jet.any or jet.no of such. */
-static int read_has(struct ctx *c, int index, struct mj_match *all)
+static int read_has(struct ctx *c, int index, struct mj_match *to)
 {
     lua_State *L = c->L;
     struct mj_span text = to_span(L, index);
     if (text.ptr) {
         struct mj_match *m = mj_match_present(MJ_FIELD_PATH);
-        mj_match_add(all, m);
+        mj_match_add(to, m);
         mj_buf_put_json(c->shown, text);
         if (mj_match_path(m, text) == 0)
             return 0;
@@ -375,11 +375,14 @@ static int read_has(struct ctx *c, int index, struct mj_match *all)
     if (enter(c))
         return MJ_ESYNTAX;
     struct mj_match *part = any ? mj_match_or() : mj_match_and();
-    if (no) { /* a record that has not: nothing else could have had */
-        mj_match_add(all, mj_match_kinds(1u << MJ_KIND_COMMIT));
-        mj_match_add(all, mj_match_ops(1u << MJ_OP_CREATE | 1u << MJ_OP_UPDATE));
+    struct mj_match *whole = part;
+    if (no) {                   /* a record that has not: nothing else could have had */
+        whole = mj_match_and(); /* `to` may be a list of which one must hold */
+        mj_match_add(whole, mj_match_kinds(1u << MJ_KIND_COMMIT));
+        mj_match_add(whole, mj_match_ops(1u << MJ_OP_CREATE | 1u << MJ_OP_UPDATE));
+        mj_match_add(whole, mj_match_not(part));
     }
-    mj_match_add(all, no ? mj_match_not(part) : part);
+    mj_match_add(to, whole);
     mj_buf_puts(c->shown, no ? "no " : any ? "any {" : "{");
     for (size_t i = 1; i <= n; i++) {
         if (i > 1)

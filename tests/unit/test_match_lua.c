@@ -126,6 +126,8 @@ static void keys(void **state)
     takes("{ has = jet.any { 'tags', 'reply' } }", "12");
     takes("{ has = jet.no 'text' }", "45");
     takes("{ has = { 'text', jet.no 'embed' } }", "01");
+    takes("{ has = jet.any { 'reply', jet.no 'text' } }", "245");
+    takes("{ has = jet.any { 'nothing', jet.no { 'text' } } }", "45");
     takes("{ has = 'embed.images[1].alt' }", "2");
     takes("{ record = { n = 5 } }", "0");
     takes("{ record = { n = { 4, 5 }, ok = true } }", "0");
