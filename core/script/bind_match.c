@@ -221,6 +221,8 @@ static int read_prefix(struct ctx *c, int index, struct values *v)
         return refuse(c, v, "jet.prefix", "; a word that may go on is written \"moon*\"");
     if (v->key->type == V_KIND || v->key->type == V_OP || !prefix.len)
         return refuse(c, v, "jet.prefix", "");
+    if (v->key->field == MJ_FIELD_TAG && prefix.ptr[0] == '#')
+        return refuse(c, v, "a '#'", "; tags are written without");
     mj_facts_key(v->key->field, prefix, &key);
     struct mj_match *m = mj_match_prefix(v->key->field, mj_buf_span(&key));
     if (v->key->type == V_RECORD)
