@@ -527,7 +527,10 @@ static int read_keys(struct ctx *c, int index, struct mj_match *all)
             lua_pop(L, 1);
         }
     }
-    mj_buf_puts(c->shown, *comma == '{' ? "{ }" : " }");
+    /* An empty list, or one whose only value was nil: neither is meant to be everything. */
+    if (!err && *comma == '{')
+        return fail(c, "the match is empty (is a value nil?); \"*\" is every event");
+    mj_buf_puts(c->shown, " }");
     return err;
 }
 

@@ -179,6 +179,8 @@ static void refused(void **state)
         {"{ record = { a = { b = 1 } } }", "'a' wants a list of texts, not a map"},
         {"{ op = jet.words { 'create' } }", "jet.words does not fit 'op'"},
         {"{ did = 5 }", "'did' wants a text or a list of texts, not number"},
+        {"{ did = nil }", "the match is empty (is a value nil?); \"*\" is every event"},
+        {"jet.no {}", "the match is empty"},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++) {
         char source[512];
