@@ -162,7 +162,7 @@ static int read_scalar(struct ctx *c, int index, struct values *v)
     if (lua_type(L, index) == LUA_TBOOLEAN) {
         mj_buf_puts(c->shown, lua_toboolean(L, index) ? "true" : "false");
         mj_cbor_put_bool(&item, lua_toboolean(L, index));
-    } else if (n >= -9007199254740992.0 && n <= 9007199254740992.0 && n == (lua_Number)(int64_t)n) {
+    } else if (n > -9007199254740992.0 && n < 9007199254740992.0 && n == (lua_Number)(int64_t)n) {
         mj_buf_printf(c->shown, "%lld", (long long)n);
         mj_cbor_put_int(&item, (int64_t)n);
     } else {

@@ -175,6 +175,7 @@ static void refused(void **state)
         {"{ record = {} }", "'record' is empty"},
         {"{ record = { ['a['] = 1 } }", "bad path 'a['"},
         {"{ record = { a = 1.5 } }", "numbers in records are whole"},
+        {"{ record = { a = 9007199254740993 } }", "whole and below 2^53"},
         {"{ record = { a = print } }", "'a' wants a text or a list of texts, not function"},
         {"{ record = { a = { b = 1 } } }", "'a' wants a list of texts, not a map"},
         {"{ op = jet.words { 'create' } }", "jet.words does not fit 'op'"},
