@@ -221,6 +221,7 @@ int mj_set_clear(struct mj_set *s)
     begin(s);
     int err = mj_cells_clear(&s->cells);
     if (!err) {
+        s->giving.rest = (struct mj_span){NULL, 0}; /* what was given before, but is not in yet */
         mj_sieve_clear(&s->sieve);
         changed(s);
     }
