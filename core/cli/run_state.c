@@ -161,6 +161,15 @@ static int edit(struct mj_set *set, struct run_args *args, bool add, struct mj_b
     return 0;
 }
 
+static size_t count_args(struct run_args args)
+{
+    MJ_AUTO_BUF member = {0};
+    size_t n = 0;
+    while (run_next_arg(&args, &member))
+        n++;
+    return n;
+}
+
 /* Live members, as edits are: what was given stays away until a file says something else. */
 static int load(struct mj_set *set, struct run_args *args, struct mj_buf *json)
 {
@@ -195,15 +204,25 @@ void run_set_command(struct run *run, struct run_args *args, struct mj_call *cal
     MJ_AUTO_BUF names = {0};
     struct mj_set *set = NULL;
     int err = MJ_ESYNTAX;
+    size_t n = 0;
     mj_buf_puts(&json, "{\"ok\":true");
     if (run_next_arg(args, &verb) && strcmp(mj_buf_cstr(&verb), "list") == 0)
         err = list(sets, &json);
     else if (verb.len && run_next_arg(args, &name))
-        err = (set = mj_sets_get(sets, mj_buf_span(&name)))
-                  ? work(set, mj_buf_cstr(&verb), args, &json)
-                  : MJ_ENOENT;
+        set = mj_sets_get(sets, mj_buf_span(&name));
+    if (set && strcmp(mj_buf_cstr(&verb), "load") == 0)
+        n = count_args(*args);
+    bool too_many = n && n > mj_set_max(set);
+    if (name.len && !too_many)
+        err = set ? work(set, mj_buf_cstr(&verb), args, &json) : MJ_ENOENT;
     mj_buf_putc(&json, '}');
-    if (err == MJ_ENOENT) {
+    if (too_many) {
+        /* Those that found no room would be gone, and nobody told. */
+        mj_call_fail(call, 409,
+                     "set %.64s holds %llu members, these are %zu: jet.set(…, { max = … }), or a "
+                     "file that the script names, which needs no max",
+                     mj_buf_cstr(&name), (unsigned long long)mj_set_max(set), n);
+    } else if (err == MJ_ENOENT) {
         mj_sets_names(sets, &names);
         mj_call_fail(call, 404, "no set '%.64s'; there are: %.1000s", mj_buf_cstr(&name),
                      mj_buf_cstr(&names));

@@ -18,6 +18,7 @@ struct mj_operator {
     enum mj_by by;
     struct mj_path *paths; /* owned; of strip, keep, redact, or of `by` */
     size_t path_count;
+    size_t removals;       /* strip: so many of the paths, none of them twice */
     char **texts;          /* owned array of owned texts: what the paths point into */
     struct mj_buf item;    /* redact: the text as CBOR; keep: the record being made */
     struct mj__keep *keep; /* owned */
@@ -93,6 +94,41 @@ static int take_paths(struct mj_operator *o, const struct mj_operator_cfg *cfg,
     if (!err && cfg->type == MJ_NODE_KEEP)
         err = add_path(o, MJ_SPAN("$type"), error);
     return err;
+}
+
+/* The order in which strip removes: of list items the last first, since those behind one move up,
+ * and what lies in an item before the item. 0: the same place. */
+static int by_removal(const void *a, const void *b)
+{
+    const struct mj_path *x = a, *y = b;
+    for (unsigned i = 0; i < x->count && i < y->count; i++) {
+        const struct mj_step *p = &x->steps[i], *q = &y->steps[i];
+        if (p->index != q->index)
+            return p->index > q->index ? -1 : 1;
+        if (!p->index && !mj_span_eq(p->key, q->key))
+            return mj_span_cmp(p->key, q->key);
+    }
+    return x->count == y->count ? 0 : x->count > y->count ? -1 : 1;
+}
+
+/* One path for both: "a.1" also finds what "a[1]" does. */
+static void merge(struct mj_path *into, const struct mj_path *path)
+{
+    for (unsigned i = 0; i < into->count; i++)
+        if (!into->steps[i].key.ptr)
+            into->steps[i].key = path->steps[i].key;
+}
+
+static void sort_for_removal(struct mj_operator *o)
+{
+    size_t n = 1;
+    qsort(o->paths, o->path_count, sizeof *o->paths, by_removal);
+    for (size_t i = 1; i < o->path_count; i++)
+        if (by_removal(&o->paths[n - 1], &o->paths[i]) == 0)
+            merge(&o->paths[n - 1], &o->paths[i]);
+        else
+            o->paths[n++] = o->paths[i];
+    o->removals = n;
 }
 
 static int take_numbers(struct mj_operator *o, const struct mj_operator_cfg *cfg,
@@ -225,6 +261,8 @@ int mj_operator_new(const struct mj_operator_cfg *cfg, struct mj_operator **out,
         mj_operator_free(o);
         return err;
     }
+    if (cfg->type == MJ_NODE_STRIP)
+        sort_for_removal(o);
     if (cfg->type == MJ_NODE_KEEP)
         o->keep = mj__keep_new(o->paths, o->path_count);
     if (cfg->type == MJ_NODE_REDACT)
@@ -375,7 +413,7 @@ static int keep(struct mj_operator *o, struct mj_node *n, const struct mj_event 
 
 static int strip(struct mj_operator *o, struct mj_node *n)
 {
-    for (size_t i = 0; i < o->path_count; i++) {
+    for (size_t i = 0; i < o->removals; i++) {
         int err = mj_patch_unset(&n->patch, &o->paths[i]);
         if (err && err != MJ_ETYPE) /* a part of the path is no container: nothing there */
             return err;

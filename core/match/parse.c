@@ -94,13 +94,14 @@ static const char *wrong_value(enum mj_field field, struct mj_span text)
     case MJ_FIELD_LANG:
         return is_lang(text) ? NULL : "is not a language (like en or pt-BR)";
     case MJ_FIELD_TAG:
-        if (mj_span_starts(text, MJ_SPAN("#")))
+        if (mj_span_starts(text, MJ_SPAN("#")) ||
+            mj_span_starts(text, MJ_SPAN("\xef\xbc\x83"))) /* the full-width one */
             return "has a '#'; tags are written without";
         return text.len && mj_utf8_valid(text) ? NULL : "is not a hashtag";
     case MJ_FIELD_LINK:
         if (has_any(text, "/:"))
             return "is not a host; write it alone, like example.com";
-        if (has_any(text, "*"))
+        if (has_any(text, "*") || mj_span_starts(text, MJ_SPAN(".")))
             return "is not a host; example.com also matches the hosts below it";
         return text.len && !has_any(text, " @?#") && mj_utf8_valid(text) &&
                        text.ptr[text.len - 1] != '.'

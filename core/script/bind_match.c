@@ -162,7 +162,7 @@ static int read_scalar(struct ctx *c, int index, struct values *v)
     if (lua_type(L, index) == LUA_TBOOLEAN) {
         mj_buf_puts(c->shown, lua_toboolean(L, index) ? "true" : "false");
         mj_cbor_put_bool(&item, lua_toboolean(L, index));
-    } else if (n >= -9007199254740992.0 && n <= 9007199254740992.0 && n == (lua_Number)(int64_t)n) {
+    } else if (n > -9007199254740992.0 && n < 9007199254740992.0 && n == (lua_Number)(int64_t)n) {
         mj_buf_printf(c->shown, "%lld", (long long)n);
         mj_cbor_put_int(&item, (int64_t)n);
     } else {
@@ -221,6 +221,8 @@ static int read_prefix(struct ctx *c, int index, struct values *v)
         return refuse(c, v, "jet.prefix", "; a word that may go on is written \"moon*\"");
     if (v->key->type == V_KIND || v->key->type == V_OP || !prefix.len)
         return refuse(c, v, "jet.prefix", "");
+    if (v->key->field == MJ_FIELD_TAG && prefix.ptr[0] == '#')
+        return refuse(c, v, "a '#'", "; tags are written without");
     mj_facts_key(v->key->field, prefix, &key);
     struct mj_match *m = mj_match_prefix(v->key->field, mj_buf_span(&key));
     if (v->key->type == V_RECORD)
@@ -353,13 +355,13 @@ static int read_flag(struct ctx *c, int index, const struct key *key, struct mj_
 }
 
 /* A path, a list of which all must be there, jet.any or jet.no of such. */
-static int read_has(struct ctx *c, int index, struct mj_match *all)
+static int read_has(struct ctx *c, int index, struct mj_match *to)
 {
     lua_State *L = c->L;
     struct mj_span text = to_span(L, index);
     if (text.ptr) {
         struct mj_match *m = mj_match_present(MJ_FIELD_PATH);
-        mj_match_add(all, m);
+        mj_match_add(to, m);
         mj_buf_put_json(c->shown, text);
         if (mj_match_path(m, text) == 0)
             return 0;
@@ -375,11 +377,14 @@ static int read_has(struct ctx *c, int index, struct mj_match *all)
     if (enter(c))
         return MJ_ESYNTAX;
     struct mj_match *part = any ? mj_match_or() : mj_match_and();
-    if (no) { /* a record that has not: nothing else could have had */
-        mj_match_add(all, mj_match_kinds(1u << MJ_KIND_COMMIT));
-        mj_match_add(all, mj_match_ops(1u << MJ_OP_CREATE | 1u << MJ_OP_UPDATE));
+    struct mj_match *whole = part;
+    if (no) {                   /* a record that has not: nothing else could have had */
+        whole = mj_match_and(); /* `to` may be a list of which one must hold */
+        mj_match_add(whole, mj_match_kinds(1u << MJ_KIND_COMMIT));
+        mj_match_add(whole, mj_match_ops(1u << MJ_OP_CREATE | 1u << MJ_OP_UPDATE));
+        mj_match_add(whole, mj_match_not(part));
     }
-    mj_match_add(all, no ? mj_match_not(part) : part);
+    mj_match_add(to, whole);
     mj_buf_puts(c->shown, no ? "no " : any ? "any {" : "{");
     for (size_t i = 1; i <= n; i++) {
         if (i > 1)
@@ -522,7 +527,10 @@ static int read_keys(struct ctx *c, int index, struct mj_match *all)
             lua_pop(L, 1);
         }
     }
-    mj_buf_puts(c->shown, *comma == '{' ? "{ }" : " }");
+    /* An empty list, or one whose only value was nil: neither is meant to be everything. */
+    if (!err && *comma == '{')
+        return fail(c, "the match is empty (is a value nil?); \"*\" is every event");
+    mj_buf_puts(c->shown, " }");
     return err;
 }
 

@@ -141,6 +141,14 @@ size_t mj_set_count(const struct mj_set *s)
     return atomic_load_explicit(&((struct mj_set *)s)->count, memory_order_relaxed);
 }
 
+uint64_t mj_set_max(struct mj_set *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t max = s->cells.max;
+    pthread_mutex_unlock(&s->lock);
+    return max;
+}
+
 /* ---- writers ---- */
 
 /* The member, made when there is none; found by readers only once the sieve knows it. */
@@ -213,6 +221,7 @@ int mj_set_clear(struct mj_set *s)
     begin(s);
     int err = mj_cells_clear(&s->cells);
     if (!err) {
+        s->giving.rest = (struct mj_span){NULL, 0}; /* what was given before, but is not in yet */
         mj_sieve_clear(&s->sieve);
         changed(s);
     }

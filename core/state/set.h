@@ -41,6 +41,8 @@ bool mj_set_any(const struct mj_set *s, bool (*fn)(void *ctx, struct mj_span mem
 /* Larger after each change of what is in it. */
 uint64_t mj_set_version(const struct mj_set *s);
 size_t mj_set_count(const struct mj_set *s);
+/* How many live members it holds at most. */
+uint64_t mj_set_max(struct mj_set *s);
 
 /* ---- writers, on any thread ---- */
 

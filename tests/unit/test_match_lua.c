@@ -126,6 +126,8 @@ static void keys(void **state)
     takes("{ has = jet.any { 'tags', 'reply' } }", "12");
     takes("{ has = jet.no 'text' }", "45");
     takes("{ has = { 'text', jet.no 'embed' } }", "01");
+    takes("{ has = jet.any { 'reply', jet.no 'text' } }", "245");
+    takes("{ has = jet.any { 'nothing', jet.no { 'text' } } }", "45");
     takes("{ has = 'embed.images[1].alt' }", "2");
     takes("{ record = { n = 5 } }", "0");
     takes("{ record = { n = { 4, 5 }, ok = true } }", "0");
@@ -150,8 +152,11 @@ static void refused(void **state)
         {"{ lang = 'english language' }",
          "'english language' is not a language (like en or pt-BR)"},
         {"{ tags = '#moon' }", "'#moon' has a '#'; tags are written without"},
+        {"{ tags = '\xef\xbc\x83moon' }", "has a '#'; tags are written without"},
+        {"{ tags = jet.prefix '#moon' }", "a '#' does not fit 'tags'; tags are written without"},
         {"{ links = 'https://example.com' }", "is not a host; write it alone, like example.com"},
         {"{ links = '*.example.com' }", "example.com also matches the hosts below it"},
+        {"{ links = '.example.com' }", "example.com also matches the hosts below it"},
         {"{ mentions = 'alice.example.com' }", "events carry DIDs, not handles"},
         {"{ subject = 'alice.example.com' }", "is neither a DID nor an AT URI; events carry DIDs"},
         {"{ reply = 'x' }", "'reply' is true (replies only) or false (roots only)"},
@@ -170,10 +175,13 @@ static void refused(void **state)
         {"{ record = {} }", "'record' is empty"},
         {"{ record = { ['a['] = 1 } }", "bad path 'a['"},
         {"{ record = { a = 1.5 } }", "numbers in records are whole"},
+        {"{ record = { a = 9007199254740993 } }", "whole and below 2^53"},
         {"{ record = { a = print } }", "'a' wants a text or a list of texts, not function"},
         {"{ record = { a = { b = 1 } } }", "'a' wants a list of texts, not a map"},
         {"{ op = jet.words { 'create' } }", "jet.words does not fit 'op'"},
         {"{ did = 5 }", "'did' wants a text or a list of texts, not number"},
+        {"{ did = nil }", "the match is empty (is a value nil?); \"*\" is every event"},
+        {"jet.no {}", "the match is empty"},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++) {
         char source[512];

@@ -100,6 +100,20 @@ static void strip_takes_what_it_names(void **state)
     assert_holds(fixture_take(f, "same"), "\"cid\":\"baf"); /* nothing was there, nothing changed */
 }
 
+/* Items are those of the record as it came, in whatever order and way they are named. */
+static void strip_of_several_items(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.from '*':strip('langs[1]', 'langs[2]'):to(jet.stream 'both')\n"
+                    "jet.from '*':strip('embed.images[1]', 'embed.images[1].alt')\n"
+                    "  :to(jet.stream 'inner')\n"
+                    "jet.from '*':strip('langs[1]', 'langs.1'):to(jet.stream 'twice')\n");
+    rich_post(f);
+    assert_holds(fixture_take(f, "both"), "\"langs\":[]");
+    assert_holds(fixture_take(f, "inner"), "\"images\":[{\"alt\":\"second\",\"size\":2}]");
+    assert_holds(fixture_take(f, "twice"), "\"langs\":[\"pt-BR\"]");
+}
+
 static void keep_leaves_what_it_names(void **state)
 {
     struct fixture *f = *state;
@@ -444,6 +458,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(strip_takes_what_it_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(strip_of_several_items, setup, teardown),
         cmocka_unit_test_setup_teardown(keep_leaves_what_it_names, setup, teardown),
         cmocka_unit_test_setup_teardown(redact_replaces_texts, setup, teardown),
         cmocka_unit_test_setup_teardown(edits_let_events_without_a_record_pass, setup, teardown),

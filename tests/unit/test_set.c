@@ -289,6 +289,16 @@ static void givers(void **state)
     assert_true(steps > 60 && steps < 200);
     assert_int_equal(mj_set_count(s), 30001);
     assert_true(has(s, "live") && has(s, "new29999") && !has(s, "old3"));
+    text.len = 0;
+    for (int i = 0; i < 30000; i++)
+        mj_buf_printf(&text, "next%d\n", i);
+    give(s, "x", mj_buf_cstr(&text));
+    mj_set_clear(s);
+    mj_set_add(s, MJ_SPAN("after"));
+    while (mj_set_step(s, 1000))
+        ;
+    assert_int_equal(mj_set_count(s), 1);
+    assert_true(has(s, "after"));
     mj_set_unref(s);
 }
 
