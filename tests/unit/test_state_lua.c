@@ -258,6 +258,9 @@ static void gauges(void **state)
     text.len = 0;
     mj_metrics_render(&text);
     assert_non_null(strstr(mj_buf_cstr(&text), "moonjet_script_share{script=\"s4.lua\"} 0.35\n"));
+    fixture_refuse(f, "jet.gauge 'unused' jet.counter 'unused'", "is another kind of metric");
+    fixture_refuse(f, "jet.counter 'slow_total'", "moonjet_script_slow_total is Moonjet's own");
+    fixture_refuse(f, "jet.gauge 'heap_bytes'", "moonjet_script_heap_bytes is Moonjet's own");
 }
 
 int main(void)
