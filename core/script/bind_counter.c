@@ -134,6 +134,8 @@ static int counter_inc(lua_State *L)
     lua_Number n = luaL_optnumber(L, c->labels + 2, 1);
     if (!(n >= 0 && n < 1e15))
         return luaL_error(L, "a counter only goes up");
+    if (n != floor(n))
+        return luaL_error(L, "a counter counts in whole numbers; jet.gauge takes fractions");
     mj_metric_add(find_series(L, c), (int64_t)n);
     return 0;
 }

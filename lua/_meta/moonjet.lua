@@ -536,7 +536,7 @@ function jet.counter(name, labels) end
 ---@class jet.Counter
 local Counter = {}
 
---- One value per label, then how much to add (1 when left out).
+--- One value per label, then how much to add: a whole number, 1 when left out.
 ---@param ... string | number | nil
 function Counter:inc(...) end
 

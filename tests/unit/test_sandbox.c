@@ -355,6 +355,7 @@ static void counters(void **state)
                     "  two:inc(ev.op, nil) two:inc(ev.op, 'q\"', 2)\n"
                     "  many:inc(ev.text)\n"
                     "  assert(not pcall(plain.inc, plain, -1))\n"
+                    "  assert(select(2, pcall(plain.inc, plain, 0.5)):find 'whole numbers')\n"
                     "  assert(not pcall(two.inc, two, {}, 'x'))\n"
                     "  assert(not pcall(plain.inc))\n"
                     "end)\n");
