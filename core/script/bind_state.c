@@ -472,6 +472,8 @@ static int zset_range(lua_State *L)
 {
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:range");
     double least = luaL_checknumber(L, 2), most = luaL_checknumber(L, 3);
+    if (isnan(least) || isnan(most))
+        return luaL_error(L, "zset:range: min and max must be numbers, not NaN");
     size_t n = check_number(L, 4, "zset:range", "n", LIST_MAX, RANGE_USUAL);
     return push_entries(L, s, mj_zset_from_score(&s->zset, least), mj_zset_up, n, most);
 }
