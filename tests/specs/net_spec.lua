@@ -122,6 +122,11 @@ describe("routes", function()
     assert.equal(400, t:ask("GET", "/files/100%").status)
   end)
 
+  it("have headers that are texts or numbers", function()
+    assert.equal(500, t:ask("GET", "/header").status)
+    assert.matches("header 'X%-List' wants a text or a number, not table", t:errors()[1])
+  end)
+
   it("that are not there are 404", function()
     assert.equal(404, t:ask("GET", "/nothing").status)
     assert.equal(404, t:ask("POST", "/seen").status)
