@@ -384,9 +384,10 @@ static int zset_score(lua_State *L)
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:score");
     struct mj_span key = mj_check_text(L, 2, "zset:score", "key");
     double score;
-    if (!mj_zset_score(&s->zset, key, now_of(L, s), &score))
-        return 0;
-    lua_pushnumber(L, score);
+    if (mj_zset_score(&s->zset, key, now_of(L, s), &score))
+        lua_pushnumber(L, score);
+    else
+        lua_pushnil(L);
     return 1;
 }
 
@@ -395,9 +396,10 @@ static int zset_rank(lua_State *L)
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:rank");
     struct mj_span key = mj_check_text(L, 2, "zset:rank", "key");
     size_t rank = mj_zset_rank(&s->zset, key, now_of(L, s));
-    if (!rank)
-        return 0;
-    lua_pushnumber(L, (lua_Number)rank);
+    if (rank)
+        lua_pushnumber(L, (lua_Number)rank);
+    else
+        lua_pushnil(L);
     return 1;
 }
 

@@ -87,6 +87,7 @@ static void zsets(void **state)
           "assert(#z:top(5, 3) == 0 and #z:top(0) == 0)\n"
           "t = z:range(1, 2) assert(#t == 2 and t[1].key == 'a' and t[2].key == 'c')\n"
           "t = z:range(-math.huge, math.huge, 1) assert(#t == 1 and t[1].key == 'a')\n"
+          "assert(select('#', z:score 'no') == 1 and select('#', z:rank 'no') == 1)\n"
           "assert(not pcall(z.range, z, 0/0, 1) and not pcall(z.range, z, 1, 0/0))\n"
           "z:set('d', 9) z:set('e', 8) assert(z:count() == 4 and z:score 'a' == nil)\n"
           "assert(z:remove 'd' and not z:remove 'd')\n"
