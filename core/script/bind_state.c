@@ -179,7 +179,10 @@ static int jet_top(lua_State *L)
     if (!lua_isnoneornil(L, 2)) {
         mj_check_options(L, 2, what, names);
         k = (size_t)mj_integer_option(L, 2, what, "k", 1, MJ_TOP_K_MAX, 100);
-        window = mj_duration_option(L, 2, what, "window", 0);
+        window = mj_duration_option(L, 2, what, "window", -1);
+        if (!window)
+            return luaL_error(L, "%s: a 'window' of 0 would keep nothing", what);
+        window = window < 0 ? 0 : window;
     }
     struct handle *h = push_handle(L, MJ_SLOT_TOP);
     vm->scratch.len = 0;

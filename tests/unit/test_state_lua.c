@@ -143,6 +143,7 @@ static void misuse(void **state)
         {"jet.map 'a' jet.zset 'a'", "jet.zset: 'a' is declared already, as a map"},
         {"jet.map 'a' jet.map('a', { max = 3 })", "declared already, with other options"},
         {"jet.top('a', { k = 2000 })", "'k' wants a whole number"},
+        {"jet.top('a', { window = '0s' })", "a 'window' of 0 would keep nothing"},
         {"jet.top('a', { windw = '1h' })", "did you mean 'window'?"},
         {"jet.map('a'):set('x', 1)", "map:set works in functions"},
         {"jet.set('a'):has 'x'", "set:has works in functions"},
