@@ -170,7 +170,9 @@ static int declare(lua_State *L, bool gauge)
     mj_need_declare(L, gauge ? "jet.gauge" : "jet.counter");
     const char *name = luaL_checkstring(L, 1);
     if (!is_name(name, 64))
-        return luaL_error(L, "'%s' cannot name a %s: letters, digits and '_'", name, kind);
+        return luaL_error(
+            L, "'%s' cannot name a %s: up to 64 letters, digits and '_', and no digit first", name,
+            kind);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);

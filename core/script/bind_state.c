@@ -67,8 +67,9 @@ const char *mj_check_state_name(lua_State *L, const char *what)
     if (!name)
         luaL_error(L, "%s wants a name first, not %s", what, luaL_typename(L, 1));
     if (!mj_state_name_valid(mj_span(name, len)))
-        luaL_error(L, "%s: '%s' cannot be a name: up to %d letters, digits and '_'", what, name,
-                   MJ_SET_NAME_MAX);
+        luaL_error(
+            L, "%s: '%s' cannot be a name: up to %d letters, digits and '_', and no digit first",
+            what, name, MJ_SET_NAME_MAX);
     return name;
 }
 

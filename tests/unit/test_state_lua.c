@@ -134,6 +134,8 @@ static void misuse(void **state)
         {"jet.map()", "jet.map wants a name first, not no value"},
         {"jet.map(7)", "jet.map wants a name first, not number"},
         {"jet.map 'a-b'", "jet.map: 'a-b' cannot be a name"},
+        {"jet.map '2026'",
+         "'2026' cannot be a name: up to 64 letters, digits and '_', and no digit"},
         {"jet.map('a', { mx = 1 })", "jet.map has no option 'mx'; did you mean 'max'?"},
         {"jet.map('a', { max = 0 })", "'max' wants a whole number"},
         {"jet.map('a', { max = 1.5 })", "'max' wants a whole number"},
