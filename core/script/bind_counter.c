@@ -164,6 +164,12 @@ static int gauge_add(lua_State *L)
     return 0;
 }
 
+static bool is_empty_table(lua_State *L, int index)
+{
+    lua_pushnil(L);
+    return lua_istable(L, index) && !lua_next(L, index);
+}
+
 static int declare(lua_State *L, bool gauge)
 {
     const char *kind = gauge ? "gauge" : "counter";
@@ -175,8 +181,9 @@ static int declare(lua_State *L, bool gauge)
             kind);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
-        luaL_checktype(L, 2, LUA_TTABLE);
-        labels = (int)lua_objlen(L, 2);
+        labels = lua_istable(L, 2) ? (int)lua_objlen(L, 2) : 0;
+        if (!labels && !is_empty_table(L, 2))
+            return luaL_error(L, "the labels of a %s are a list: { \"kind\", \"lang\" }", kind);
         if (labels > LABELS_MAX)
             return luaL_error(L, "a %s has at most %d labels", kind, LABELS_MAX);
     }

@@ -107,6 +107,8 @@ static void declarations_that_do_not_load(void **state)
         {"jet.counter 'a-b'", "cannot name a counter"},
         {"jet.counter '2026'",
          "'2026' cannot name a counter: up to 64 letters, digits and '_', and no"},
+        {"jet.counter('a', { kind = 'post' })", "the labels of a counter are a list"},
+        {"jet.counter('a', 'kind')", "the labels of a counter are a list"},
         {"jet.counter('a', { 'script' })", "cannot name a label"},
         {"jet.from('*'):whrere(print)", "a flow has no 'whrere'; did you mean 'where'?"},
         {"jet.from('*'):strp 'text'", "did you mean 'strip'"},
