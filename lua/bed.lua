@@ -4,8 +4,8 @@ local env, host = ...
 local pretty = host.pretty
 
 local error, next, pairs, pcall, rawget = error, next, pairs, pcall, rawget
-local setmetatable, tostring, type = setmetatable, tostring, type
-local concat, format = table.concat, string.format
+local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring, type
+local char, concat, format = string.char, table.concat, string.format
 
 local function need_function(what, fn)
   if type(fn) ~= "function" then
@@ -235,6 +235,15 @@ function Test:set(name)
   return setmetatable({ test = self, name = name }, Set)
 end
 
+-- As the server decodes a path, in which a plus is itself; nil for a bad escape.
+local function decoded(path)
+  local plain = path:gsub("%%%x%x", "")
+  if plain:find("%", 1, true) then
+    return nil
+  end
+  return (path:gsub("%%(%x%x)", function(hex) return char(tonumber(hex, 16)) end))
+end
+
 function Test:ask(method, path, body, headers)
   if type(method) ~= "string" or type(path) ~= "string" then
     error("t:ask wants a method and a path: t:ask(\"GET\", \"/path\")", 2)
@@ -243,6 +252,10 @@ function Test:ask(method, path, body, headers)
     body = env.jet.json.encode(body)
   end
   local route, query = path:match "^([^?]*)%??(.*)$"
+  route = decoded(route)
+  if not route then
+    return { status = 400, body = "{\"message\":\"Bad Request\"}", headers = {} }
+  end
   local got = serve(self, method, route, query, body or "", header_lines("t:ask", headers))
   local lower = {}
   for name, value in pairs(got.headers) do

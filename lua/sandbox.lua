@@ -330,6 +330,10 @@ local function answer_lines(headers, default_type)
     if lower == "content-length" or lower == "connection" or lower == "transfer-encoding" then
       error(format("jet.serve: the header '%s' is set by Moonjet", name), 0)
     end
+    if type(value) ~= "string" and type(value) ~= "number" then
+      error(format("jet.serve: the header '%s' wants a text or a number, not %s", name,
+        type(value)), 0)
+    end
     value = tostring(value)
     if find_pattern(value, "[%z\1-\31\127]") then
       error(format("jet.serve: the header '%s' has a control character in it", name), 0)

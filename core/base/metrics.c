@@ -18,6 +18,7 @@ struct series {
 struct family {
     char *name, *help; /* owned */
     enum mj_metric_type type;
+    bool claimed, vacant; /* by a script; by one that has ended with its test */
     size_t count;
     struct series *head, **tail;
     struct series **slots; /* owned; the same by their labels, at most half full */
@@ -210,6 +211,8 @@ void mj_metrics_zero(const char *label)
                 mj_histogram_set(s->histogram, none, 0);
             }
         }
+    for (struct family *f = families; f && !label; f = f->next)
+        f->vacant = f->claimed;
     pthread_mutex_unlock(&lock);
 }
 
@@ -228,15 +231,20 @@ static void render_real(struct mj_buf *out, const char *name, const struct serie
                   *s->labels ? "}" : "", text);
 }
 
-int mj_metric_type(const char *family)
+bool mj_metric_claim(const char *family, enum mj_metric_type type, const char *help)
 {
-    int type = -1;
     pthread_mutex_lock(&lock);
-    for (struct family *f = families; f && type < 0; f = f->next)
-        if (strcmp(f->name, family) == 0)
-            type = (int)f->type;
+    struct family *f = family_get(family, type, help);
+    if (f->vacant) {
+        free(f->help);
+        f->help = mj_strdup(help);
+        f->type = type;
+        f->vacant = false;
+    }
+    bool is_ours = f->type == type;
+    f->claimed = f->claimed || is_ours;
     pthread_mutex_unlock(&lock);
-    return type;
+    return is_ours;
 }
 
 void mj_metrics_render(struct mj_buf *out)

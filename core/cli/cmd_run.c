@@ -70,12 +70,13 @@ static void note_unused_variables(void)
 }
 
 /* The journal is read where it is mapped: a disk that fails under it, or a file that somebody cuts,
- * is told this way. Only what is safe in a signal handler. */
+ * is told this way. So is a disk that is full when a new file that is mapped is written to, as the
+ * state's lock is. Only what is safe in a signal handler. */
 static void on_bus_error(int signal)
 {
     (void)signal;
     static const char text[] = "moonjet run: a file under --data cannot be read any more: the disk "
-                               "failed, or somebody cut "
+                               "is full or failed, or somebody cut "
                                "the file. Stopping; see to the disk, then `moonjet journal verify "
                                "DIR` tells what is lost\n";
     ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);

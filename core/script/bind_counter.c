@@ -42,11 +42,27 @@ static struct counter *check_counter(lua_State *L, enum mj_slot slot, const char
     return c;
 }
 
+static enum mj_metric_type type_of(bool gauge) { return gauge ? MJ_GAUGE_REAL : MJ_COUNTER; }
+static const char *help_of(bool gauge)
+{
+    return gauge ? "Told by scripts." : "Counted by scripts.";
+}
+
 static struct mj_metric *find_metric(const struct counter *c, const char *labels)
 {
-    return mj_metric(c->family, c->gauge ? MJ_GAUGE_REAL : MJ_COUNTER,
-                     c->gauge ? "Told by scripts." : "Counted by scripts.", "script=\"%s\"%s",
-                     c->script, labels);
+    return mj_metric(c->family, type_of(c->gauge), help_of(c->gauge), "script=\"%s\"%s", c->script,
+                     labels);
+}
+
+/* What Moonjet itself counts of each script: a counter of that name would be the same series. */
+static bool is_ours(const char *name)
+{
+    static const char *const ours[] = {"heap_bytes", "quarantines_total", "slow_total",
+                                       "state",      "stopped_total",     "strikes_total"};
+    for (size_t i = 0; i < MJ_COUNT(ours); i++)
+        if (!strcmp(ours[i], name))
+            return true;
+    return false;
 }
 
 /* The series of the label values at 2…, made on first use. */
@@ -118,6 +134,8 @@ static int counter_inc(lua_State *L)
     lua_Number n = luaL_optnumber(L, c->labels + 2, 1);
     if (!(n >= 0 && n < 1e15))
         return luaL_error(L, "a counter only goes up");
+    if (n != floor(n))
+        return luaL_error(L, "a counter counts in whole numbers; jet.gauge takes fractions");
     mj_metric_add(find_series(L, c), (int64_t)n);
     return 0;
 }
@@ -146,27 +164,35 @@ static int gauge_add(lua_State *L)
     return 0;
 }
 
+static bool is_empty_table(lua_State *L, int index)
+{
+    lua_pushnil(L);
+    return lua_istable(L, index) && !lua_next(L, index);
+}
+
 static int declare(lua_State *L, bool gauge)
 {
     const char *kind = gauge ? "gauge" : "counter";
     mj_need_declare(L, gauge ? "jet.gauge" : "jet.counter");
     const char *name = luaL_checkstring(L, 1);
     if (!is_name(name, 64))
-        return luaL_error(L, "'%s' cannot name a %s: letters, digits and '_'", name, kind);
+        return luaL_error(
+            L, "'%s' cannot name a %s: up to 64 letters, digits and '_', and no digit first", name,
+            kind);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
-        luaL_checktype(L, 2, LUA_TTABLE);
-        labels = (int)lua_objlen(L, 2);
+        labels = lua_istable(L, 2) ? (int)lua_objlen(L, 2) : 0;
+        if (!labels && !is_empty_table(L, 2))
+            return luaL_error(L, "the labels of a %s are a list: { \"kind\", \"lang\" }", kind);
         if (labels > LABELS_MAX)
             return luaL_error(L, "a %s has at most %d labels", kind, LABELS_MAX);
     }
     struct counter *c = lua_newuserdata(L, sizeof *c);
     *c = (struct counter){.gauge = gauge, .labels = labels};
     snprintf(c->family, sizeof c->family, "moonjet_script_%s", name);
-    int type = mj_metric_type(c->family);
-    if (type >= 0 && type != (gauge ? MJ_GAUGE_REAL : MJ_COUNTER))
-        return luaL_error(L, "%s is another kind of metric already; give this %s another name",
-                          c->family, kind);
+    if (is_ours(name))
+        return luaL_error(L, "%s is Moonjet's own metric; give this %s another name", c->family,
+                          kind);
     mj_metric_label(mj_str(mj_vm_of(L)->graph->script), c->script, sizeof c->script);
     for (int i = 0; i < labels; i++) {
         lua_rawgeti(L, 2, i + 1);
@@ -181,6 +207,10 @@ static int declare(lua_State *L, bool gauge)
         strcpy(c->names[i], label);
         lua_pop(L, 1);
     }
+    /* Now, and not when it is used first: until then another may have taken the name, too. */
+    if (!mj_metric_claim(c->family, type_of(gauge), help_of(gauge)))
+        return luaL_error(L, "%s is another kind of metric already; give this %s another name",
+                          c->family, kind);
     lua_newtable(L);
     lua_setfenv(L, -2);
     mj_vm_push_slot(L, gauge ? MJ_SLOT_GAUGE : MJ_SLOT_COUNTER);

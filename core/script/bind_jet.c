@@ -17,6 +17,21 @@ static int jet_now(lua_State *L)
     return 1;
 }
 
+/* printf's texts end at a NUL, and a record's do not: what is behind one must be seen, too. */
+static struct mj_span without_nul(struct mj_span text, struct mj_buf *scratch)
+{
+    if (!text.len || !memchr(text.ptr, 0, text.len))
+        return text;
+    if (text.ptr != scratch->ptr) {
+        scratch->len = 0;
+        mj_buf_put(scratch, text.ptr, text.len);
+    }
+    for (size_t i = 0; i < text.len; i++)
+        if (!scratch->ptr[i])
+            scratch->ptr[i] = ' ';
+    return mj_span(scratch->ptr, text.len);
+}
+
 /* host.log(level, text) */
 static int host_log(lua_State *L)
 {
@@ -25,6 +40,7 @@ static int host_log(lua_State *L)
     int level = mj_log_level_parse(luaL_checkstring(L, 1));
     const char *text = luaL_checklstring(L, 2, &len);
     struct mj_span shown = mj_secrets_hide(vm->secrets, mj_span(text, len), &vm->scratch);
+    shown = without_nul(shown, &vm->scratch);
     mj_log_limited(&vm->log_gate, LOG_BURST, level < 0 ? MJ_LOG_INFO : (enum mj_log_level)level,
                    vm->graph->script, "%.*s", (int)(shown.len < LOG_MAX ? shown.len : LOG_MAX),
                    (const char *)shown.ptr);

@@ -67,8 +67,9 @@ const char *mj_check_state_name(lua_State *L, const char *what)
     if (!name)
         luaL_error(L, "%s wants a name first, not %s", what, luaL_typename(L, 1));
     if (!mj_state_name_valid(mj_span(name, len)))
-        luaL_error(L, "%s: '%s' cannot be a name: up to %d letters, digits and '_'", what, name,
-                   MJ_SET_NAME_MAX);
+        luaL_error(
+            L, "%s: '%s' cannot be a name: up to %d letters, digits and '_', and no digit first",
+            what, name, MJ_SET_NAME_MAX);
     return name;
 }
 
@@ -179,7 +180,10 @@ static int jet_top(lua_State *L)
     if (!lua_isnoneornil(L, 2)) {
         mj_check_options(L, 2, what, names);
         k = (size_t)mj_integer_option(L, 2, what, "k", 1, MJ_TOP_K_MAX, 100);
-        window = mj_duration_option(L, 2, what, "window", 0);
+        window = mj_duration_option(L, 2, what, "window", -1);
+        if (!window)
+            return luaL_error(L, "%s: a 'window' of 0 would keep nothing", what);
+        window = window < 0 ? 0 : window;
     }
     struct handle *h = push_handle(L, MJ_SLOT_TOP);
     vm->scratch.len = 0;
@@ -384,9 +388,10 @@ static int zset_score(lua_State *L)
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:score");
     struct mj_span key = mj_check_text(L, 2, "zset:score", "key");
     double score;
-    if (!mj_zset_score(&s->zset, key, now_of(L, s), &score))
-        return 0;
-    lua_pushnumber(L, score);
+    if (mj_zset_score(&s->zset, key, now_of(L, s), &score))
+        lua_pushnumber(L, score);
+    else
+        lua_pushnil(L);
     return 1;
 }
 
@@ -395,9 +400,10 @@ static int zset_rank(lua_State *L)
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:rank");
     struct mj_span key = mj_check_text(L, 2, "zset:rank", "key");
     size_t rank = mj_zset_rank(&s->zset, key, now_of(L, s));
-    if (!rank)
-        return 0;
-    lua_pushnumber(L, (lua_Number)rank);
+    if (rank)
+        lua_pushnumber(L, (lua_Number)rank);
+    else
+        lua_pushnil(L);
     return 1;
 }
 
@@ -472,6 +478,8 @@ static int zset_range(lua_State *L)
 {
     struct mj_state *s = check_state(L, MJ_SLOT_ZSET, "zset:range");
     double least = luaL_checknumber(L, 2), most = luaL_checknumber(L, 3);
+    if (isnan(least) || isnan(most))
+        return luaL_error(L, "zset:range: min and max must be numbers, not NaN");
     size_t n = check_number(L, 4, "zset:range", "n", LIST_MAX, RANGE_USUAL);
     return push_entries(L, s, mj_zset_from_score(&s->zset, least), mj_zset_up, n, most);
 }

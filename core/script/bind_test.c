@@ -300,7 +300,8 @@ static struct mj_set *check_set(lua_State *L, struct mj_bed *bed)
     size_t len;
     const char *name = luaL_checklstring(L, 2, &len);
     if (!mj_state_name_valid(mj_span(name, len)))
-        mj__spec_error(L, "'%s' cannot name a set: letters, digits and '_'", name);
+        mj__spec_error(L, "'%s' cannot name a set: letters, digits and '_', and no digit first",
+                       name);
     struct mj_set *set = mj_sets_make(mj_bed_sets(bed), name);
     if (!set)
         mj__spec_error(L, "there are too many sets");

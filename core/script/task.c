@@ -211,8 +211,7 @@ static void end(struct mj_task *t, bool ok)
     if (!ok && !(ours && mj__retry_reason(t->co, &wish))) {
         mj__report(vm, t->co, t->name, t->node ? t->node->file : vm->graph->script,
                    t->node ? t->node->line : 0, t->ev);
-        if (t->node)
-            mj_metric_add(t->node->errors, 1);
+        mj_metric_add(t->node ? t->node->errors : vm->task_errors, 1);
     }
     t->state = RUNNING; /* whatever `done` starts or wakes, it is not this one */
     if (t->done)

@@ -136,6 +136,9 @@ struct mj_vm *mj_vm_new(const char *name, size_t cap, struct mj_guard *guard, st
     vm->stopped =
         mj_metric("moonjet_script_stopped_total", MJ_COUNTER,
                   "Calls into a script stopped for running too long.", "script=\"%s\"", label);
+    vm->task_errors =
+        mj_metric("moonjet_task_errors_total", MJ_COUNTER,
+                  "Errors in a script's tasks other than its nodes'.", "script=\"%s\"", label);
     vm->heap = mj_metric("moonjet_script_heap_bytes", MJ_GAUGE, "Heap of a script's VM.",
                          "script=\"%s\"", label);
     return vm;

@@ -117,7 +117,7 @@ struct mj_vm {
     int64_t next_full_gc;     /* ns */
     int64_t call_ns, slow_ns; /* budgets */
     struct mj_log_gate log_gate, error_gate;
-    struct mj_metric *slow, *stopped, *heap;
+    struct mj_metric *slow, *stopped, *heap, *task_errors;
 };
 
 /* A fresh sandboxed VM for the script of that name. NULL with a sentence in `error` when not even

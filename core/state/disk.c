@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #define SWEEP_STEP   5000 /* keys removed in one transaction */
 #define COMPLAIN_US  INT64_C(60000000)
 #define NAME_KEY_MAX 480
+#define FULL_BYTES   ((size_t)1 << 20) /* of free space, when a write came back short */
 
 enum op { OP_PUT = 'p', OP_REMOVE = 'r', OP_SWEEP = 's' };
 
@@ -228,9 +230,19 @@ static int transact(struct mj_disk *d)
     return err;
 }
 
+/* LMDB takes a write that came back short for an I/O error, and a full disk shows by just that. */
+static bool is_full(const struct mj_disk *d, int err)
+{
+    struct statvfs v;
+    if (err != EIO)
+        return err == ENOSPC || err == EDQUOT;
+    return statvfs(d->dir, &v) == 0 && v.f_bavail * v.f_frsize < FULL_BYTES;
+}
+
 static void complain(struct mj_disk *d, int err)
 {
     int64_t now = mj_mono_us();
+    bool full = is_full(d, err);
     mj_metric_add(d->m.errors, 1);
     if (d->failing && now - d->complained_us < COMPLAIN_US)
         return;
@@ -239,7 +251,8 @@ static void complain(struct mj_disk *d, int err)
     mj_log(MJ_LOG_ERROR, "state",
            "cannot write %s/data.mdb: %s. What scripts persist stays in memory and is tried again "
            "every second; a restart would lose it%s",
-           d->dir, mdb_strerror(err), err == ENOSPC ? ". Make room on the disk" : "");
+           d->dir, mdb_strerror(full && err == EIO ? ENOSPC : err),
+           full ? ". Make room on the disk" : "");
 }
 
 static void free_batches(struct batch *b)

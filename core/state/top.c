@@ -82,6 +82,7 @@ void mj_top_deinit(struct mj_top *t)
     while (dig(t, SIZE_MAX))
         ;
     mj_buf_deinit(&t->entries);
+    mj_buf_deinit(&t->index);
 }
 
 void mj_top_configure(struct mj_top *t, size_t k, int64_t window_us)
@@ -176,53 +177,105 @@ static int by_count(const void *a, const void *b)
     return mj_span_cmp(x->key, y->key);
 }
 
-/* One key's counts of all slices, unless an earlier slice than `from` has it: then it has been
- * summed up. */
-static bool sum(const struct mj_top *t, size_t from, struct mj_span key, uint64_t hash, int64_t now,
-                struct mj_top_entry *out)
+/* What is being summed up: each key once, found again by the slots. */
+struct sums {
+    struct mj_top_entry *v; /* in the top's entries */
+    size_t n;
+    uint32_t *slots; /* in the top's index: 1 + the key's place in v, or 0; half full at most */
+    size_t mask;
+    int64_t unseen; /* what a key without any counter may have had */
+};
+
+static struct mj_top_entry *sum_of(struct sums *a, struct mj_span key, uint64_t order)
 {
-    *out = (struct mj_top_entry){.key = key};
+    size_t i = (size_t)(order * UINT64_C(0x9e3779b97f4a7c15) >> 32) & a->mask;
+    while (a->slots[i] && !mj_span_eq(a->v[a->slots[i] - 1].key, key))
+        i = (i + 1) & a->mask;
+    if (!a->slots[i]) {
+        a->v[a->n] = (struct mj_top_entry){key, a->unseen, a->unseen};
+        a->slots[i] = (uint32_t)++a->n;
+    }
+    return &a->v[a->slots[i] - 1];
+}
+
+/* Room for as many keys as there are counters in slices that count. */
+static int begin_sums(struct mj_top *t, int64_t now, struct sums *a)
+{
+    size_t counters = 0, slots = 64;
+    *a = (struct sums){0};
     for (size_t i = 0; i < MJ_TOP_SLICES; i++) {
         const struct mj_top_slice *s = &t->slices[i];
         if (!s->table || is_over(t, s, now))
             continue;
-        const struct counter *c = (const struct counter *)mj_table_find(s->table, key, hash);
-        if (c && i < from)
-            return false;
-        out->count += c ? c->count : lowest_count(t, s);
-        out->error += c ? c->error : lowest_count(t, s);
+        counters += s->counters.count;
+        a->unseen += lowest_count(t, s);
     }
-    return true;
+    while (slots < 2 * counters)
+        slots *= 2;
+    t->entries.len = t->index.len = 0;
+    if (mj_buf_try_reserve(&t->entries, counters * sizeof *a->v) ||
+        mj_buf_try_reserve(&t->index, slots * sizeof *a->slots))
+        return MJ_ENOMEM;
+    a->v = (void *)t->entries.ptr;
+    a->slots = (void *)t->index.ptr;
+    a->mask = slots - 1;
+    memset(a->slots, 0, slots * sizeof *a->slots);
+    return 0;
+}
+
+/* Keeps v a heap of n whose last in order is first, from `at` down. */
+static void sift(struct mj_top_entry *v, size_t n, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        child += child + 1 < n && by_count(&v[child + 1], &v[child]) > 0;
+        if (by_count(&v[child], &v[at]) <= 0)
+            return;
+        struct mj_top_entry e = v[at];
+        v[at] = v[child];
+        v[child] = e;
+    }
+}
+
+/* Brings the first n in order to the front, in order: of all, only they are sorted. */
+static void select_first(struct mj_top_entry *v, size_t all, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sift(v, n, i);
+    for (size_t i = n; n && i < all; i++)
+        if (by_count(&v[i], &v[0]) < 0) {
+            v[0] = v[i];
+            sift(v, n, 0);
+        }
+    if (n)
+        qsort(v, n, sizeof *v, by_count);
 }
 
 ptrdiff_t mj_top_list(struct mj_top *t, size_t n, int64_t now, const struct mj_top_entry **out)
 {
-    struct mj_buf *b = &t->entries;
-    b->len = 0;
+    struct sums a;
     *out = NULL;
-    if (n > t->k)
-        n = t->k;
+    if (begin_sums(t, now, &a))
+        return MJ_ENOMEM;
     for (size_t i = 0; i < MJ_TOP_SLICES; i++) {
         const struct mj_top_slice *s = &t->slices[i];
         if (!s->table || is_over(t, s, now))
             continue;
+        int64_t lowest = lowest_count(t, s);
         for (struct mj_table_item *item = mj_table_first(s->table); item;
              item = mj_table_next(item)) {
-            struct mj_top_entry e;
-            struct mj_span key = mj_item_key(s->table, item);
-            if (!sum(t, i, key, mj_table_hash(key), now, &e))
-                continue;
-            if (mj_buf_try_reserve(b, sizeof e))
-                return MJ_ENOMEM;
-            mj_buf_put(b, &e, sizeof e);
+            const struct counter *c = (const struct counter *)item;
+            struct mj_top_entry *e = sum_of(&a, mj_item_key(s->table, item), item->link.order);
+            e->count += c->count - lowest;
+            e->error += c->error - lowest;
         }
     }
-    size_t all = b->len / sizeof(struct mj_top_entry);
-    if (!all)
-        return 0;
-    qsort(b->ptr, all, sizeof(struct mj_top_entry), by_count);
-    *out = (const struct mj_top_entry *)(const void *)b->ptr;
-    return (ptrdiff_t)(n < all ? n : all);
+    if (n > t->k)
+        n = t->k;
+    if (n > a.n)
+        n = a.n;
+    select_first(a.v, a.n, n);
+    *out = a.v;
+    return (ptrdiff_t)n;
 }
 
 size_t mj_top_count(const struct mj_top *t)

@@ -26,6 +26,7 @@ struct mj_top {
     struct mj_top_slice slices[MJ_TOP_SLICES];
     struct mj_table *going; /* owned: of a slice whose time is over */
     struct mj_buf entries;  /* struct mj_top_entry of the last mj_top_list() */
+    struct mj_buf index;    /* its scratch: where keys are among them */
     size_t bytes;
     struct mj_state_budget *budget; /* borrowed; NULL: none */
 };

@@ -363,7 +363,7 @@ function jet.object(t) end
 --- nothing. It belongs to the script and survives a reload. Keys have at most 4,096 bytes, texts
 --- 65,536; numbers and booleans as keys are the texts that tostring makes of them. Top level only;
 --- its methods work in functions.
----@param name string up to 64 letters, digits and _
+---@param name string up to 64 letters, digits and _, no digit first
 ---@param options? jet.StateOptions
 ---@return jet.Map
 function jet.map(name, options) end
@@ -528,7 +528,7 @@ function Top:list(n) end
 function Top:clear() end
 
 --- A counter among the metrics, as moonjet_script_NAME.
----@param name string letters, digits and _
+---@param name string up to 64 letters, digits and _, no digit first
 ---@param labels? string[] at most 8
 ---@return jet.Counter
 function jet.counter(name, labels) end
@@ -536,12 +536,12 @@ function jet.counter(name, labels) end
 ---@class jet.Counter
 local Counter = {}
 
---- One value per label, then how much to add (1 when left out).
+--- One value per label, then how much to add: a whole number, 1 when left out.
 ---@param ... string | number | nil
 function Counter:inc(...) end
 
 --- A gauge among the metrics, as moonjet_script_NAME.
----@param name string letters, digits and _
+---@param name string up to 64 letters, digits and _, no digit first
 ---@param labels? string[] at most 8
 ---@return jet.Gauge
 function jet.gauge(name, labels) end

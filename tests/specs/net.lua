@@ -41,6 +41,14 @@ jet.serve("GET /proxy", function()
   return "<" .. answer.body .. ">"
 end)
 
+jet.serve("GET /files/*", function(request)
+  return request.path
+end)
+
+jet.serve("GET /header", function()
+  return 200, "", { ["X-List"] = { "a", "b" } }
+end)
+
 jet.serve("GET /broken", function()
   error "on purpose"
 end)

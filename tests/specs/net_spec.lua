@@ -116,6 +116,17 @@ describe("routes", function()
     assert.equal("/echo", answer.headers["x-path"])
   end)
 
+  it("are asked by their decoded path", function()
+    assert.equal("/files/a b/c+d\195\169", t:ask("GET", "/files/a%20b%2Fc+d%C3%a9").body)
+    assert.equal("0", t:ask("GET", "/%73een").body)
+    assert.equal(400, t:ask("GET", "/files/100%").status)
+  end)
+
+  it("have headers that are texts or numbers", function()
+    assert.equal(500, t:ask("GET", "/header").status)
+    assert.matches("header 'X%-List' wants a text or a number, not table", t:errors()[1])
+  end)
+
   it("that are not there are 404", function()
     assert.equal(404, t:ask("GET", "/nothing").status)
     assert.equal(404, t:ask("POST", "/seen").status)

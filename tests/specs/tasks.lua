@@ -16,6 +16,10 @@ end)
 jet.from "app.bsky.feed.repost":dedupe { by = "did", within = "1h" }:to(jet.stream "once")
 jet.from "app.bsky.feed.repost":limit { rate = "2/m" }:to(jet.stream "slow")
 
+jet.from "app.bsky.graph.block":tap(function()
+  jet.spawn(error, "on purpose")
+end)
+
 jet.on_stop(function()
   jet.sleep "2s"
   log("stopped at %s", jet.now())

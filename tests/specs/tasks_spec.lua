@@ -32,6 +32,13 @@ describe("the clock", function()
     assert.equal(before + 61, t:metric "moonjet_script_ticks")
   end)
 
+  it("counts errors of tasks", function()
+    local errors = t:metric("moonjet_task_errors_total", 'script="tasks.lua"')
+    t:event { collection = "app.bsky.graph.block" }
+    assert.matches("spawn: on purpose", t:errors()[1])
+    assert.equal(errors + 1, t:metric("moonjet_task_errors_total", 'script="tasks.lua"'))
+  end)
+
   it("wakes sleepers when it is their time", function()
     t:advance "89999ms"
     assert.same({}, texts())

@@ -28,6 +28,12 @@ describe("work on events", function()
     assert.matches("^worked on c at 2026%-01%-01T00:00:20%.", texts()[1])
   end)
 
+  it("logs texts to their end", function()
+    t:post { text = "a\0b" }
+    t:advance "10s"
+    assert.matches("^worked on a b at 2026", texts()[1])
+  end)
+
   it("keeps what comes from one account in order", function()
     t:post { text = "a" }
     t:post { text = "b" }

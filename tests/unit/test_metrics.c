@@ -89,9 +89,27 @@ static void zero(void **state)
     assert_int_equal(mj_metric_get(b), 0);
 }
 
+static void claims(void **state)
+{
+    (void)state;
+    mj_metric("test_made_total", MJ_COUNTER, "Help.", NULL);
+    assert_false(mj_metric_claim("test_made_total", MJ_GAUGE_REAL, "Help."));
+    assert_true(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
+    assert_true(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
+    assert_false(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
+    mj_metrics_zero("script=\"a\"");
+    assert_false(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
+    mj_metrics_zero(NULL);
+    assert_false(mj_metric_claim("test_made_total", MJ_GAUGE_REAL, "Help."));
+    assert_true(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
+    assert_false(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
+    has("# HELP test_claimed Counted.\n# TYPE test_claimed counter\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(histograms), cmocka_unit_test(series),
-                                       cmocka_unit_test(labels), cmocka_unit_test(zero)};
+                                       cmocka_unit_test(labels), cmocka_unit_test(zero),
+                                       cmocka_unit_test(claims)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,10 @@ static void declarations_that_do_not_load(void **state)
         {"jet.from('*'):as 'a b'", "a name is"},
         {"jet.from('*'):as 'a' jet.from('*'):as 'a'", "already a node named 'a' (line 1)"},
         {"jet.counter 'a-b'", "cannot name a counter"},
+        {"jet.counter '2026'",
+         "'2026' cannot name a counter: up to 64 letters, digits and '_', and no"},
+        {"jet.counter('a', { kind = 'post' })", "the labels of a counter are a list"},
+        {"jet.counter('a', 'kind')", "the labels of a counter are a list"},
         {"jet.counter('a', { 'script' })", "cannot name a label"},
         {"jet.from('*'):whrere(print)", "a flow has no 'whrere'; did you mean 'where'?"},
         {"jet.from('*'):strp 'text'", "did you mean 'strip'"},
@@ -355,6 +359,7 @@ static void counters(void **state)
                     "  two:inc(ev.op, nil) two:inc(ev.op, 'q\"', 2)\n"
                     "  many:inc(ev.text)\n"
                     "  assert(not pcall(plain.inc, plain, -1))\n"
+                    "  assert(select(2, pcall(plain.inc, plain, 0.5)):find 'whole numbers')\n"
                     "  assert(not pcall(two.inc, two, {}, 'x'))\n"
                     "  assert(not pcall(plain.inc))\n"
                     "end)\n");

@@ -451,6 +451,43 @@ static void top_counts(void **state)
     assert_int_equal(budget.bytes, 0);
 }
 
+/* Keys that some slices have a counter of and others have not, as they are summed up one by one. */
+static void top_sums(void **state)
+{
+    (void)state;
+    struct mj_top t;
+    const struct mj_top_entry *v;
+    static int64_t real[3000];
+    uint64_t random = 1;
+    memset(real, 0, sizeof real);
+    mj_top_init(&t, 150, 1000, NULL);
+    for (int i = 0; i < 40000; i++) {
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        unsigned most = (unsigned)(random >> 40) % MJ_COUNT(real) + 1;
+        unsigned key = (unsigned)(random >> 20 & 0xfffff) % most; /* the first ones mostly */
+        real[key]++;
+        assert_int_equal(mj_top_add(&t, name(key), 1, 10000 + i / 40), 0);
+    }
+    for (size_t n = 1; n <= 150; n += 149) {
+        assert_int_equal(mj_top_list(&t, n, 10999, &v), n);
+        for (size_t i = 0; i < n; i++) {
+            int64_t key;
+            assert_int_equal(mj_span_i64(mj_span(v[i].key.ptr + 3, v[i].key.len - 3), &key), 0);
+            assert_true(v[i].error >= 0);
+            assert_true(v[i].count >= real[key] && v[i].count - v[i].error <= real[key]);
+            if (i)
+                assert_true(
+                    v[i - 1].count > v[i].count ||
+                    (v[i - 1].count == v[i].count && mj_span_cmp(v[i - 1].key, v[i].key) < 0));
+        }
+    }
+    int64_t first = v[0].count;
+    assert_int_equal(mj_top_list(&t, 1, 10999, &v), 1);
+    assert_int_equal(v[0].count, first);
+    assert_int_equal(mj_top_list(&t, 0, 10999, &v), 0);
+    mj_top_deinit(&t);
+}
+
 static void top_windows(void **state)
 {
     (void)state;
@@ -644,11 +681,16 @@ static void encoded(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(map_against_model),  cmocka_unit_test(map_options_change),
-        cmocka_unit_test(map_limits),         cmocka_unit_test(a_million_keys),
-        cmocka_unit_test(zset_against_model), cmocka_unit_test(top_counts),
-        cmocka_unit_test(top_windows),        cmocka_unit_test(plans),
-        cmocka_unit_test(planned_sets),       cmocka_unit_test(encoded)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(map_against_model),
+                                       cmocka_unit_test(map_options_change),
+                                       cmocka_unit_test(map_limits),
+                                       cmocka_unit_test(a_million_keys),
+                                       cmocka_unit_test(zset_against_model),
+                                       cmocka_unit_test(top_counts),
+                                       cmocka_unit_test(top_sums),
+                                       cmocka_unit_test(top_windows),
+                                       cmocka_unit_test(plans),
+                                       cmocka_unit_test(planned_sets),
+                                       cmocka_unit_test(encoded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

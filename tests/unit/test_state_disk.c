@@ -4,8 +4,10 @@
 
 #include <ftw.h>
 #include <lmdb.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -462,6 +464,48 @@ static void full_for_a_while(void **state)
     in_a_process(full_disk, 100);
 }
 
+static void note_error(void *ctx, enum mj_log_level level, const char *tag, const char *line)
+{
+    (void)tag;
+    if (level == MJ_LOG_ERROR && !((struct mj_buf *)ctx)->len)
+        mj_buf_puts(ctx, line);
+}
+
+/* On a small file system of its own, as far as the process may have one. */
+static void said_when_full(void **state)
+{
+    static uint8_t big[MJ_STATE_VALUE_MAX];
+    MJ_AUTO_BUF line = {0};
+    int status;
+    (void)state;
+    pid_t child = fork();
+    if (child) {
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 77)
+            skip();
+        assert_int_equal(WEXITSTATUS(status), 0);
+        return;
+    }
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
+        _exit(77);
+    mj_log_capture(note_error, &line);
+    start();
+    for (unsigned i = 0; i < 40; i++) {
+        struct mj_value v = {.type = MJ_VALUE_TEXT, .text = mj_span(big, sizeof big)};
+        mj_map_set(&map->map, name(i), &v, now_us, 0);
+    }
+    step();
+    while (!metric(ERRORS))
+        usleep(1000);
+    stop(); /* and so the disk's thread */
+    mj_log_capture(NULL, NULL);
+    _exit(strstr(mj_buf_cstr(&line), "No space left") && strstr(mj_buf_cstr(&line), "Make room")
+              ? 0
+              : 1);
+}
+
 /* So much that it cannot wait in memory: it is written anew as a whole. */
 static void full_for_long(void **state)
 {
@@ -663,6 +707,7 @@ int main(int argc, char **argv)
                                        T(killed),
                                        T(full_for_a_while),
                                        T(full_for_long),
+                                       T(said_when_full),
                                        T(damaged_entries),
                                        T(bad_places),
                                        T(damaged_file),

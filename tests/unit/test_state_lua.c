@@ -87,6 +87,8 @@ static void zsets(void **state)
           "assert(#z:top(5, 3) == 0 and #z:top(0) == 0)\n"
           "t = z:range(1, 2) assert(#t == 2 and t[1].key == 'a' and t[2].key == 'c')\n"
           "t = z:range(-math.huge, math.huge, 1) assert(#t == 1 and t[1].key == 'a')\n"
+          "assert(select('#', z:score 'no') == 1 and select('#', z:rank 'no') == 1)\n"
+          "assert(not pcall(z.range, z, 0/0, 1) and not pcall(z.range, z, 1, 0/0))\n"
           "z:set('d', 9) z:set('e', 8) assert(z:count() == 4 and z:score 'a' == nil)\n"
           "assert(z:remove 'd' and not z:remove 'd')\n"
           "z:clear() assert(z:count() == 0 and #z:top() == 0)");
@@ -132,6 +134,8 @@ static void misuse(void **state)
         {"jet.map()", "jet.map wants a name first, not no value"},
         {"jet.map(7)", "jet.map wants a name first, not number"},
         {"jet.map 'a-b'", "jet.map: 'a-b' cannot be a name"},
+        {"jet.map '2026'",
+         "'2026' cannot be a name: up to 64 letters, digits and '_', and no digit"},
         {"jet.map('a', { mx = 1 })", "jet.map has no option 'mx'; did you mean 'max'?"},
         {"jet.map('a', { max = 0 })", "'max' wants a whole number"},
         {"jet.map('a', { max = 1.5 })", "'max' wants a whole number"},
@@ -141,6 +145,7 @@ static void misuse(void **state)
         {"jet.map 'a' jet.zset 'a'", "jet.zset: 'a' is declared already, as a map"},
         {"jet.map 'a' jet.map('a', { max = 3 })", "declared already, with other options"},
         {"jet.top('a', { k = 2000 })", "'k' wants a whole number"},
+        {"jet.top('a', { window = '0s' })", "a 'window' of 0 would keep nothing"},
         {"jet.top('a', { windw = '1h' })", "did you mean 'window'?"},
         {"jet.map('a'):set('x', 1)", "map:set works in functions"},
         {"jet.set('a'):has 'x'", "set:has works in functions"},
@@ -258,6 +263,9 @@ static void gauges(void **state)
     text.len = 0;
     mj_metrics_render(&text);
     assert_non_null(strstr(mj_buf_cstr(&text), "moonjet_script_share{script=\"s4.lua\"} 0.35\n"));
+    fixture_refuse(f, "jet.gauge 'unused' jet.counter 'unused'", "is another kind of metric");
+    fixture_refuse(f, "jet.counter 'slow_total'", "moonjet_script_slow_total is Moonjet's own");
+    fixture_refuse(f, "jet.gauge 'heap_bytes'", "moonjet_script_heap_bytes is Moonjet's own");
 }
 
 int main(void)
