@@ -54,6 +54,18 @@ string.dump = nil
 string.gfind = nil
 env.string = string
 
+-- The same for texts of tables, whose __tostring may format, and so on.
+local format_any = format
+function string.format(text, ...)
+  for i = 1, select("#", ...) do
+    if type((select(i, ...))) == "table" then
+      deep()
+      break
+    end
+  end
+  return format_any(text, ...)
+end
+
 -- Patterns run in C with a limit on their steps: nothing could interrupt LuaJIT's own, and records
 -- are written by strangers. A plain find needs none, and compiles.
 local find = string.find
@@ -192,7 +204,7 @@ local function sealed(name, fields)
 end
 
 local function logger(level)
-  local log = host.log
+  local log, format = host.log, string.format
   return function(text, ...)
     if select("#", ...) > 0 then
       local ok, result = pcall(format, text, ...)

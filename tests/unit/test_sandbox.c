@@ -304,14 +304,28 @@ static void bombs(void **state)
 static void no_deep_nesting_through_c(void **state)
 {
     struct fixture *f = *state;
-    fixture_refuse(f,
-                   "local function f()\n"
-                   "  table.sort({ 3, 2, 1 }, function(a, b) f() return a < b end)\n"
-                   "end\n"
-                   "f()",
-                   "functions nested too deeply");
-    fixture_refuse(f, "local function f() return (('x'):gsub('x', f)) end f()",
-                   "functions nested too deeply");
+    static const char *const nested[] = {
+        "local t = setmetatable({}, { __tostring = function(t) return ('%s'):format(t) end }) "
+        "tostring(t)",
+        "local t t = setmetatable({}, { __tostring = function() jet.log.info('%s', t) end }) "
+        "jet.log.info('%s', t)",
+        "local t = {} t.__index = function() return jet.map('m', setmetatable({}, t)) end "
+        "jet.map('m', setmetatable({}, t))",
+        "local t = { url = 'https://example.com/' } "
+        "t.__index = function() return jet.webhook(setmetatable({}, t)) end "
+        "jet.webhook(setmetatable({}, t))",
+        "local t = {} t.__index = function() return jet.http.get('x', setmetatable({}, t)) end "
+        "jet.http.get('x', setmetatable({}, t))",
+        "local function f()\n"
+        "  table.sort({ 3, 2, 1 }, function(a, b) f() return a < b end)\n"
+        "end\n"
+        "f()",
+        "local function f() return (('x'):gsub('x', f)) end f()",
+    };
+    for (size_t i = 0; i < MJ_COUNT(nested); i++)
+        fixture_refuse(f, nested[i], "functions nested too deeply");
+    fixture_load(f, "assert(('%s %d'):format(setmetatable({}, { __tostring = function() "
+                    "return 'x' end }), 3) == 'x 3')");
 }
 
 static void scripts_do_not_see_each_other(void **state)
