@@ -558,7 +558,7 @@ function Gauge:add(...) end
 -- # Tasks
 
 --- Runs the function as a task again and again, so long after it has ended; the first time after
---- that long. At the top level.
+--- that long. At the top level, at most 1,000 times.
 ---@param interval jet.Duration
 ---@param fn fun()
 function jet.every(interval, fn) end
@@ -603,7 +603,7 @@ function jet.retry(reason, after) end
 
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
 --- version in its place. Meanwhile what has begun may end, and what waits in memory is worked off;
---- all that has five seconds. At the top level.
+--- all that has five seconds. At the top level, at most 1,000 times.
 ---@param fn fun()
 function jet.on_stop(fn) end
 
