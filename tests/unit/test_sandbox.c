@@ -120,6 +120,9 @@ static void declarations_that_do_not_load(void **state)
         {"require 'nope'", "nope.lua beside the script"},
         {"for i = 1, 1001 do jet.every('1s', print) end", "jet.every: a script has at most 1000"},
         {"for i = 1, 1001 do jet.on_stop(print) end", "jet.on_stop: a script has at most 1000"},
+        {"local h = {} for i = 1, 70 do h['X-' .. i] = ('x'):rep(1e3) end "
+         "jet.webhook { url = 'https://example.com/', headers = h }",
+         "jet.webhook: the headers take more than 64 KiB"},
         {"for i = 1, 70 do jet.from '*':to(jet.stream('s' .. i)) end", "too many streams"},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++)
