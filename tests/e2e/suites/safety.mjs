@@ -308,6 +308,18 @@ jet.on_stop(function() hay:find(needle, 1, true) end)`)
     assert.match(m.err, /bye\.lua is stuck in on_stop, inside a C function that nothing can stop; ending without it/)
   })
 
+  await test('safety: asked to end while a script is stuck, it ends', async (t) => {
+    const file = path.join(t.dir(), 'deaf.lua')
+    fs.writeFileSync(file, `local hay, needle = ("a"):rep(2 ^ 22), ("a"):rep(2 ^ 21) .. "b"
+jet.from "*":tap(function() jet.log.info "now" return hay:find(needle, 1, true) end)`)
+    const r = await relay(t, [await post(1)])
+    const m = await Moonjet.run(t, { scripts: [file], source: r.url })
+    await m.until(() => /info deaf\.lua: now/.test(m.err), 'the call')
+    const { code } = await m.stop('SIGTERM')
+    assert.equal(code, 1)
+    assert.match(m.err, /deaf\.lua is stuck in tap#1, inside a C function that nothing can stop; ending without it/)
+  })
+
   await test('safety: what waits for an answer at the end gets it, and then it ends', async (t) => {
     const peer = http.createServer((q, a) => setTimeout(() => a.end('farewell'), 300))
     await new Promise((ok) => peer.listen(0, '127.0.0.1', ok))
