@@ -8,8 +8,9 @@
 #include "script/bind.h"
 #include "script/made.h"
 
-#define LABELS_MAX 8
-#define SERIES_MAX 1000
+#define LABELS_MAX   8
+#define SERIES_MAX   1000
+#define DECLARED_MAX 1000 /* counters and gauges of a script; what they count is kept for good */
 
 struct counter {
     bool gauge;
@@ -153,6 +154,9 @@ static int declare(lua_State *L, bool gauge)
     const char *name = luaL_checkstring(L, 1);
     if (!is_name(name, 64))
         return luaL_error(L, "'%s' cannot name a %s: letters, digits and '_'", name, kind);
+    if (mj_vm_of(L)->counters++ >= DECLARED_MAX)
+        return luaL_error(L, "jet.%s: a script has at most %d counters and gauges", kind,
+                          DECLARED_MAX);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);

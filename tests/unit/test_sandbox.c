@@ -118,6 +118,8 @@ static void declarations_that_do_not_load(void **state)
         {"require '../up'", "cannot name a module"},
         {"require '/etc/passwd'", "cannot name a module"},
         {"require 'nope'", "nope.lua beside the script"},
+        {"for i = 1, 1001 do jet.counter('c' .. i) end",
+         "jet.counter: a script has at most 1000 counters and gauges"},
         {"for i = 1, 1001 do jet.every('1s', print) end", "jet.every: a script has at most 1000"},
         {"for i = 1, 1001 do jet.on_stop(print) end", "jet.on_stop: a script has at most 1000"},
         {"local h = {} for i = 1, 70 do h['X-' .. i] = ('x'):rep(1e3) end "
