@@ -141,6 +141,21 @@ static void declarations_that_do_not_load(void **state)
     assert_int_equal(fixture_count(f, "main"), 1);
 }
 
+/* What a script declares and is refused, it may catch; nothing of it may be started. */
+static void refused_and_caught(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "assert(not pcall(jet.sink, 'nosuch'))\n"
+                    "assert(not pcall(jet.sink, 'nosuch', { path = 1 }))\n"
+                    "assert(not pcall(jet.webhook, { url = 'ftp://x' }))\n"
+                    "assert(not pcall(jet.every, '1ms', 5))\n"
+                    "assert(not pcall(jet.serve, 'GET', print))\n"
+                    "jet.from '*':to(jet.stream 'on')\n");
+    fixture_post(f, "x");
+    mj_scripts_run(f->scripts, 1000);
+    assert_int_equal(fixture_count(f, "on"), 1);
+}
+
 static void modules(void **state)
 {
     struct fixture *f = *state;
@@ -441,6 +456,7 @@ int main(void)
         T(escapes),
         T(globals_are_strict),
         T(declarations_that_do_not_load),
+        T(refused_and_caught),
         T(modules),
         T(runaways),
         T(errors_name_a_line_of_the_script),
