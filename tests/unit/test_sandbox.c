@@ -177,6 +177,15 @@ static void modules(void **state)
     fixture_refuse(f, "require 'loop'", "requires itself");
     fixture_refuse(f, "require 'broken'", "broken.lua:2: inside");
     fixture_refuse(f, "require 'out'", "outside the script's folder");
+    /* One in the other, a few levels and far too many. */
+    for (int i = 0; i < 3000; i++) {
+        char name[32], text[64];
+        snprintf(name, sizeof name, "m%d.lua", i);
+        snprintf(text, sizeof text, "return require 'm%d'", i + 1);
+        fixture_file(f, name, i == 2999 ? "return 'end'" : text);
+    }
+    fixture_load(f, "assert(require 'm2960' == 'end')");
+    fixture_refuse(f, "require 'm0'", "functions nested too deeply");
 }
 
 /* Strikes of long ago do not add up to a quarantine, which test_life.c is about. */
