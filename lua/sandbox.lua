@@ -57,11 +57,9 @@ env.string = string
 -- The same for texts of tables, whose __tostring may format, and so on.
 local format_any = format
 function string.format(text, ...)
-  for i = 1, select("#", ...) do
-    if type((select(i, ...))) == "table" then
-      deep()
-      break
-    end
+  local a, b, c = ...
+  if type(a) == "table" or type(b) == "table" or type(c) == "table" or select("#", ...) > 3 then
+    deep()
   end
   return format_any(text, ...)
 end
