@@ -248,6 +248,11 @@ static void runaways(void **state)
                      MJ_COUNT(endless));
     f->cfg.declare_us = 0; /* the default */
     fixture_refuse(f, "while true do end", "s2.lua:1: stopped after 500 ms");
+    /* Not the product of both lengths. */
+    fixture_load(f, "local a, b = ('a'):rep(4e5), ('a'):rep(2e5)\n"
+                    "assert(a:find(b .. 'b', 1, true) == nil)\n"
+                    "assert(select(2, (a .. '.' .. a):find(b .. '.', 1, true)) == 4e5 + 1)\n"
+                    "assert(a:find(b, -2e5, true) == 2e5 + 1 and not a:find(b, -1e5, true))\n");
 }
 
 /* Whatever raises, in C or in lua/sandbox.lua: the author reads a line of the script. */

@@ -164,9 +164,7 @@ static void errors_drop_or_pass_the_event(void **state)
 }
 
 /* Nothing raises inside a C function. What ends there has held everybody up all the same. */
-#define SLOW_IN_C                                                                                  \
-    "local a, b = ('a'):rep(1e5), ('a'):rep(5e4) .. 'b'\n"                                         \
-    "local function slow() return a:find(b, 1, true) end\n"
+#define SLOW_IN_C "local function slow() return table.insert({}, -1e7, 1) end\n"
 
 static void long_in_c_is_a_strike(void **state)
 {
