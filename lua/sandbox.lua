@@ -54,14 +54,25 @@ string.dump = nil
 string.gfind = nil
 env.string = string
 
+-- The same for texts of tables, whose __tostring may format, and so on.
+local format_any = format
+function string.format(text, ...)
+  local a, b, c = ...
+  if type(a) == "table" or type(b) == "table" or type(c) == "table" or select("#", ...) > 3 then
+    deep()
+  end
+  return format_any(text, ...)
+end
+
 -- Patterns run in C with a limit on their steps: nothing could interrupt LuaJIT's own, and records
--- are written by strangers. A plain find needs none, and compiles.
+-- are written by strangers. A plain find of a short text needs none, and compiles; LuaJIT's takes
+-- the product of both lengths.
 local find = string.find
 function string.find(s, pattern, init, plain)
-  if plain then
+  if plain and not (type(pattern) == "string" and #pattern > 64) then
     return find(s, pattern, init, true)
   end
-  return host.find(s, pattern, init)
+  return host.find(s, pattern, init, plain)
 end
 string.match = host.match
 string.gmatch = host.gmatch
@@ -192,10 +203,10 @@ local function sealed(name, fields)
 end
 
 local function logger(level)
-  local log = host.log
+  local log, format_text = host.log, string.format
   return function(text, ...)
     if select("#", ...) > 0 then
-      local ok, result = pcall(format, text, ...)
+      local ok, result = pcall(format_text, text, ...)
       if not ok then
         error(format("jet.log.%s: %s", level, (tostring(result):gsub(" to '%?'", ""))), 2)
       end

@@ -199,6 +199,9 @@ void run_restart(void *ctx, const struct mj_stuck *stuck)
     static const char *const what_next[] = {
         "it cannot be loaded", "starting again with the script in quarantine", "ending without it"};
     int phase = atomic_load(&restart.phase);
+    /* Asked to end, and the loop cannot hear of it. The next process would know nothing of that. */
+    if (phase == RUNNING && mj_loop_stopped(restart.run->loop))
+        phase = ENDING;
     char line[1400];
     snprintf(line, sizeof line,
              "moonjet run: %s is stuck in %s, inside a C function that nothing can stop; %s\n",

@@ -8,8 +8,9 @@
 #include "script/bind.h"
 #include "script/made.h"
 
-#define LABELS_MAX 8
-#define SERIES_MAX 1000
+#define LABELS_MAX   8
+#define SERIES_MAX   1000
+#define DECLARED_MAX 1000 /* counters and gauges of a script; what they count is kept for good */
 
 struct counter {
     bool gauge;
@@ -179,6 +180,9 @@ static int declare(lua_State *L, bool gauge)
         return luaL_error(
             L, "'%s' cannot name a %s: up to 64 letters, digits and '_', and no digit first", name,
             kind);
+    if (mj_vm_of(L)->counters++ >= DECLARED_MAX)
+        return luaL_error(L, "jet.%s: a script has at most %d counters and gauges", kind,
+                          DECLARED_MAX);
     int labels = 0;
     if (!lua_isnoneornil(L, 2)) {
         labels = lua_istable(L, 2) ? (int)lua_objlen(L, 2) : 0;

@@ -9,6 +9,7 @@
 #define TIMEOUT_MAX_US INT64_C(600000000)
 #define BYTES          (1 << 20)
 #define BYTES_MAX      (64 << 20)
+#define HEADERS_MAX    ((size_t)64 << 10) /* bytes; a server refuses much less */
 
 static const struct mj_services *services_of(lua_State *L)
 {
@@ -41,6 +42,8 @@ bool mj_put_headers(lua_State *L, int options, const char *what, struct mj_buf *
         if (memchr(name, '\r', name_len) || memchr(name, '\n', name_len) ||
             memchr(value, '\r', value_len) || memchr(value, '\n', value_len))
             luaL_error(L, "%s: the header '%s' has a line break in it", what, name);
+        if (name_len + value_len + 4 > HEADERS_MAX - out->len)
+            luaL_error(L, "%s: the headers take more than %d KiB", what, (int)(HEADERS_MAX >> 10));
         mj_buf_put(out, name, name_len);
         mj_buf_puts(out, ": ");
         mj_buf_put(out, value, value_len);

@@ -60,7 +60,7 @@ static int search(lua_State *L, bool find)
 {
     struct mj_span src = check_span(L, 1), pat = check_span(L, 2);
     size_t init = check_init(L, 3, src.len);
-    if (find && is_plain(pat)) {
+    if (find && (lua_toboolean(L, 4) || is_plain(pat))) {
         const uint8_t *at = memmem(src.ptr + init, src.len - init, pat.ptr, pat.len);
         if (!at) {
             lua_pushnil(L);

@@ -24,6 +24,27 @@ static bool name_valid(const char *name, size_t len)
     return !start;
 }
 
+/* Finds the module's file and compiles it; 0 or the Lua status. A function of its own, so that its
+ * paths are not on the stack while the module runs, which may require others. */
+static __attribute__((noinline)) int load_module(lua_State *L, const struct mj_vm *vm,
+                                                 const char *name)
+{
+    char relative[256], path[PATH_MAX], real[PATH_MAX];
+    snprintf(relative, sizeof relative, "%s", name);
+    for (char *c = relative; *c; c++)
+        if (*c == '.')
+            *c = '/';
+    strcat(relative, ".lua");
+    size_t dir = strlen(vm->dir);
+    int n = snprintf(path, sizeof path, "%s/%s", vm->dir, relative);
+    if (n < 0 || (size_t)n >= sizeof path || !realpath(path, real))
+        return luaL_error(L, "module '%s' not found (%s beside the script)", name, relative);
+    /* A symbolic link may not lead out of the folder. */
+    if (strncmp(real, vm->dir, dir) != 0 || (real[dir] != '/' && dir > 1))
+        return luaL_error(L, "module '%s' is outside the script's folder", name);
+    return mj_load_source(L, real, relative);
+}
+
 int mj_lua_require(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
@@ -43,24 +64,10 @@ int mj_lua_require(lua_State *L)
                           "'%s' cannot name a module: letters, digits, '_' and '-', with dots "
                           "between folders",
                           name);
-
-    char relative[256], path[PATH_MAX], real[PATH_MAX];
-    snprintf(relative, sizeof relative, "%s", name);
-    for (char *c = relative; *c; c++)
-        if (*c == '.')
-            *c = '/';
-    strcat(relative, ".lua");
-    size_t dir = strlen(vm->dir);
-    int n = snprintf(path, sizeof path, "%s/%s", vm->dir, relative);
-    if (n < 0 || (size_t)n >= sizeof path || !realpath(path, real))
-        return luaL_error(L, "module '%s' not found (%s beside the script)", name, relative);
-    /* A symbolic link may not lead out of the folder. */
-    if (strncmp(real, vm->dir, dir) != 0 || (real[dir] != '/' && dir > 1))
-        return luaL_error(L, "module '%s' is outside the script's folder", name);
-
+    mj_check_stack(L);
+    int status = load_module(L, vm, name);
     lua_pushlightuserdata(L, vm);
     lua_setfield(L, 2, name);
-    int status = mj_load_source(L, real, relative);
     if (!status)
         status = lua_pcall(L, 0, 1, 0);
     if (status) {

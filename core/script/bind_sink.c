@@ -18,6 +18,7 @@ struct mj_outlet {
     struct mj_vm *vm;     /* borrowed */
     char *name;           /* owned: the plug-in's */
     struct mj_sink *sink; /* owned */
+    bool whole;           /* false: its options were refused, which the script has caught */
     struct mj_outlet *next;
 };
 
@@ -125,6 +126,7 @@ static int host_sink(lua_State *L)
     error->len = 0;
     if (mj_sink_check(o->sink, error))
         return refuse(L, error);
+    o->whole = true;
     mj_push_outlet(L, o);
     return 1;
 }
@@ -160,7 +162,7 @@ int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error)
 {
     const struct mj_services *v = mj__sched_services(vm->sched);
     for (struct mj_outlet *o = vm->outlets; o && (!v || !v->sunk); o = o->next) {
-        int err = mj_sink_start(o->sink, error);
+        int err = o->whole ? mj_sink_start(o->sink, error) : 0;
         if (err)
             return err;
     }

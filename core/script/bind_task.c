@@ -6,6 +6,7 @@
 #include "script/task.h"
 
 #define EVERY_MIN 1000 /* µs */
+#define TIMED_MAX 1000 /* functions of one script for jet.every, and for jet.on_stop */
 
 struct every {
     struct mj_due timer; /* first member */
@@ -18,7 +19,8 @@ struct every {
 
 struct mj_task_binding {
     struct every *every; /* owned list */
-    int *on_stop;        /* owned: functions in the registry */
+    size_t every_count;
+    int *on_stop; /* owned: functions in the registry */
     size_t on_stop_count;
     size_t stopping; /* of those, how many still run */
     size_t ticking;  /* tasks of jet.every that run */
@@ -102,6 +104,8 @@ static int jet_every(lua_State *L)
         return luaL_error(L, "jet.every wants a function: jet.every(\"1m\", function() … end)");
     if (interval < EVERY_MIN)
         return luaL_error(L, "jet.every wants 1ms or more");
+    if (vm->binding->every_count == TIMED_MAX)
+        return luaL_error(L, "jet.every: a script has at most %d", TIMED_MAX);
     lua_settop(L, 2);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct every *e = mj_calloc(1, sizeof *e);
@@ -112,6 +116,7 @@ static int jet_every(lua_State *L)
     e->again = true;
     e->next = vm->binding->every;
     vm->binding->every = e;
+    vm->binding->every_count++;
     vm->graph->tasks = true;
     return 0;
 }
@@ -231,6 +236,8 @@ static int jet_on_stop(lua_State *L)
     mj_need_declare(L, "jet.on_stop");
     if (lua_type(L, 1) != LUA_TFUNCTION)
         return luaL_error(L, "jet.on_stop wants a function");
+    if (b->on_stop_count == TIMED_MAX)
+        return luaL_error(L, "jet.on_stop: a script has at most %d", TIMED_MAX);
     lua_settop(L, 1);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     b->on_stop = mj_realloc(b->on_stop, (b->on_stop_count + 1) * sizeof ref);

@@ -169,7 +169,8 @@ static void on_signal(int signal)
 {
     (void)signal;
     int saved = errno;
-    if (slice_over(current) || overdue(current))
+    /* First, since it notes when a call was first seen late. */
+    if (overdue(current) || slice_over(current))
         interrupt(current);
     errno = saved;
 }
@@ -347,11 +348,15 @@ void mj_guard_tick(struct mj_guard *g, bool on)
 
 bool mj_guard_yielded(const struct mj_guard *g) { return g->yielded; }
 
+bool mj_guard_stopped(const struct mj_guard *g) { return g->stopped; }
+
 bool mj_guard_leave(struct mj_guard *g, lua_State *L)
 {
+    /* A call that no signal has found late costs no look at the clock. */
+    bool over = MJ_UNLIKELY(g->late) && overdue(g);
     atomic_store_explicit(&g->slice_end, 0, memory_order_relaxed);
     atomic_store_explicit(&g->deadline, 0, memory_order_relaxed);
     if (MJ_UNLIKELY(g->stopped))
         disarm(L);
-    return g->stopped;
+    return g->stopped || over;
 }

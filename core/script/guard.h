@@ -48,8 +48,11 @@ void mj_guard_enter(struct mj_guard *g, lua_State *L, int64_t now_ns, int64_t bu
 void mj_guard_slice(struct mj_guard *g, int64_t slice_ns, bool (*may_yield)(lua_State *L));
 /* Starts and stops the timer that ends slices, on the thread that runs them. */
 void mj_guard_tick(struct mj_guard *g, bool on);
-/* The call is over. True when it was stopped. */
+/* The call is over. True when it was stopped, or has computed for longer than it may all the same:
+ * nothing raises inside a C function, nor while an error leaves very many of them. */
 bool mj_guard_leave(struct mj_guard *g, lua_State *L);
+/* Whether the call that is over was stopped, rather than only long. */
+bool mj_guard_stopped(const struct mj_guard *g);
 /* Whether the call that is over yielded because it had had its slice. */
 bool mj_guard_yielded(const struct mj_guard *g);
 /* The call that is running, if any, has had its time: it is stopped soon. Async-signal-safe. */

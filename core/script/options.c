@@ -6,6 +6,8 @@
 void mj_check_options(lua_State *L, int index, const char *what, const char *const *names)
 {
     size_t n = 0;
+    /* The table's __index may call whoever reads it again. */
+    mj_check_stack(L);
     while (names[n])
         n++;
     const char *key_of = strrchr(what, ' '); /* "each: retry", a table within a table */

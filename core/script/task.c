@@ -521,6 +521,15 @@ static bool may_yield(lua_State *L)
     return true;
 }
 
+/* A slice that C has made longer than any call may be. Its task goes on, but nobody else could. */
+static void tell_long(const struct mj_task *t, int64_t ns)
+{
+    char strikes[64];
+    mj_log(MJ_LOG_WARN, "script",
+           "%s %s: computed for %d ms in C, where nothing can interrupt it%s", t->vm->graph->script,
+           t->name, (int)(ns / 1000000), mj__strike_words(t->vm->script, strikes, sizeof strikes));
+}
+
 /* Runs the task for a slice, which ends with the turn at end_ns. */
 static void resume(struct mj_task *t, int64_t end_ns)
 {
@@ -540,7 +549,8 @@ static void resume(struct mj_task *t, int64_t end_ns)
     int64_t slice = end_ns - start < SLICE_NS ? end_ns - start : SLICE_NS;
     mj_guard_slice(vm->guard, slice > SLICE_MIN ? slice : SLICE_MIN, may_yield);
     int status = lua_resume(t->co, t->results);
-    bool stopped = mj_guard_leave(vm->guard, vm->L);
+    bool over = mj_guard_leave(vm->guard, vm->L);
+    bool stopped = mj_guard_stopped(vm->guard);
     bool sliced = mj_guard_yielded(vm->guard);
     int64_t ns = mj_guard_now() - start;
     vm->task = NULL;
@@ -550,11 +560,12 @@ static void resume(struct mj_task *t, int64_t end_ns)
     mj_metric_set(vm->heap, (int64_t)vm->used);
     t->results = 0;
 
-    if (MJ_UNLIKELY(stopped)) {
+    if (MJ_UNLIKELY(stopped))
         mj_metric_add(vm->stopped, 1);
-    }
-    if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
+    if (MJ_UNLIKELY(over || status == LUA_ERRMEM))
         mj__strike(vm);
+    if (MJ_UNLIKELY(over && !stopped && (status == 0 || status == LUA_YIELD)))
+        tell_long(t, ns);
     bool starved = status == LUA_ERRMEM;
     if (status == LUA_YIELD && !stopped) {
         if (sliced) {

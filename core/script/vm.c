@@ -260,8 +260,8 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
     *ns = end - start;
     if (MJ_UNLIKELY(stopped)) {
         mj_metric_add(vm->stopped, 1);
-        /* The script may have caught the first error and ended by itself in the next moment; it
-         * is over its budget all the same. */
+        /* The script may have caught the first error and ended by itself in the next moment, or
+         * ended in a C function that nothing can stop; it is over its budget all the same. */
         if (!status) {
             lua_pop(vm->L, results);
             /* Nothing would catch an error here, so the cap must not be in the way. */

@@ -111,6 +111,7 @@ struct mj_vm {
     } names[MJ_NAMES];
     int64_t last_key_us;      /* of the last record key that was made of the time */
     unsigned tables;          /* made from records so far */
+    unsigned counters;        /* and gauges, declared so far */
     struct mj_buf value;      /* CBOR being made from a Lua value */
     struct mj_buf keys;       /* spans of map keys being sorted */
     struct mj_buf scratch;    /* text being made */

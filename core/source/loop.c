@@ -149,6 +149,8 @@ void mj_loop_stop(struct mj_loop *l)
     lws_cancel_service(l->lws);
 }
 
+bool mj_loop_stopped(struct mj_loop *l) { return atomic_load(&l->stop); }
+
 void mj_loop_resume(struct mj_loop *l) { atomic_store(&l->stop, false); }
 
 void mj_loop_wake(struct mj_loop *l)

@@ -25,6 +25,8 @@ void mj_loop_run(struct mj_loop *l);
 void mj_loop_resume(struct mj_loop *l);
 /* Ends mj_loop_run(). Any thread, and from a signal handler. */
 void mj_loop_stop(struct mj_loop *l);
+/* Whether it is ending. Any thread. */
+bool mj_loop_stopped(struct mj_loop *l);
 /* Makes the loop call the mj_loop_on_wake() function soon. Any thread, and from a signal handler;
  * several calls may end in one. */
 void mj_loop_wake(struct mj_loop *l);

@@ -86,7 +86,7 @@ function jet.print() end
 ---@field rate? jet.Rate requests, spread evenly
 ---@field timeout? jet.Duration of a request; default "15s"
 ---@field format? "event" | "batch" | fun(ev: jet.Event | jet.Event[]): (string | table | nil), string? the body: the event's JSON as Jetstream sends it; {"type":"moonjet.batch","timestamp":…,"data":[{"id":…,"event":…},…]}, which is the default with a batch; or what the function returns, a text or a table to be sent as JSON, and a content type. nil: nothing is sent. `ev.id` is the event's `webhook-id`
----@field headers? table<string, string> further headers, but those that Moonjet sets itself: webhook-…, moonjet-…, x-hub-signature…, idempotency-key, user-agent, host
+---@field headers? table<string, string> further headers, but those that Moonjet sets itself: webhook-…, moonjet-…, x-hub-signature…, idempotency-key, user-agent, host; 64 KiB at most
 ---@field name? string of the node, as :as() gives it; a second flow to the same webhook gets "NAME#2"
 
 --- Posts events to an address, each signed and tried again until it is taken, in order; as a sink. What
@@ -558,7 +558,7 @@ function Gauge:add(...) end
 -- # Tasks
 
 --- Runs the function as a task again and again, so long after it has ended; the first time after
---- that long. At the top level.
+--- that long. At the top level, at most 1,000 times.
 ---@param interval jet.Duration
 ---@param fn fun()
 function jet.every(interval, fn) end
@@ -603,12 +603,12 @@ function jet.retry(reason, after) end
 
 --- Runs the function as a task before the script ends: on shutdown, and when a reload has put a newer
 --- version in its place. Meanwhile what has begun may end, and what waits in memory is worked off;
---- all that has five seconds. At the top level.
+--- all that has five seconds. At the top level, at most 1,000 times.
 ---@param fn fun()
 function jet.on_stop(fn) end
 
 ---@class jet.HttpOptions
----@field headers? table<string, string | number>
+---@field headers? table<string, string | number> 64 KiB at most
 ---@field timeout? jet.Duration of everything together, waiting for a turn included; default "10s", at most "10m"
 ---@field max_bytes? integer of the answer, unpacked; default 1 MiB, at most 64 MiB
 
@@ -702,7 +702,7 @@ function jet.serve(route, fn) end
 function jet.agent(options) end
 
 ---@class jet.CallOptions
----@field headers? table<string, string | number>
+---@field headers? table<string, string | number> 64 KiB at most
 ---@field proxy? string the service behind the PDS that is meant, "did:web:api.bsky.chat#bsky_chat"
 ---@field timeout? jet.Duration of one request; default "10s", of `upload` "60s"
 ---@field max_bytes? integer of the answer; default 5 MiB

@@ -122,6 +122,13 @@ static void declarations_that_do_not_load(void **state)
         {"require '../up'", "cannot name a module"},
         {"require '/etc/passwd'", "cannot name a module"},
         {"require 'nope'", "nope.lua beside the script"},
+        {"for i = 1, 1001 do jet.counter('c' .. i) end",
+         "jet.counter: a script has at most 1000 counters and gauges"},
+        {"for i = 1, 1001 do jet.every('1s', print) end", "jet.every: a script has at most 1000"},
+        {"for i = 1, 1001 do jet.on_stop(print) end", "jet.on_stop: a script has at most 1000"},
+        {"local h = {} for i = 1, 70 do h['X-' .. i] = ('x'):rep(1e3) end "
+         "jet.webhook { url = 'https://example.com/', headers = h }",
+         "jet.webhook: the headers take more than 64 KiB"},
         {"for i = 1, 70 do jet.from '*':to(jet.stream('s' .. i)) end", "too many streams"},
     };
     for (size_t i = 0; i < MJ_COUNT(cases); i++)
@@ -136,6 +143,21 @@ static void declarations_that_do_not_load(void **state)
     /* Nothing of all that is left: the router still takes the fast path. */
     fixture_post(f, "x");
     assert_int_equal(fixture_count(f, "main"), 1);
+}
+
+/* What a script declares and is refused, it may catch; nothing of it may be started. */
+static void refused_and_caught(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "assert(not pcall(jet.sink, 'nosuch'))\n"
+                    "assert(not pcall(jet.sink, 'nosuch', { path = 1 }))\n"
+                    "assert(not pcall(jet.webhook, { url = 'ftp://x' }))\n"
+                    "assert(not pcall(jet.every, '1ms', 5))\n"
+                    "assert(not pcall(jet.serve, 'GET', print))\n"
+                    "jet.from '*':to(jet.stream 'on')\n");
+    fixture_post(f, "x");
+    mj_scripts_run(f->scripts, 1000);
+    assert_int_equal(fixture_count(f, "on"), 1);
 }
 
 static void modules(void **state)
@@ -159,6 +181,15 @@ static void modules(void **state)
     fixture_refuse(f, "require 'loop'", "requires itself");
     fixture_refuse(f, "require 'broken'", "broken.lua:2: inside");
     fixture_refuse(f, "require 'out'", "outside the script's folder");
+    /* One in the other, a few levels and far too many. */
+    for (int i = 0; i < 3000; i++) {
+        char name[32], text[64];
+        snprintf(name, sizeof name, "m%d.lua", i);
+        snprintf(text, sizeof text, "return require 'm%d'", i + 1);
+        fixture_file(f, name, i == 2999 ? "return 'end'" : text);
+    }
+    fixture_load(f, "assert(require 'm2960' == 'end')");
+    fixture_refuse(f, "require 'm0'", "functions nested too deeply");
 }
 
 /* Strikes of long ago do not add up to a quarantine, which test_life.c is about. */
@@ -221,6 +252,11 @@ static void runaways(void **state)
                      MJ_COUNT(endless));
     f->cfg.declare_us = 0; /* the default */
     fixture_refuse(f, "while true do end", "s2.lua:1: stopped after 500 ms");
+    /* Not the product of both lengths. */
+    fixture_load(f, "local a, b = ('a'):rep(4e5), ('a'):rep(2e5)\n"
+                    "assert(a:find(b .. 'b', 1, true) == nil)\n"
+                    "assert(select(2, (a .. '.' .. a):find(b .. '.', 1, true)) == 4e5 + 1)\n"
+                    "assert(a:find(b, -2e5, true) == 2e5 + 1 and not a:find(b, -1e5, true))\n");
 }
 
 /* Whatever raises, in C or in lua/sandbox.lua: the author reads a line of the script. */
@@ -308,14 +344,28 @@ static void bombs(void **state)
 static void no_deep_nesting_through_c(void **state)
 {
     struct fixture *f = *state;
-    fixture_refuse(f,
-                   "local function f()\n"
-                   "  table.sort({ 3, 2, 1 }, function(a, b) f() return a < b end)\n"
-                   "end\n"
-                   "f()",
-                   "functions nested too deeply");
-    fixture_refuse(f, "local function f() return (('x'):gsub('x', f)) end f()",
-                   "functions nested too deeply");
+    static const char *const nested[] = {
+        "local t = setmetatable({}, { __tostring = function(t) return ('%s'):format(t) end }) "
+        "tostring(t)",
+        "local t t = setmetatable({}, { __tostring = function() jet.log.info('%s', t) end }) "
+        "jet.log.info('%s', t)",
+        "local t = {} t.__index = function() return jet.map('m', setmetatable({}, t)) end "
+        "jet.map('m', setmetatable({}, t))",
+        "local t = { url = 'https://example.com/' } "
+        "t.__index = function() return jet.webhook(setmetatable({}, t)) end "
+        "jet.webhook(setmetatable({}, t))",
+        "local t = {} t.__index = function() return jet.http.get('x', setmetatable({}, t)) end "
+        "jet.http.get('x', setmetatable({}, t))",
+        "local function f()\n"
+        "  table.sort({ 3, 2, 1 }, function(a, b) f() return a < b end)\n"
+        "end\n"
+        "f()",
+        "local function f() return (('x'):gsub('x', f)) end f()",
+    };
+    for (size_t i = 0; i < MJ_COUNT(nested); i++)
+        fixture_refuse(f, nested[i], "functions nested too deeply");
+    fixture_load(f, "assert(('%s %d'):format(setmetatable({}, { __tostring = function() "
+                    "return 'x' end }), 3) == 'x 3')");
 }
 
 static void scripts_do_not_see_each_other(void **state)
@@ -425,6 +475,7 @@ int main(void)
         T(escapes),
         T(globals_are_strict),
         T(declarations_that_do_not_load),
+        T(refused_and_caught),
         T(modules),
         T(runaways),
         T(errors_name_a_line_of_the_script),

@@ -163,6 +163,39 @@ static void errors_drop_or_pass_the_event(void **state)
     assert_int_equal(mj_metric_get(errors) - before, 1);
 }
 
+/* Nothing raises inside a C function. What ends there has held everybody up all the same. */
+#define SLOW_IN_C "local function slow() return table.insert({}, -1e7, 1) end\n"
+
+static void long_in_c_is_a_strike(void **state)
+{
+    if (!MOONJET_LUAJIT_CHECKHOOK) /* and then no signal looks at the clock */
+        skip();
+    struct fixture *f = *state;
+    f->cfg.call_us = 10000;
+    fixture_load(f, SLOW_IN_C "jet.from '*':where(slow)"
+                              ":to(jet.stream 'bad')");
+    for (int i = 0; i < 4; i++)
+        fixture_post(f, "x");
+    assert_string_equal(state_of(f, 0).state, "quarantined");
+    assert_int_equal(state_of(f, 0).strikes, 3);
+    assert_int_equal(fixture_count(f, "bad"), 0);
+    assert_int_equal(fixture_count(f, "main"), 4);
+}
+
+/* A task is not ended for it, but a script that does it again and again is set aside. */
+static void long_in_c_is_a_strike_in_a_task(void **state)
+{
+    if (!MOONJET_LUAJIT_CHECKHOOK)
+        skip();
+    struct fixture *f = *state;
+    f->cfg.call_us = 10000;
+    fixture_load(f, SLOW_IN_C "jet.spawn(function() for i = 1, 4 do slow() end end)");
+    for (int i = 0; i < 1000 && strcmp(state_of(f, 0).state, "quarantined") != 0; i++)
+        mj_scripts_run(f->scripts, 1000);
+    assert_string_equal(state_of(f, 0).state, "quarantined");
+    assert_int_equal(state_of(f, 0).strikes, 3);
+}
+
 /* The strike is told with script, line, node, event and what follows. */
 static void strikes_are_told(void **state)
 {
@@ -197,6 +230,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(main_passes_in_quarantine, setup, teardown),
         cmocka_unit_test_setup_teardown(main_drops_in_quarantine_when_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(errors_drop_or_pass_the_event, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_in_c_is_a_strike, setup, teardown),
+        cmocka_unit_test_setup_teardown(long_in_c_is_a_strike_in_a_task, setup, teardown),
         cmocka_unit_test_setup_teardown(strikes_are_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

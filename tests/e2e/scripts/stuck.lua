@@ -1,7 +1,7 @@
--- A search that would take minutes, inside a function of LuaJIT's where no hook reaches.
-local hay, needle = ("a"):rep(2 ^ 22), ("a"):rep(2 ^ 19) .. "b"
+-- Makes room in a list from very far below, for a minute, inside a function of LuaJIT's where no
+-- hook reaches.
 jet.from "app.bsky.feed.post:create"
   :where(function(ev)
-    return not ev.text:find("stuck", 1, true) or hay:find(needle, 1, true)
+    return not ev.text:find("stuck", 1, true) or table.insert({}, -2 ^ 31, ev.text)
   end)
   :to(jet.stream "fragile")
