@@ -207,6 +207,9 @@ static void limits(void **state)
                "1 of 2 events\n1 errors, the first: repl:1: stopped after 50 ms"));
     fails(d, "find(function() while true do end end)", "stopped after 50 ms");
     says(d, "1", "1\n");
+    /* What filled the heap is let go of before the next line. */
+    fails(d, "local t = {} while true do t[#t + 1] = {} end", "not enough memory");
+    says(d, "1", "1\n");
 }
 
 static void *interrupt(void *repl)
