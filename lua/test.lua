@@ -229,13 +229,21 @@ local function full_name(test)
   return concat(names, " ")
 end
 
+local function matches(name)
+  local good, found = pcall(name.find, name, options.filter)
+  if not good then
+    error(format("--filter %s: %s", options.filter, (found:gsub("^moonjet:%d+: ", ""))), 0)
+  end
+  return found ~= nil
+end
+
 -- Marks what is to be run: tests whose name matches, and blocks that hold one. Returns whether
 -- there is any.
 local function choose(node, depth)
   node.depth = depth
   if not node.children then
     node.full = full_name(node)
-    node.chosen = not options.filter or node.full:find(options.filter) ~= nil
+    node.chosen = not options.filter or matches(node.full)
     return node.chosen
   end
   -- What a broken describe would have held is not known, so it is told whatever the filter says.

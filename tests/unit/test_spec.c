@@ -337,7 +337,7 @@ static void filter_and_list(void **state)
     run(b, text);
     counted(b, 0, 0, 0);
     b->cfg.filter = "%";
-    has(run(b, text), "malformed pattern");
+    has(run(b, text), "a_spec.lua: --filter %: malformed pattern");
     counted(b, 0, 1, 0);
     b->cfg.filter = NULL;
     b->cfg.list = true;
