@@ -428,7 +428,7 @@ end):map(function(d) d.record.mark = "${mark}" .. seen:get "n" return d end):to(
 listen { stream = "127.0.0.1:${port}", metrics = "" }
 journal { data = "data" }
 script "${script('sound')}"
-script "lane.lua" { lane = "own", lag = "wait" }`)
+script "lane.lua" { lane = "own", lag = "skip" }`)
     const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')])
     await m.until(() => /connected/.test(m.err), 'the source')
     const mine = await clients.plain(t, stream(m, 'lane'))
@@ -437,6 +437,13 @@ script "lane.lua" { lane = "own", lag = "wait" }`)
     assert.deepEqual(marks(mine), ['a1', 'a2'])
     put('lane.lua', 'jet.main():tap(function() end)')
     assert.match((await ctl(socket, 'reload')).answer.error, /lane\.lua/)
+    const configured = fs.readFileSync(path.join(dir, 'moonjet.lua'), 'utf8')
+    for (const keys of ['lag = "wait"', 'lag = "wait", http_allow = { "127.0.0.1" }']) {
+      put('moonjet.lua', configured.replace('lag = "skip"', keys))
+      put('lane.lua', lane('a'))
+      assert.equal((await ctl(socket, 'reload')).answer.text, `${dir}/lane.lua: reloaded in its lane`, keys)
+      assert.equal((await ctl(socket, 'reload')).answer.text, 'nothing has changed')
+    }
     put('lane.lua', lane('b'))
     assert.match((await ctl(socket, 'reload')).answer.text, /lane\.lua: (reloaded|added) in its lane/)
     r.push(await post(3))
