@@ -284,6 +284,13 @@ ${scripts}`
     r.push(await post(3))
     await b.count(2)
     assert.deepEqual(texts(two), ['post 2'])
+    // What is new in the file is watched, too, also while it is not there.
+    put('moonjet.lua', text('script "b.lua"\nset "new" { file = "new.txt" }', 5))
+    await m.until(() => /set "new": cannot read .*new\.txt: .*; the scripts stay as they were/.test(m.err), 'word of the missing file')
+    put('new.txt', 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\n')
+    const socket = path.join(dir, 'data', 'control.sock')
+    await eventually(async () => (await ctl(socket, 'set', 'list')).answer.sets.some((s) => s.set === 'new' && s.members === 1), 'the new set')
+    assert.equal((await m.metrics())['moonjet_reloads_total{result="failed"}'], 3)
     await m.finish()
   })
 
