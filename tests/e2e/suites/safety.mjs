@@ -255,6 +255,11 @@ ${scripts}`
     assert.equal(nowhere.code, 1)
     assert.match(nowhere.err, /a\.lua: http_allow: "10\.0\.0\.256" is no host, address or prefix/)
 
+    put('missing.lua', 'script "a.lua" { config = { name = "one" } }\nset "x" { file = "missing.txt" }')
+    const missing = await command(t, ['run', '--config', path.join(dir, 'missing.lua'), '--check-config'])
+    assert.equal(missing.code, 1)
+    assert.match(missing.err, /missing\.lua:2: set "x": cannot read .*missing\.txt: No such file/)
+
     put('hook.lua', 'jet.from "*":to(jet.webhook { url = "https://x.example/", secret = jet.secret "HOOK" })')
     const password = await command(t, ['run', path.join(dir, 'hook.lua'), '--check-config'], { env: { MOONJET_SECRET_HOOK: 'password' } })
     assert.equal(password.code, 1)
