@@ -56,6 +56,15 @@ static void log_lines(enum mj_log_level level, const struct mj_buf *text, size_t
     }
 }
 
+static void add_fed(void *ctx, struct mj_scripts *scripts) { mj_scripts_fed(scripts, ctx); }
+
+/* The streams that scripts feed, in lanes or not. */
+static void put_fed(struct run *run, struct mj_buf *out)
+{
+    mj_scripts_fed(run->scripts, out);
+    run_each_lane(run, add_fed, out);
+}
+
 static int reload_scripts(struct run *run, const struct mj_config *config, bool all,
                           const struct mj_strings *only, struct mj_buf *report)
 {
@@ -77,9 +86,14 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
                                     .keep = only && only->n && !run_is_named(only, s->path),
                                     .revive = !run->watch_asked};
     }
+    MJ_AUTO_BUF before = {0};
+    MJ_AUTO_BUF now = {0};
+    put_fed(run, &before);
     run_drop_lanes(run, config, report);
     int err = mj_scripts_reload(run->scripts, specs, n, all, &result, report);
     int lanes = run_reload_lanes(run, config, all, only, report);
+    put_fed(run, &now);
+    mj_reload_unfed(mj_buf_span(&before), mj_buf_span(&now), report);
     free(specs);
     return err ? err : lanes;
 }

@@ -456,6 +456,13 @@ script "lane.lua" { lane = "own", lag = "skip" }`)
       assert.equal((await ctl(socket, 'reload')).answer.text, `${dir}/lane.lua: reloaded in its lane`, keys)
       assert.equal((await ctl(socket, 'reload')).answer.text, 'nothing has changed')
     }
+    // Into the shared lane, out of it, and nowhere: only then its stream is fed by nobody.
+    const entry = /script "lane.lua".*/
+    for (const [line, unfed] of [['script "lane.lua"', false], [entry.exec(configured)[0], false], ['', true], [entry.exec(configured)[0], false]]) {
+      put('moonjet.lua', configured.replace(entry, line))
+      const { text } = (await ctl(socket, 'reload')).answer
+      assert.equal(/stream 'lane' is fed by nobody any more/.test(text), unfed, text)
+    }
     put('lane.lua', lane('b'))
     assert.match((await ctl(socket, 'reload')).answer.text, /lane\.lua: (reloaded|added) in its lane/)
     r.push(await post(3))
