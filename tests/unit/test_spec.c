@@ -276,6 +276,17 @@ static void hooks(void **state)
     has(out, "✗ teardown\n");
     has(out, "a_spec.lua:6: late");
     has(out, "a_spec.lua:8: after");
+
+    /* Whatever a hook describes would never run. */
+    out = run(b, "describe('d', function()\n"
+                 "  setup(function() it('lost', function() error 'x' end) end)\n"
+                 "  it('1', function() end)\n"
+                 "end)\n"
+                 "describe('e', function() teardown(function() pending 'lost' end)\n"
+                 "  it('2', function() end) end)\n");
+    counted(b, 1, 2, 0);
+    has(out, "a_spec.lua:2: it cannot stand inside an `it` or a hook");
+    has(out, "a_spec.lua:5: pending cannot stand inside an `it` or a hook");
 }
 
 static void broken_files(void **state)
