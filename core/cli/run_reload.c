@@ -13,7 +13,9 @@
 #define DEBOUNCE_US INT64_C(100000)  /* editors write a file in several steps */
 #define LOST_US     INT64_C(2000000) /* until a folder that went away is looked for again */
 #define DIRS_MAX    256
-#define EVENTS      (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR)
+#define EVENTS                                                                                     \
+    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_MOVE_SELF |         \
+     IN_ONLYDIR)
 
 static void watch_again(struct run *run, const struct mj_config *config);
 
@@ -169,9 +171,8 @@ static void forget_names(struct run_watcher *w)
 }
 
 /* Adding a folder that is watched gives the same number. */
-static void watch_folder(void *ctx, const char *path)
+static void watch_folder_of(struct run_watcher *w, const char *path)
 {
-    struct run_watcher *w = ctx;
     char dir[PATH_MAX];
     const char *slash = strrchr(path, '/');
     snprintf(dir, sizeof dir, "%.*s",
@@ -184,9 +185,10 @@ static void watch_folder(void *ctx, const char *path)
         if (w->dirs[i] == number)
             return;
     if (number < 0) {
-        mj_log(MJ_LOG_WARN, "reload", "cannot watch %s: %s", dir,
-               errno == ENOSPC ? "too many watches; raise fs.inotify.max_user_watches"
-                               : strerror(errno));
+        if (errno != ENOENT) /* the reload says of what should be in it that it is not there */
+            mj_log(MJ_LOG_WARN, "reload", "cannot watch %s: %s", dir,
+                   errno == ENOSPC ? "too many watches; raise fs.inotify.max_user_watches"
+                                   : strerror(errno));
         mj_timer_set(w->timer, LOST_US);
     } else if (w->count == DIRS_MAX) {
         if (!w->full)
@@ -199,10 +201,20 @@ static void watch_folder(void *ctx, const char *path)
     }
 }
 
+/* And that of the file itself, where the path is a link. */
+static void watch_folder(void *ctx, const char *path)
+{
+    char real[PATH_MAX];
+    watch_folder_of(ctx, path);
+    if (realpath(path, real))
+        watch_folder_of(ctx, real);
+}
+
 static void on_change(void *ctx)
 {
     struct run_watcher *w = ctx;
     MJ_AUTO_BUF report = {0};
+    watch_again(w->run, NULL); /* before files are read: what is saved from now on is seen */
     w->run->watch_asked = true;
     run_reload(w->run, false, NULL, &report);
     w->run->watch_asked = false;
@@ -235,7 +247,7 @@ static void compare_lane(void *ctx, struct mj_scripts *scripts)
  * set; whether it really changed is decided by its contents. */
 static bool matters(const struct run_watcher *w, const struct inotify_event *e)
 {
-    if (e->mask & (IN_IGNORED | IN_Q_OVERFLOW))
+    if (e->mask & (IN_IGNORED | IN_Q_OVERFLOW | IN_MOVE_SELF))
         return true;
     if (!e->len)
         return false;
@@ -257,6 +269,8 @@ static void on_readable(void *ctx)
         for (char *p = bytes; p < bytes + n;) {
             const struct inotify_event *e = (const struct inotify_event *)p;
             change |= matters(w, e);
+            if (e->mask & IN_MOVE_SELF) /* another folder may have its name now */
+                inotify_rm_watch(w->fd, e->wd);
             for (size_t i = 0; e->mask & IN_IGNORED && i < w->count; i++)
                 if (w->dirs[i] == e->wd)
                     w->dirs[i--] = w->dirs[--w->count];
