@@ -379,6 +379,17 @@ static void tap(void **state)
         assert_true(*line == '#' || !strncmp(line, "ok ", 3) || !strncmp(line, "not ok ", 7));
 }
 
+static void secrets(void **state)
+{
+    struct bench *b = *state;
+    put(b, "s.lua", "local s = jet.secret 'HOOK' jet.from '*':to(jet.stream 's')");
+    const char *out = run(b, "it('a', function() jet.test 's' end)\n"
+                             "it('b', function() jet.test('s', { secrets = { HOOK = 'x' } }) end)");
+    counted(b, 1, 1, 0);
+    has(out, "s.lua:1: secret 'HOOK' is not to be had: a spec gives it, "
+             "jet.test(…, { secrets = { HOOK = \"…\" } })");
+}
+
 /* A bed may be dropped, kept and used in every way; nothing is left behind (the sanitizer looks).
  */
 static void beds(void **state)
@@ -423,6 +434,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(diffs, setup, teardown),
         cmocka_unit_test_setup_teardown(filter_and_list, setup, teardown),
         cmocka_unit_test_setup_teardown(tap, setup, teardown),
+        cmocka_unit_test_setup_teardown(secrets, setup, teardown),
         cmocka_unit_test_setup_teardown(beds, setup, teardown),
         cmocka_unit_test_setup_teardown(bombs, setup, teardown),
     };
