@@ -4,7 +4,7 @@
 --- once, with the line of the file it stands on.
 local base, host, groups = ...
 
-local error, pairs, type, tostring = error, pairs, type, tostring
+local error, pairs, select, type, tostring = error, pairs, select, type, tostring
 local format, concat, sort = string.format, table.concat, table.sort
 
 local DEPTH_MAX = 16
@@ -188,10 +188,19 @@ local set_keys = {
   members = list,
 }
 
+-- Of `word "name" { … }`, the name. A table beside it, as in word("name", { … }), would go unread.
+local function want_name(word, name, ...)
+  want(word, name, "string")
+  if select("#", ...) > 0 then
+    fail("%s takes one text; what is to be said of it stands behind: %s %s { … }", word, word,
+      host.quote(name))
+  end
+end
+
 -- `word "name" { … }`: calls begin(name) at once, and key by key what the table says.
 local function named(word, keys, begin, give)
-  return function(name)
-    want(word, name, "string")
+  return function(name, ...)
+    want_name(word, name, ...)
     if name == "" then
       fail("%s \"\" names nothing", word)
     end
@@ -231,8 +240,8 @@ for group in pairs(groups) do
 end
 
 --- source "wss://…" { … }
-function env.source(url)
-  want("source", url, "string")
+function env.source(url, ...)
+  want_name("source", url, ...)
   host.option("source", url)
   return function(options)
     set_options("source", want("source", options, "table"))

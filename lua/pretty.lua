@@ -77,8 +77,8 @@ local function number(n)
     return "math.huge"
   elseif n == -huge then
     return "-math.huge"
-  elseif n == floor(n) and n > -1e15 and n < 1e15 then
-    return format("%d", n)
+  elseif n == floor(n) and n >= -2 ^ 53 and n <= 2 ^ 53 then
+    return format("%.0f", n) -- times in microseconds are as long as that
   end
   local short = format("%.14g", n)
   return tonumber(short) == n and short or format("%.17g", n)

@@ -17,6 +17,7 @@ end
 local root = new_block(nil, nil)
 local block = root   -- what describe is filling, or the block of the test that runs
 local running        -- the test that runs
+local collected      -- all is described: what comes now would never run
 
 local function need_function(what, fn)
   if type(fn) ~= "function" then
@@ -25,8 +26,8 @@ local function need_function(what, fn)
 end
 
 local function need_collecting(what)
-  if running then
-    error(format("%s cannot stand inside an `it`", what), 3)
+  if running or collected then
+    error(format("%s cannot stand inside an `it` or a hook", what), 3)
   end
 end
 
@@ -67,6 +68,7 @@ function api.pending(name)
   if running then
     error({ pending = true, message = name or "pending" }, 0)
   end
+  need_collecting "pending"
   add("pending", name, nil)
 end
 
@@ -229,13 +231,21 @@ local function full_name(test)
   return concat(names, " ")
 end
 
+local function matches(name)
+  local good, found = pcall(name.find, name, options.filter)
+  if not good then
+    error(format("--filter %s: %s", options.filter, (found:gsub("^moonjet:%d+: ", ""))), 0)
+  end
+  return found ~= nil
+end
+
 -- Marks what is to be run: tests whose name matches, and blocks that hold one. Returns whether
 -- there is any.
 local function choose(node, depth)
   node.depth = depth
   if not node.children then
     node.full = full_name(node)
-    node.chosen = not options.filter or node.full:find(options.filter) ~= nil
+    node.chosen = not options.filter or matches(node.full)
     return node.chosen
   end
   -- What a broken describe would have held is not known, so it is told whatever the filter says.
@@ -440,7 +450,7 @@ end)
 --- Runs a spec file's chunk; returns how many passed, failed, and were skipped.
 return function(chunk, path)
   local failure = host.protect(chunk)
-  root.failure = failure
+  root.failure, collected = failure, true
   choose(root, -1)
   if options.list then
     for _, line in next, failure and explain(failure) or {} do

@@ -194,8 +194,10 @@ static int read_capture(struct mj__backtest_input *in, struct mj_buf *error)
     int got;
     while ((got = mj_capture_next(capture, &bytes)) > 0) {
         struct mj_frame frame;
-        if (f.frame++ % (TICK_EVENTS / 16) == 0)
+        if (f.frame++ % (TICK_EVENTS / 16) == 0) {
+            mj_capture_progress(capture, &in->done, &in->all);
             tick(in);
+        }
         int err = mj_decode(decoder, bytes, &frame, on_event, &f);
         if (err)
             note_bad(in, "frame %llu: %s", (unsigned long long)f.frame, mj_strerror(err));

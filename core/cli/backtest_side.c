@@ -196,13 +196,13 @@ struct mj__side *mj__side_new(const struct mj_strings *scripts, const struct mj_
     mj_scripts_lenient(s->scripts);
     s->services = (struct mj_services){.ctx = s, .sunk = on_sunk};
     mj_scripts_set_services(s->scripts, &s->services);
+    mj_log_capture(on_log, s);
     for (size_t i = 0; i < scripts->n; i++)
         if (mj_scripts_load(s->scripts, scripts->v[i], &cfg, error)) {
             mj__side_free(s);
             return NULL;
         }
     take_nodes(s, scripts->n == 1);
-    mj_log_capture(on_log, s);
     return s;
 }
 

@@ -212,9 +212,11 @@ static int top(const struct cfg *cfg, const char *socket)
         poll(NULL, 0, (int)(interval / 1000));
         if ((r = sample(socket, &now)))
             break;
-        if (live)
-            mj_buf_puts(&out, "\033[H\033[2J"); /* home, and all clear */
+        if (live) /* lines that are too long are cut, not wrapped; home, and all clear */
+            mj_buf_puts(&out, "\033[?7l\033[H\033[2J");
         mj__ctl_top(&before, &now, live ? terminal_lines() : SIZE_MAX, &out);
+        if (live)
+            mj_buf_puts(&out, "\033[?7h");
         if (out.len)
             fwrite(out.ptr, 1, out.len, stdout);
         if (fflush(stdout) || !live)

@@ -306,9 +306,11 @@ static int check_config(const struct run_settings *s)
     struct mj_scripts *scripts = mj_scripts_new(NULL);
     static const struct mj_services services = {.hook_check = run_hook_check};
     mj_scripts_set_services(scripts, &services);
+    struct run memory = {.scripts = scripts}; /* a store that keeps nothing, for the sets */
     MJ_AUTO_BUF error = {0};
     int status = MJ_EXIT_FAILED;
-    if (run_check_allow(&s->cfg.http_allow, &error) || run_allow(NULL, &s->file, &error))
+    if (run_open_store(&memory) || run_check_allow(&s->cfg.http_allow, &error) ||
+        run_allow(NULL, &s->file, &error) || run_give_sets(&memory, &s->file, &error))
         fprintf(stderr, "moonjet run: %s\n", mj_buf_cstr(&error));
     else
         status = run_load_scripts(scripts, &s->file, NULL);
@@ -320,6 +322,7 @@ static int check_config(const struct run_settings *s)
                s->file.script_count, s->file.script_count == 1 ? "" : "s");
     mj_router_free(router);
     mj_scripts_free(scripts);
+    mj_store_close(memory.store);
     mj_streams_free(streams);
     return status;
 }

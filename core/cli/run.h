@@ -195,8 +195,6 @@ bool run_is_named(const struct mj_strings *only, const char *path);
 /* --watch: reloads when one of the files changes. 0 or an exit status, after saying why. */
 int run_watch(struct run *run);
 void run_unwatch(struct run *run);
-/* The scripts are others now, and so are their files. Nothing without --watch. */
-void run_watch_again(struct run *run);
 
 /* run_services.c: what scripts get; before they are loaded. 0 or an exit status, after saying why.
  */

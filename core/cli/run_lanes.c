@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "cli/run.h"
 #include "script/life.h"
@@ -26,6 +27,7 @@ struct run_lane {
     struct run *run;            /* borrowed */
     char *path;                 /* owned */
     bool waits;                 /* lag "wait" */
+    uint64_t terms;             /* of terms() when it began */
     char label[256];            /* the script's, in metrics */
     struct mj_lane *lane;       /* owned */
     struct mj_scripts *scripts; /* owned: the one script; the lane's thread's once it runs */
@@ -134,13 +136,24 @@ static struct run_lane **find(struct run *run, const char *path)
     return at;
 }
 
+/* What a lane is given at its start, beside its script: tells two configurations apart. */
+static uint64_t terms(const struct mj_config_script *s)
+{
+    MJ_AUTO_BUF b = {0};
+    mj_buf_putc(&b, s->lag == MJ_LAG_WAIT ? 'w' : 's');
+    for (size_t i = 0; i < s->http_allow.n; i++)
+        mj_buf_put(&b, s->http_allow.v[i], strlen(s->http_allow.v[i]) + 1);
+    return mj_hash(mj_buf_span(&b));
+}
+
 /* `old`, stopped, is what the new lane takes the place of, or NULL. */
 static int start_lane(struct run *run, const struct mj_config_script *s, unsigned quarantines,
                       bool out, const struct run_lane *old, struct mj_buf *error)
 {
     const char *slash = strrchr(s->path, '/'), *name = slash ? slash + 1 : s->path;
     struct run_lane *l = mj_calloc(1, sizeof *l);
-    *l = (struct run_lane){.run = run, .path = mj_strdup(s->path), .waits = s->lag == MJ_LAG_WAIT};
+    *l = (struct run_lane){
+        .run = run, .path = mj_strdup(s->path), .waits = s->lag == MJ_LAG_WAIT, .terms = terms(s)};
     mj_metric_label(mj_str(name), l->label, sizeof l->label);
     const struct mj_lane_cfg lane = {
         .script = name, .lag = s->lag, .wake = wake_router, .run = run_tasks, .ctx = l};
@@ -272,7 +285,8 @@ int run_reload_lanes(struct run *run, const struct mj_config *config, bool all,
             continue;
         bool meant = !only || !only->n || run_is_named(only, s->path);
         bool out = l && !run->watch_asked && metric(l, "moonjet_script_state") == MJ_LIFE_OUT;
-        if (!l || (meant && (all || out || mj_scripts_changed(l->scripts, 0, &s->cfg)))) {
+        if (!l || (meant && (all || out || l->terms != terms(s) ||
+                             mj_scripts_changed(l->scripts, 0, &s->cfg)))) {
             int err = replace_lane(run, s, report);
             failed = failed ? failed : err;
         }

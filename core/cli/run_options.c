@@ -424,7 +424,7 @@ static void put_value(const struct mj_option *o, const struct run_cfg *cfg, stru
     case MJ_OPT_LIST:
         for (size_t i = 0; i < list->n; i++) {
             mj_buf_puts(out, i ? ", " : "{ ");
-            mj_lua_quote(mj_str(list->v[i]), out);
+            (o->path ? put_path(list->v[i], out) : mj_lua_quote(mj_str(list->v[i]), out));
         }
         mj_buf_puts(out, " }");
         break;

@@ -13,7 +13,11 @@
 #define DEBOUNCE_US INT64_C(100000)  /* editors write a file in several steps */
 #define LOST_US     INT64_C(2000000) /* until a folder that went away is looked for again */
 #define DIRS_MAX    256
-#define EVENTS      (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR)
+#define EVENTS                                                                                     \
+    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_MOVE_SELF |         \
+     IN_ONLYDIR)
+
+static void watch_again(struct run *run, const struct mj_config *config);
 
 /* ---- reload ---- */
 
@@ -54,15 +58,19 @@ static void log_lines(enum mj_log_level level, const struct mj_buf *text, size_t
     }
 }
 
+static void add_fed(void *ctx, struct mj_scripts *scripts) { mj_scripts_fed(scripts, ctx); }
+
+/* The streams that scripts feed, in lanes or not. */
+static void put_fed(struct run *run, struct mj_buf *out)
+{
+    mj_scripts_fed(run->scripts, out);
+    run_each_lane(run, add_fed, out);
+}
+
 static int reload_scripts(struct run *run, const struct mj_config *config, bool all,
                           const struct mj_strings *only, struct mj_buf *report)
 {
     struct mj_reload result;
-    const char *unknown = only ? unknown_name(only, config) : NULL;
-    if (unknown) {
-        mj_buf_printf(report, "no script '%s'; moonjet ctl scripts lists them\n", unknown);
-        return MJ_ENOENT;
-    }
     MJ_AUTO_BUF error = {0};
     if (run_allow(run->net, config, &error) || run_give_sets(run, config, &error)) {
         mj_buf_printf(report, "%s; the scripts stay as they were\n", mj_buf_cstr(&error));
@@ -80,19 +88,27 @@ static int reload_scripts(struct run *run, const struct mj_config *config, bool 
                                     .keep = only && only->n && !run_is_named(only, s->path),
                                     .revive = !run->watch_asked};
     }
-    size_t from = report->len;
+    MJ_AUTO_BUF before = {0};
+    MJ_AUTO_BUF now = {0};
+    put_fed(run, &before);
     run_drop_lanes(run, config, report);
     int err = mj_scripts_reload(run->scripts, specs, n, all, &result, report);
     int lanes = run_reload_lanes(run, config, all, only, report);
-    err = err ? err : lanes;
+    put_fed(run, &now);
+    mj_reload_unfed(mj_buf_span(&before), mj_buf_span(&now), report);
     free(specs);
+    return err ? err : lanes;
+}
+
+/* `from`: where the report begins to be about what was done. */
+static void told(int err, struct mj_buf *report, size_t from)
+{
     log_lines(err ? MJ_LOG_ERROR : MJ_LOG_INFO, report, from);
     if (report->len == from)
         mj_buf_puts(report, "nothing has changed\n");
     mj_metric_add(mj_metric("moonjet_reloads_total", MJ_COUNTER, "Reloads, by how they ended.",
                             "result=\"%s\"", err ? "failed" : "ok"),
                   1);
-    return err;
 }
 
 int run_reload(struct run *run, bool all, const struct mj_strings *only, struct mj_buf *report)
@@ -103,14 +119,23 @@ int run_reload(struct run *run, bool all, const struct mj_strings *only, struct 
     int err = run_read_again(run->settings, &config, &notes, report);
     if (err) {
         mj_buf_puts(report, "; everything stays as it was\n");
-        log_lines(MJ_LOG_ERROR, report, from);
+        told(err, report, from);
+        watch_again(run, NULL);
         return err;
     }
     log_lines(MJ_LOG_WARN, &notes, 0);
     mj_buf_put(report, notes.ptr, notes.len);
-    err = reload_scripts(run, &config, all, only, report);
+    from = report->len;
+    const char *unknown = only ? unknown_name(only, &config) : NULL;
+    if (unknown) {
+        mj_buf_printf(report, "no script '%s'; moonjet ctl scripts lists them\n", unknown);
+        err = MJ_ENOENT;
+    } else {
+        err = reload_scripts(run, &config, all, only, report);
+        told(err, report, from);
+    }
+    watch_again(run, &config);
     mj_config_deinit(&config);
-    run_watch_again(run);
     run_scripts(run);
     return err;
 }
@@ -125,12 +150,29 @@ struct run_watcher {
     int dirs[DIRS_MAX];     /* inotify's numbers */
     size_t count;
     bool full;
+    /* Owned: what the configuration named when it could last be read, the scripts and the files of
+     * sets. Some of it may not be there, or not have loaded. */
+    char **named;
+    size_t named_count;
 };
 
-/* Adding a folder that is watched gives the same number. */
-static void watch_folder(void *ctx, const char *path)
+static void name(struct run_watcher *w, const char *path)
 {
-    struct run_watcher *w = ctx;
+    w->named = mj_realloc(w->named, (w->named_count + 1) * sizeof *w->named);
+    w->named[w->named_count++] = mj_strdup(path);
+}
+
+static void forget_names(struct run_watcher *w)
+{
+    while (w->named_count)
+        free(w->named[--w->named_count]);
+    free(w->named);
+    w->named = NULL;
+}
+
+/* Adding a folder that is watched gives the same number. */
+static void watch_folder_of(struct run_watcher *w, const char *path)
+{
     char dir[PATH_MAX];
     const char *slash = strrchr(path, '/');
     snprintf(dir, sizeof dir, "%.*s",
@@ -143,9 +185,10 @@ static void watch_folder(void *ctx, const char *path)
         if (w->dirs[i] == number)
             return;
     if (number < 0) {
-        mj_log(MJ_LOG_WARN, "reload", "cannot watch %s: %s", dir,
-               errno == ENOSPC ? "too many watches; raise fs.inotify.max_user_watches"
-                               : strerror(errno));
+        if (errno != ENOENT) /* the reload says of what should be in it that it is not there */
+            mj_log(MJ_LOG_WARN, "reload", "cannot watch %s: %s", dir,
+                   errno == ENOSPC ? "too many watches; raise fs.inotify.max_user_watches"
+                                   : strerror(errno));
         mj_timer_set(w->timer, LOST_US);
     } else if (w->count == DIRS_MAX) {
         if (!w->full)
@@ -158,10 +201,20 @@ static void watch_folder(void *ctx, const char *path)
     }
 }
 
+/* And that of the file itself, where the path is a link. */
+static void watch_folder(void *ctx, const char *path)
+{
+    char real[PATH_MAX];
+    watch_folder_of(ctx, path);
+    if (realpath(path, real))
+        watch_folder_of(ctx, real);
+}
+
 static void on_change(void *ctx)
 {
     struct run_watcher *w = ctx;
     MJ_AUTO_BUF report = {0};
+    watch_again(w->run, NULL); /* before files are read: what is saved from now on is seen */
     w->run->watch_asked = true;
     run_reload(w->run, false, NULL, &report);
     w->run->watch_asked = false;
@@ -194,17 +247,15 @@ static void compare_lane(void *ctx, struct mj_scripts *scripts)
  * set; whether it really changed is decided by its contents. */
 static bool matters(const struct run_watcher *w, const struct inotify_event *e)
 {
-    if (e->mask & (IN_IGNORED | IN_Q_OVERFLOW))
+    if (e->mask & (IN_IGNORED | IN_Q_OVERFLOW | IN_MOVE_SELF))
         return true;
     if (!e->len)
         return false;
-    const struct mj_config *file = &w->run->settings->file;
     struct wanted want = {e->name, ends_with(e->name, ".lua")};
     mj_scripts_files(w->run->scripts, compare, &want);
     run_each_lane(w->run, compare_lane, &want);
-    for (size_t i = 0; i < file->set_count; i++)
-        if (file->sets[i].file)
-            compare(&want, file->sets[i].file);
+    for (size_t i = 0; i < w->named_count; i++)
+        compare(&want, w->named[i]);
     return want.found;
 }
 
@@ -218,6 +269,8 @@ static void on_readable(void *ctx)
         for (char *p = bytes; p < bytes + n;) {
             const struct inotify_event *e = (const struct inotify_event *)p;
             change |= matters(w, e);
+            if (e->mask & IN_MOVE_SELF) /* another folder may have its name now */
+                inotify_rm_watch(w->fd, e->wd);
             for (size_t i = 0; e->mask & IN_IGNORED && i < w->count; i++)
                 if (w->dirs[i] == e->wd)
                     w->dirs[i--] = w->dirs[--w->count];
@@ -232,18 +285,23 @@ static void watch_lane(void *ctx, struct mj_scripts *scripts)
     mj_scripts_files(scripts, watch_folder, ctx);
 }
 
-void run_watch_again(struct run *run)
+/* config: as it is now; NULL when it cannot be read. Nothing without --watch. */
+static void watch_again(struct run *run, const struct mj_config *config)
 {
     struct run_watcher *w = run->watcher;
     if (!w)
         return;
+    if (config)
+        forget_names(w);
+    for (size_t i = 0; config && i < config->script_count; i++)
+        name(w, config->scripts[i]->path);
+    for (size_t i = 0; config && i < config->set_count; i++)
+        if (config->sets[i].file)
+            name(w, config->sets[i].file);
     mj_scripts_files(run->scripts, watch_folder, w);
     run_each_lane(run, watch_lane, w);
-    for (size_t i = 0; i < run->settings->file.script_count; i++)
-        watch_folder(w, run->settings->file.scripts[i]->path);
-    for (size_t i = 0; i < run->settings->file.set_count; i++)
-        if (run->settings->file.sets[i].file)
-            watch_folder(w, run->settings->file.sets[i].file);
+    for (size_t i = 0; i < w->named_count; i++)
+        watch_folder(w, w->named[i]);
     if (run->settings->path)
         watch_folder(w, run->settings->path);
 }
@@ -264,7 +322,7 @@ int run_watch(struct run *run)
     }
     w->timer = mj_timer_new(run->loop, on_change, w);
     run->watcher = w;
-    run_watch_again(run);
+    watch_again(run, &run->settings->file);
     return 0;
 }
 
@@ -275,6 +333,7 @@ void run_unwatch(struct run *run)
         return;
     mj_watch_close(w->watch);
     mj_timer_free(w->timer);
+    forget_names(w);
     free(w);
     run->watcher = NULL;
 }

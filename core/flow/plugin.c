@@ -433,11 +433,13 @@ int mj_sink_start(struct mj_sink *s, struct mj_buf *error)
     s->failed = dropped(s, script, "failed");
     s->left = dropped(s, script, "stopped");
     if (mj_ring_init(&s->ring, RING_BYTES)) {
-        mj_buf_printf(error, "no memory for the events of plug-in %s", s->plugin->name);
+        mj_buf_printf(error, "%s: no memory for the events of plug-in %s", s->script,
+                      s->plugin->name);
         return MJ_EIO;
     }
     if (s->plugin->init(&s->host, s->cfg, &s->state)) {
-        mj_buf_printf(error, "plug-in %s does not start; the log says why", s->plugin->name);
+        mj_buf_printf(error, "%s: plug-in %s does not start; the log says why", s->script,
+                      s->plugin->name);
         return MJ_EIO;
     }
     pthread_attr_t attr;
@@ -451,7 +453,7 @@ int mj_sink_start(struct mj_sink *s, struct mj_buf *error)
     pthread_attr_destroy(&attr);
     if (failed) {
         s->plugin->deinit(s->state);
-        mj_buf_printf(error, "no thread for plug-in %s", s->plugin->name);
+        mj_buf_printf(error, "%s: no thread for plug-in %s", s->script, s->plugin->name);
         return MJ_EIO;
     }
     s->started = true;

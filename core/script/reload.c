@@ -113,19 +113,7 @@ static void reorder(struct mj_scripts *s, struct mj_script **before, size_t coun
     }
 }
 
-/* Streams that nobody feeds any more keep their subscribers, who will wait for ever. */
-static bool is_fed(const struct mj_scripts *s, const char *stream)
-{
-    for (size_t i = 0; i < s->count; i++)
-        for (size_t k = 0; k < s->scripts[i]->vm->graph->count; k++) {
-            const char *name = s->scripts[i]->vm->graph->nodes[k]->stream;
-            if (name && strcmp(name, stream) == 0)
-                return true;
-        }
-    return false;
-}
-
-static void put_streams(const struct mj_scripts *s, struct mj_buf *out)
+void mj_scripts_fed(const struct mj_scripts *s, struct mj_buf *out)
 {
     for (size_t i = 0; i < s->count; i++)
         for (size_t k = 0; k < s->scripts[i]->vm->graph->count; k++) {
@@ -135,16 +123,29 @@ static void put_streams(const struct mj_scripts *s, struct mj_buf *out)
         }
 }
 
-static void tell_unfed(const struct mj_scripts *s, struct mj_buf *fed_before, struct mj_buf *report)
+/* The first name; `rest` is moved behind it. Empty at the end. */
+static struct mj_span next_name(struct mj_span *rest)
 {
-    char *save = NULL;
-    for (char *name = strtok_r((char *)mj_buf_cstr(fed_before), "\n", &save); name;
-         name = strtok_r(NULL, "\n", &save))
-        if (!is_fed(s, name))
+    const uint8_t *end = rest->len ? memchr(rest->ptr, '\n', rest->len) : NULL;
+    if (!end)
+        return (struct mj_span){0};
+    struct mj_span name = mj_span(rest->ptr, (size_t)(end - rest->ptr));
+    *rest = mj_span(end + 1, rest->len - name.len - 1);
+    return name;
+}
+
+void mj_reload_unfed(struct mj_span before, struct mj_span now, struct mj_buf *report)
+{
+    for (struct mj_span name; (name = next_name(&before)).len;) {
+        struct mj_span rest = now, other;
+        while ((other = next_name(&rest)).len && !mj_span_eq(other, name))
+            ;
+        if (!other.len)
             mj_buf_printf(report,
-                          "stream '%s' is fed by nobody any more: its subscribers stay, and get "
+                          "stream '%.*s' is fed by nobody any more: its subscribers stay, and get "
                           "nothing\n",
-                          name);
+                          (int)name.len, (const char *)name.ptr);
+    }
 }
 
 int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, size_t n, bool all,
@@ -152,8 +153,6 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
 {
     static const struct mj_script_cfg defaults;
     *out = (struct mj_reload){0};
-    MJ_AUTO_BUF fed = {0};
-    put_streams(s, &fed);
     struct mj_script **next = mj_calloc(n + 1, sizeof *next);
     struct mj_script **stayed = mj_calloc(n + 1, sizeof *stayed); /* in the old order */
     size_t count = 0, stay = 0;
@@ -202,7 +201,6 @@ int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, 
     s->count = count;
     reorder(s, stayed, stay);
     free(stayed);
-    tell_unfed(s, &fed, report);
     mj__serving_publish(s);
     return out->failed ? MJ_EINVAL : 0;
 }

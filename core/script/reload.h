@@ -29,6 +29,11 @@ struct mj_reload {
  * failed: a script that does not load, or whose streams cannot be, stays as it was. */
 int mj_scripts_reload(struct mj_scripts *s, const struct mj_script_spec *specs, size_t n, bool all,
                       struct mj_reload *out, struct mj_buf *report);
+/* Appends the names of the streams that the scripts feed, a line each. Any thread, while they run.
+ */
+void mj_scripts_fed(const struct mj_scripts *s, struct mj_buf *out);
+/* Of two such texts: a line for each stream that is fed no more. Its subscribers wait for ever. */
+void mj_reload_unfed(struct mj_span before, struct mj_span now, struct mj_buf *report);
 /* Whether script i is not what its files and that configuration say. Any thread, while it runs. */
 bool mj_scripts_changed(const struct mj_scripts *s, size_t i, const struct mj_script_cfg *cfg);
 /* Names each file that the scripts were loaded from: scripts, modules, files of sets. */

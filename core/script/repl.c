@@ -354,6 +354,8 @@ static void hide_secrets(struct line *line, size_t from)
 static int eval(struct line *line)
 {
     size_t from = line->out->len;
+    /* What the line before has left must not cost this one the memory to begin. */
+    mj__vm_relieve(line->vm, mj_guard_now());
     if (lua_cpcall(line->vm->L, run_line, line)) {
         const char *text = lua_tostring(line->vm->L, -1);
         mj_buf_printf(line->out, "%s\n", text ? text : "out of memory");

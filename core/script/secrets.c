@@ -100,7 +100,12 @@ int mj_secret_find(const struct mj_script_cfg *cfg, const char *name, struct mj_
         if (err == MJ_ENOENT)
             err = read_file(getenv("CREDENTIALS_DIRECTORY"), name, value, error);
     }
-    if (err == MJ_ENOENT)
+    if (err == MJ_ENOENT && cfg->secret_values)
+        mj_buf_printf(error,
+                      "secret '%s' is not to be had: a spec gives it, jet.test(…, { secrets = { "
+                      "%s = \"…\" } })",
+                      name, name);
+    else if (err == MJ_ENOENT)
         mj_buf_printf(error,
                       "secret '%s' is not to be had: set %s, or put it into a file %s in "
                       "--secrets DIR",

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -29,6 +30,15 @@ int mj_capture_open(const char *path, struct mj_capture **out)
     c->fd = fd;
     *out = c;
     return 0;
+}
+
+void mj_capture_progress(const struct mj_capture *c, uint64_t *done, uint64_t *all)
+{
+    struct stat st;
+    off_t at = lseek(c->fd, 0, SEEK_CUR);
+    bool known = at >= 0 && fstat(c->fd, &st) == 0 && S_ISREG(st.st_mode);
+    *done = known ? (uint64_t)at : 0;
+    *all = known ? (uint64_t)st.st_size : 0;
 }
 
 void mj_capture_close(struct mj_capture *c)

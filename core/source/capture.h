@@ -23,6 +23,9 @@ int mj_capture_open(const char *path, struct mj_capture **out);
 int mj_capture_next(struct mj_capture *c, struct mj_span *frame);
 /* True when the next frame is in memory: mj_capture_next() will not wait for a pipe. */
 bool mj_capture_ready(const struct mj_capture *c);
+/* How much of the file has been read, and how much there is, in bytes as they lie there; *all is 0
+ * where that is not known, as of a pipe. */
+void mj_capture_progress(const struct mj_capture *c, uint64_t *done, uint64_t *all);
 void mj_capture_close(struct mj_capture *c);
 
 /* Appends one frame in the file's format. */

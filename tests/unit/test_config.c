@@ -165,6 +165,11 @@ static void mistakes_name_line_and_remedy(void **state)
         {"script 'a.lua' { config = { [true] = 1 } }", "script.config has the key true"},
         {"script 'a.lua' { config = { x = 0/0 } }", "holds a number that is none"},
         {"local t = {} t.t = t script 'a.lua' { config = t }", "is nested too deeply"},
+        {"script('a.lua', { secrets = {} })",
+         "moonjet.lua:1: script takes one text; what is to be said of it stands behind: script "
+         "\"a.lua\" { … }"},
+        {"source('ws://a', { cursor = 1 })", "source takes one text"},
+        {"set('a', { file = 'x' })", "set takes one text"},
         {"script ''", "script \"\" names nothing"},
         {"set 'a' { file = 'x' } set 'a' {}", "set \"a\" is there twice (before in line 1)"},
         {"set 'a' { fil = 'x' }", "did you mean 'file'?"},

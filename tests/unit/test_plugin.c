@@ -133,7 +133,7 @@ static void options_are_checked(void **state)
     mj_sink_stop(s, 0);
     s = new_sink("x.lua", "/nowhere/at/all/x.jsonl");
     error.len = 0;
-    fails(mj_sink_start(s, &error), &error, "plug-in file does not start");
+    fails(mj_sink_start(s, &error), &error, "x.lua: plug-in file does not start");
     mj_sink_stop(s, 0);
 }
 

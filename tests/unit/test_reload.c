@@ -43,8 +43,14 @@ static int teardown(void **state)
 
 static int reload(struct bench *b, bool all)
 {
+    MJ_AUTO_BUF before = {0};
+    MJ_AUTO_BUF now = {0};
     b->report.len = 0;
-    return mj_scripts_reload(b->f.scripts, b->specs, b->count, all, &b->result, &b->report);
+    mj_scripts_fed(b->f.scripts, &before);
+    int err = mj_scripts_reload(b->f.scripts, b->specs, b->count, all, &b->result, &b->report);
+    mj_scripts_fed(b->f.scripts, &now);
+    mj_reload_unfed(mj_buf_span(&before), mj_buf_span(&now), &b->report);
+    return err;
 }
 
 static void expect(struct bench *b, unsigned kept, unsigned reloaded, unsigned added,

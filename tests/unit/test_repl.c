@@ -96,6 +96,8 @@ static void values(void **state)
          "{ [3] = 4, a = 1, b = 2, [\"not a name\"] = { 1, 2 } }\n");
     says(d, "jet.null, 0/0, 1/0, -1/0, 0.1, 2^53, 1e300, print ~= nil",
          "jet.null\n0/0\nmath.huge\n-math.huge\n0.1\n9007199254740992\n1e+300\ntrue\n");
+    says(d, "{ time_us = 1783175887517000 }, -2^53",
+         "{ time_us = 1783175887517000 }\n-9007199254740992\n");
     says(d, "'tab\\t nul\\0001 \\27[31m é \\200 \\195\\40 \\194\\155'",
          "\"tab\\t nul\\0001 \\027[31m é \\200 \\195( \\194\\155\"\n");
     says(d, "t = {} t.t = t return t", "{ t = <this table again> }\n");
@@ -204,6 +206,9 @@ static void limits(void **state)
         strstr(type(d, "try(function(ev) while ev.text == 'a' do end return true end)", 0),
                "1 of 2 events\n1 errors, the first: repl:1: stopped after 50 ms"));
     fails(d, "find(function() while true do end end)", "stopped after 50 ms");
+    says(d, "1", "1\n");
+    /* What filled the heap is let go of before the next line. */
+    fails(d, "local t = {} while true do t[#t + 1] = {} end", "not enough memory");
     says(d, "1", "1\n");
 }
 

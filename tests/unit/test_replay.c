@@ -77,12 +77,20 @@ static int read_all(int *frames, size_t *bytes)
     int got;
     *frames = 0;
     *bytes = 0;
+    uint64_t done, all, before = 0;
     assert_int_equal(mj_capture_open(path, &c), 0);
     while ((got = mj_capture_next(c, &f)) > 0) {
         for (size_t i = 0; i < f.len; i++)
             assert_int_equal(f.ptr[i], (uint8_t)(*frames * 31));
         ++*frames;
         *bytes += f.len;
+        mj_capture_progress(c, &done, &all);
+        assert_true(done >= before && done > 0 && done <= all);
+        before = done;
+    }
+    if (!got) {
+        mj_capture_progress(c, &done, &all);
+        assert_int_equal(done, all);
     }
     assert_int_equal(mj_capture_next(c, &f), 0); /* nothing more, ever */
     mj_capture_close(c);

@@ -276,6 +276,17 @@ static void hooks(void **state)
     has(out, "✗ teardown\n");
     has(out, "a_spec.lua:6: late");
     has(out, "a_spec.lua:8: after");
+
+    /* Whatever a hook describes would never run. */
+    out = run(b, "describe('d', function()\n"
+                 "  setup(function() it('lost', function() error 'x' end) end)\n"
+                 "  it('1', function() end)\n"
+                 "end)\n"
+                 "describe('e', function() teardown(function() pending 'lost' end)\n"
+                 "  it('2', function() end) end)\n");
+    counted(b, 1, 2, 0);
+    has(out, "a_spec.lua:2: it cannot stand inside an `it` or a hook");
+    has(out, "a_spec.lua:5: pending cannot stand inside an `it` or a hook");
 }
 
 static void broken_files(void **state)
@@ -337,7 +348,7 @@ static void filter_and_list(void **state)
     run(b, text);
     counted(b, 0, 0, 0);
     b->cfg.filter = "%";
-    has(run(b, text), "malformed pattern");
+    has(run(b, text), "a_spec.lua: --filter %: malformed pattern");
     counted(b, 0, 1, 0);
     b->cfg.filter = NULL;
     b->cfg.list = true;
@@ -366,6 +377,17 @@ static void tap(void **state)
     has(out, "# actual    1\nok 6 - d \\#1 c # SKIP ");
     for (const char *line = out; *line; line = strchr(line, '\n') + 1)
         assert_true(*line == '#' || !strncmp(line, "ok ", 3) || !strncmp(line, "not ok ", 7));
+}
+
+static void secrets(void **state)
+{
+    struct bench *b = *state;
+    put(b, "s.lua", "local s = jet.secret 'HOOK' jet.from '*':to(jet.stream 's')");
+    const char *out = run(b, "it('a', function() jet.test 's' end)\n"
+                             "it('b', function() jet.test('s', { secrets = { HOOK = 'x' } }) end)");
+    counted(b, 1, 1, 0);
+    has(out, "s.lua:1: secret 'HOOK' is not to be had: a spec gives it, "
+             "jet.test(…, { secrets = { HOOK = \"…\" } })");
 }
 
 /* A bed may be dropped, kept and used in every way; nothing is left behind (the sanitizer looks).
@@ -412,6 +434,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(diffs, setup, teardown),
         cmocka_unit_test_setup_teardown(filter_and_list, setup, teardown),
         cmocka_unit_test_setup_teardown(tap, setup, teardown),
+        cmocka_unit_test_setup_teardown(secrets, setup, teardown),
         cmocka_unit_test_setup_teardown(beds, setup, teardown),
         cmocka_unit_test_setup_teardown(bombs, setup, teardown),
     };

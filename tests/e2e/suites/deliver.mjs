@@ -141,7 +141,7 @@ export default async function suite() {
     const config = path.join(dir, 'moonjet.lua')
     const write = (version) => {
       fs.writeFileSync(script, sends(version))
-      fs.writeFileSync(config, `script("send.lua", { lane = ${version % 3 === 1 ? '"own"' : '"shared"'} })\n`)
+      fs.writeFileSync(config, `script "send.lua" { lane = ${version % 3 === 1 ? '"own"' : '"shared"'} }\n`)
     }
     write(0)
     const r = await relay(t, [])

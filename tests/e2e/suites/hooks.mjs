@@ -119,7 +119,7 @@ export default async function suite() {
     const dir = t.dir()
     fs.writeFileSync(path.join(dir, 'hook.lua'), hook('format = function(ev) return { text = ev.text, uri = ev.uri, id = ev.id } end'))
     const config = path.join(dir, 'moonjet.lua')
-    fs.writeFileSync(config, 'script("hook.lua", { lane = "own" })\n')
+    fs.writeFileSync(config, 'script "hook.lua" { lane = "own" }\n')
     const r = await relay(t, await posts(0, 40))
     const to = await receiver(t, { secret: SECRET })
     const m = await start(t, r, [config], path.join(dir, 'data'), to.url)

@@ -183,6 +183,29 @@ export default async function suite() {
     await m.finish()
   })
 
+  await test('safety: --watch follows a folder that is swapped, and a script that is a link', async (t) => {
+    const dir = t.dir()
+    const at = (name) => path.join(dir, name)
+    for (const folder of ['scripts', 'next', 'elsewhere']) fs.mkdirSync(at(folder))
+    fs.writeFileSync(at('scripts/mark.lua'), marking('one'))
+    fs.writeFileSync(at('next/mark.lua'), marking('two'))
+    const r = await relay(t, [])
+    const m = await Moonjet.run(t, { scripts: [at('scripts/mark.lua')], source: r.url, args: ['--watch'] })
+    const reloaded = (n) => m.until(() => m.err.match(/mark\.lua: reloaded/g)?.length === n, `word of reload ${n}`)
+    fs.renameSync(at('scripts'), at('before'))
+    fs.renameSync(at('next'), at('scripts'))
+    await reloaded(1)
+    fs.writeFileSync(at('scripts/mark.lua'), marking('three'))
+    await reloaded(2)
+    fs.writeFileSync(at('elsewhere/real.lua'), marking('four'))
+    fs.symlinkSync(at('elsewhere/real.lua'), at('scripts/link'))
+    fs.renameSync(at('scripts/link'), at('scripts/mark.lua'))
+    await reloaded(3)
+    fs.writeFileSync(at('elsewhere/real.lua'), marking('five'))
+    await reloaded(4)
+    await m.finish()
+  })
+
   await test('safety: reloads under load lose and double nothing', async (t) => {
     const dir = t.dir()
     const file = path.join(dir, 'mark.lua')
@@ -226,8 +249,8 @@ ${scripts}`
     put('moonjet.lua', text('script "a.lua" { config = { name = "one" } }', 0))
     const checked = await command(t, ['run', '--config', config, '--check-config'])
     assert.deepEqual([checked.code, checked.out], [0, `${config}: ok, 1 script\n`])
-    const printed = await command(t, ['run', config, '--print-config', '--retain', '2h'], { env: { MOONJET_TAIL: '16M' } })
-    for (const line of ['retain = "2h"', 'tail = "16M"', `data = "${dir}/data"`, 'config = { name = "one" }'])
+    const printed = await command(t, ['run', config, '--print-config', '--retain', '2h', '--plugins', 'plug'], { env: { MOONJET_TAIL: '16M' }, cwd: dir })
+    for (const line of ['retain = "2h"', `plugins = { "${dir}/plug" }`, 'tail = "16M"', `data = "${dir}/data"`, 'config = { name = "one" }'])
       assert.ok(printed.out.includes(line), `${line} is not in ${printed.out}`)
     put('printed.lua', printed.out)
     assert.equal((await command(t, ['run', '--config', path.join(dir, 'printed.lua'), '--print-config'])).out, printed.out)
@@ -254,6 +277,11 @@ ${scripts}`
     const nowhere = await command(t, ['run', '--config', path.join(dir, 'nowhere.lua'), '--check-config'])
     assert.equal(nowhere.code, 1)
     assert.match(nowhere.err, /a\.lua: http_allow: "10\.0\.0\.256" is no host, address or prefix/)
+
+    put('missing.lua', 'script "a.lua" { config = { name = "one" } }\nset "x" { file = "missing.txt" }')
+    const missing = await command(t, ['run', '--config', path.join(dir, 'missing.lua'), '--check-config'])
+    assert.equal(missing.code, 1)
+    assert.match(missing.err, /missing\.lua:2: set "x": cannot read .*missing\.txt: No such file/)
 
     put('hook.lua', 'jet.from "*":to(jet.webhook { url = "https://x.example/", secret = jet.secret "HOOK" })')
     const password = await command(t, ['run', path.join(dir, 'hook.lua'), '--check-config'], { env: { MOONJET_SECRET_HOOK: 'password' } })
@@ -284,6 +312,13 @@ ${scripts}`
     r.push(await post(3))
     await b.count(2)
     assert.deepEqual(texts(two), ['post 2'])
+    // What is new in the file is watched, too, also while it is not there.
+    put('moonjet.lua', text('script "b.lua"\nset "new" { file = "new.txt" }', 5))
+    await m.until(() => /set "new": cannot read .*new\.txt: .*; the scripts stay as they were/.test(m.err), 'word of the missing file')
+    put('new.txt', 'did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\n')
+    const socket = path.join(dir, 'data', 'control.sock')
+    await eventually(async () => (await ctl(socket, 'set', 'list')).answer.sets.some((s) => s.set === 'new' && s.members === 1), 'the new set')
+    assert.equal((await m.metrics())['moonjet_reloads_total{result="failed"}'], 3)
     await m.finish()
   })
 
@@ -438,7 +473,7 @@ end):map(function(d) d.record.mark = "${mark}" .. seen:get "n" return d end):to(
 listen { stream = "127.0.0.1:${port}", metrics = "" }
 journal { data = "data" }
 script "${script('sound')}"
-script "lane.lua" { lane = "own", lag = "wait" }`)
+script "lane.lua" { lane = "own", lag = "skip" }`)
     const m = await Moonjet.start(t, ['run', '--config', path.join(dir, 'moonjet.lua')])
     await m.until(() => /connected/.test(m.err), 'the source')
     const mine = await clients.plain(t, stream(m, 'lane'))
@@ -447,6 +482,20 @@ script "lane.lua" { lane = "own", lag = "wait" }`)
     assert.deepEqual(marks(mine), ['a1', 'a2'])
     put('lane.lua', 'jet.main():tap(function() end)')
     assert.match((await ctl(socket, 'reload')).answer.error, /lane\.lua/)
+    const configured = fs.readFileSync(path.join(dir, 'moonjet.lua'), 'utf8')
+    for (const keys of ['lag = "wait"', 'lag = "wait", http_allow = { "127.0.0.1" }']) {
+      put('moonjet.lua', configured.replace('lag = "skip"', keys))
+      put('lane.lua', lane('a'))
+      assert.equal((await ctl(socket, 'reload')).answer.text, `${dir}/lane.lua: reloaded in its lane`, keys)
+      assert.equal((await ctl(socket, 'reload')).answer.text, 'nothing has changed')
+    }
+    // Into the shared lane, out of it, and nowhere: only then its stream is fed by nobody.
+    const entry = /script "lane.lua".*/
+    for (const [line, unfed] of [['script "lane.lua"', false], [entry.exec(configured)[0], false], ['', true], [entry.exec(configured)[0], false]]) {
+      put('moonjet.lua', configured.replace(entry, line))
+      const { text } = (await ctl(socket, 'reload')).answer
+      assert.equal(/stream 'lane' is fed by nobody any more/.test(text), unfed, text)
+    }
     put('lane.lua', lane('b'))
     assert.match((await ctl(socket, 'reload')).answer.text, /lane\.lua: (reloaded|added) in its lane/)
     r.push(await post(3))
