@@ -588,7 +588,7 @@ static void resume(struct mj_task *t, int64_t end_ns)
         end(t, false);
     }
     if (MJ_UNLIKELY(starved))
-        mj__vm_relieve(vm, mj_guard_now());
+        mj__vm_collect_all(vm);
 }
 
 static bool has_work(const struct mj_vm *vm) { return !vm->paused && vm->tasks->ready; }

@@ -274,8 +274,9 @@ int mj_vm_call(struct mj_vm *vm, enum mj_context context, int args, int results,
     }
     if (MJ_UNLIKELY(stopped || status == LUA_ERRMEM))
         mj__strike(vm);
+    /* Whenever the last one was, or the next event would find no room either. Strikes bound it. */
     if (MJ_UNLIKELY(status == LUA_ERRMEM))
-        relieve(vm, end);
+        mj__vm_collect_all(vm);
     mj_metric_set(vm->heap, (int64_t)vm->used);
     return status;
 }
