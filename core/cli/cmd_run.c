@@ -192,6 +192,7 @@ static int route(const struct run_settings *settings, char **argv)
     mj_router_set_streams(run.router, run.streams);
     run_open_why(&run, (size_t)cfg->why);
     run.scripts = mj_scripts_new(run.router);
+    mj_scripts_share(run.scripts);
 
     static struct run_notes notes;
     run_notes_read(&notes, run.data.path);

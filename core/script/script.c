@@ -263,6 +263,7 @@ void mj_scripts_set_services(struct mj_scripts *s, const struct mj_services *ser
 void mj_scripts_strict(struct mj_scripts *s) { s->strict = true; }
 void mj_scripts_asked(struct mj_scripts *s) { s->asked = true; }
 void mj_scripts_lenient(struct mj_scripts *s) { s->lenient = true; }
+void mj_scripts_share(struct mj_scripts *s) { s->shared = true; }
 
 /* The earlier of two waits; negative ones are none. */
 static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) ? b : a; }
@@ -270,6 +271,7 @@ static int64_t sooner(int64_t a, int64_t b) { return a < 0 || (b >= 0 && b < a) 
 int64_t mj_scripts_tend(struct mj_scripts *s)
 {
     int64_t now = mj_mono_us(), next = mj__lives_tick(s, now);
+    mj__shares_tick(s, now);
     next = next < 0 ? -1 : next > now ? next - now : 0;
     for (size_t i = 0; i < s->count; i++)
         next = sooner(next, mj_shelf_step(s->scripts[i]->vm->shelf, STATE_STEP));
@@ -426,6 +428,7 @@ static int call_node(struct mj_vm *vm, struct mj_node *n, const struct mj_event 
     if (MJ_UNLIKELY(ns > vm->slow_ns))
         mj_metric_add(vm->slow, 1);
     mj_metric_set(n->ns, mj_metric_get(n->ns) + ns);
+    vm->sync_ns += ns;
     return status;
 }
 

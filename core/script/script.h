@@ -105,6 +105,9 @@ void mj_scripts_strict(struct mj_scripts *s);
 /* Strikes are counted, but nobody is quarantined for them: where what a script would do is looked
  * at, and nobody else is there to be protected from it. */
 void mj_scripts_lenient(struct mj_scripts *s);
+/* These run beside each other in one thread that others wait for: when one takes more than half of
+ * its time, that is logged. */
+void mj_scripts_share(struct mj_scripts *s);
 /* Before scripts are loaded that have no router: their matches are asked about events, so what they
  * put into their sets is to be there. */
 void mj_scripts_asked(struct mj_scripts *s);

@@ -27,6 +27,8 @@ struct mj_scripts {
     struct mj_sched *sched;     /* owned */
     bool strict, lenient;       /* mj_scripts_strict(), mj_scripts_lenient() */
     bool asked;                 /* mj_scripts_asked() */
+    bool shared;                /* mj_scripts_share() */
+    int64_t shares_us;          /* monotonic: since when each one's sync_ns counts; 0: not yet */
     struct mj_store *store;     /* borrowed, or owned if it is `own_store` */
     struct mj_store *own_store; /* owned: in memory, while nobody gave another */
     struct mj_script **scripts; /* owned, in load order */
@@ -65,6 +67,8 @@ bool mj__serving_idle(const struct mj_vm *vm);
 void mj__strike(struct mj_vm *vm);
 /* Ends quarantines that are over; monotonic µs. Returns when to call again, or -1. */
 int64_t mj__lives_tick(struct mj_scripts *s, int64_t now);
+/* Says who takes most of everybody's time; monotonic µs. */
+void mj__shares_tick(struct mj_scripts *s, int64_t now);
 /* " (2 strikes)", " (3 strikes, quarantined 4s)", or "" when the last call was no strike. Returns
  * out. */
 const char *mj__strike_words(const struct mj_script *script, char *out, size_t cap);

@@ -4,6 +4,8 @@
 #include "script/scripts.h"
 #include "script/task.h"
 
+#define SHARES_US INT64_C(10000000)
+
 static void pause_script(struct mj_script *script, bool paused)
 {
     script->vm->paused = paused;
@@ -70,6 +72,25 @@ const char *mj__strike_words(const struct mj_script *script, char *out, size_t c
     return out;
 }
 
+/* A call that takes nearly its budget, every time, is no strike. But who waits for it should know.
+ */
+void mj__shares_tick(struct mj_scripts *s, int64_t now)
+{
+    if (!s->shared || (s->shares_us && now - s->shares_us < SHARES_US))
+        return;
+    for (size_t i = 0; i < s->count; i++) {
+        struct mj_vm *vm = s->scripts[i]->vm;
+        int64_t percent = s->shares_us ? vm->sync_ns / 10 / (now - s->shares_us) : 0;
+        if (percent > 50)
+            mj_log(MJ_LOG_WARN, "script",
+                   "%s: its functions on events took %d %% of the last %d s, and everybody waited "
+                   "for them; a closer match, or lane = \"own\" in moonjet.lua, helps the others",
+                   vm->graph->script, (int)percent, (int)((now - s->shares_us) / 1000000));
+        vm->sync_ns = 0;
+    }
+    s->shares_us = now;
+}
+
 int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
 {
     int64_t next = -1;
@@ -87,5 +108,3 @@ int64_t mj__lives_tick(struct mj_scripts *s, int64_t now)
     }
     return next;
 }
-
-/* ---- tasks ---- */

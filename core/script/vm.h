@@ -117,6 +117,7 @@ struct mj_vm {
     struct mj_buf scratch;    /* text being made */
     int64_t next_full_gc;     /* ns */
     int64_t call_ns, slow_ns; /* budgets */
+    int64_t sync_ns;          /* in functions on events, since that was last looked at */
     struct mj_log_gate log_gate, error_gate;
     struct mj_metric *slow, *stopped, *heap, *task_errors;
 };

@@ -246,6 +246,41 @@ static void on_log(void *ctx, enum mj_log_level level, const char *tag, const ch
     mj_buf_puts(&logged, text);
 }
 
+/* Two scripts in one thread; one of them has run for `ns` of the last ten seconds. */
+static void run_for(struct fixture *f, int64_t ns)
+{
+    static int64_t now = 1;
+    logged.len = 0;
+    f->scripts->scripts[0]->vm->sync_ns = ns;
+    mj__shares_tick(f->scripts, now += 10000000);
+}
+
+static void whom_all_wait_for_is_told(void **state)
+{
+    struct fixture *f = *state;
+    fixture_load(f, "jet.from '*':tap(function(ev) return ev.text end)");
+    fixture_load(f, "");
+    fixture_post(f, "x");
+    assert_true(f->scripts->scripts[0]->vm->sync_ns > 0);
+    assert_int_equal(f->scripts->scripts[1]->vm->sync_ns, 0);
+    mj_log_capture(on_log, NULL);
+    run_for(f, 9000000000);
+    run_for(f, 9000000000);
+    assert_int_equal(logged.len, 0); /* it is alone in its thread */
+    mj_scripts_share(f->scripts);
+    run_for(f, 0);
+    run_for(f, 5000000000);
+    assert_int_equal(logged.len, 0);
+    run_for(f, 8300000000);
+    assert_holds(mj_buf_cstr(&logged),
+                 "s1.lua: its functions on events took 83 % of the last 10 s");
+    logged.len = 0;
+    mj__shares_tick(f->scripts, 60000001); /* later, but no ten seconds */
+    assert_int_equal(logged.len, 0);
+    mj_log_capture(NULL, NULL);
+    mj_buf_deinit(&logged);
+}
+
 /* Each edit is sound, what comes of them is not: nothing that goes out is lost without a word. */
 static void a_spoilt_record_is_told(void **state)
 {
@@ -275,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(print_writes_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(graphs_are_shown, setup, teardown),
         cmocka_unit_test_setup_teardown(garbage_is_collected_between_calls, setup, teardown),
+        cmocka_unit_test_setup_teardown(whom_all_wait_for_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_spoilt_record_is_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
