@@ -21,6 +21,7 @@ void mj_clock_freeze(int64_t us) { atomic_store_explicit(&frozen, us, memory_ord
 
 int64_t mj_now_us(void) { return read_us(CLOCK_REALTIME); }
 int64_t mj_mono_us(void) { return read_us(CLOCK_MONOTONIC); }
+int64_t mj_coarse_us(void) { return read_us(CLOCK_MONOTONIC_COARSE); }
 
 static int64_t unit_us(const uint8_t **p, const uint8_t *end)
 {

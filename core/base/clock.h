@@ -5,6 +5,8 @@
 
 int64_t mj_now_us(void);  /* Unix time in microseconds */
 int64_t mj_mono_us(void); /* monotonic, arbitrary start; never steps back */
+/* The same a third as dear, and up to a tick of the system's (1 to 10 ms) behind. */
+int64_t mj_coarse_us(void);
 
 /* From here on both stand at that time, for the whole process, until told another one; negative:
  * they run again. For test runners: what reads the clock then sees the test's. */

@@ -12,6 +12,7 @@
 
 #define RX_BYTES   (256u << 10) /* one read; the messages in it are still in cache when used */
 #define READS_MAX  16           /* then the loop's other descriptors and timers have their turn */
+#define TURN_US    3000         /* or then; by a clock that goes in steps of some milliseconds */
 #define HEAD_BYTES (16u << 10)
 #define OUT_BYTES  (64u << 10) /* unsent pongs to a server that pings and does not read */
 
@@ -29,6 +30,7 @@ struct mj_wsc {
     struct ssl_ctx_st *tls; /* owned; NULL for plain */
     enum state state;
     struct mj_timer *timer; /* the handshake's end, or the next liveness check */
+    struct mj_timer *more;  /* the next turn, when `unread` */
     struct mj_watch *watch; /* of the dialling pair, then of the connection */
     int dial_fd;            /* owned by the watch */
     struct mj_conn conn;
@@ -39,7 +41,9 @@ struct mj_wsc {
     struct mj_ws_reader reader;
     uint8_t *rx;   /* owned, RX_BYTES */
     bool in_batch; /* messages were handed over since the last batch() */
+    bool unread;   /* the turn ended before the messages in rx did */
     int64_t heard_us, pinged_us;
+    int64_t turn_us; /* coarse: when this turn began */
 };
 
 static uint64_t random_below(uint64_t n)
@@ -63,6 +67,8 @@ int64_t mj_wsc_backoff_ms(unsigned attempts, int64_t base_ms, int64_t max_ms)
 static void release(struct mj_wsc *w)
 {
     mj_timer_set(w->timer, -1);
+    mj_timer_set(w->more, -1);
+    w->unread = false;
     mj_conn_close(&w->conn);
     mj_watch_close(w->watch);
     w->watch = NULL;
@@ -176,14 +182,21 @@ static void end_batch(struct mj_wsc *w)
     w->in_batch = false;
 }
 
-static void on_bytes(struct mj_wsc *w, uint8_t *p, size_t n)
+/* Hands over what the reader was fed, or as much of it as a turn has time for. */
+static void on_messages(struct mj_wsc *w)
 {
     struct mj_ws_msg m;
     int got = 0;
     w->in_batch = true;
-    mj_ws_reader_feed(&w->reader, p, n);
-    while (w->state == OPEN && (got = mj_ws_reader_next(&w->reader, &m)) > 0)
+    w->unread = false;
+    while (w->state == OPEN && (got = mj_ws_reader_next(&w->reader, &m)) > 0) {
         on_message(w, &m);
+        if (MJ_UNLIKELY(mj_coarse_us() - w->turn_us >= TURN_US) && w->state == OPEN) {
+            w->unread = true;
+            mj_timer_set(w->more, 0);
+            return;
+        }
+    }
     if (w->state == OPEN && got < 0) {
         end_batch(w);
         int code = w->reader.close_code;
@@ -277,14 +290,15 @@ static void on_head(struct mj_wsc *w, const uint8_t *p, size_t n)
     w->heard_us = w->pinged_us = mj_mono_us();
     mj_ws_reader_init(&w->reader, false, w->cfg.limit);
     schedule_liveness(w);
-    /* Taken out first: the messages may end the connection, which frees the head. */
-    struct mj_buf head = w->head;
-    w->head = (struct mj_buf){0};
+    /* The messages stay in rx until a turn has time for them. */
+    memmove(w->rx, rest, left);
+    mj_buf_deinit(&w->head);
     w->cfg.opened(w->cfg.ctx);
-    if (w->state == OPEN)
-        on_bytes(w, rest, left);
+    if (w->state == OPEN) {
+        mj_ws_reader_feed(&w->reader, w->rx, left);
+        on_messages(w);
+    }
     end_batch(w);
-    mj_buf_deinit(&head);
 }
 
 /* ---- the loop's calls ---- */
@@ -303,9 +317,12 @@ static void step_tls(struct mj_wsc *w)
 static void on_readable(void *ctx)
 {
     struct mj_wsc *w = ctx;
+    w->turn_us = mj_coarse_us();
     if (w->state == TLS)
         step_tls(w);
-    for (int reads = 1; w->state == UPGRADING || w->state == OPEN; reads++) {
+    if (w->unread)
+        on_messages(w);
+    for (int reads = 1; !w->unread && (w->state == UPGRADING || w->state == OPEN); reads++) {
         int64_t n = mj_conn_read(&w->conn, w->rx, w->state == OPEN ? RX_BYTES : HEAD_BYTES);
         if (n == 0) {
             if (w->conn.wants_write)
@@ -327,10 +344,12 @@ static void on_readable(void *ctx)
         }
         w->heard_us = mj_mono_us();
         bool last = (n < RX_BYTES || reads >= READS_MAX) && !mj_conn_pending(&w->conn);
-        if (w->state == UPGRADING)
+        if (w->state == UPGRADING) {
             on_head(w, w->rx, (size_t)n);
-        else
-            on_bytes(w, w->rx, (size_t)n);
+        } else {
+            mj_ws_reader_feed(&w->reader, w->rx, (size_t)n);
+            on_messages(w);
+        }
         if (last)
             break;
     }
@@ -418,6 +437,7 @@ int mj_wsc_new(struct mj_loop *loop, const struct mj_wsc_cfg *cfg, struct mj_wsc
     w->conn.fd = w->dial_fd = -1;
     w->rx = mj_alloc(RX_BYTES);
     w->timer = mj_timer_new(loop, on_timer, w);
+    w->more = mj_timer_new(loop, on_readable, w);
     *out = w;
     return 0;
 }
@@ -452,6 +472,7 @@ void mj_wsc_free(struct mj_wsc *w)
         return;
     mj_wsc_close(w, 1000);
     mj_timer_free(w->timer);
+    mj_timer_free(w->more);
     mj_conn_tls_free(w->tls);
     mj_buf_deinit(&w->target);
     free(w->rx);

@@ -42,9 +42,9 @@ struct mj_wsc_cfg {
     void (*message)(void *ctx, struct mj_span payload);
     /* Messages of the other kind; NULL: one ends the connection with 1003. May close, not free. */
     void (*other)(void *ctx, struct mj_span payload);
-    void (*batch)(
-        void *ctx); /* after the messages of one turn, 4 MiB at most; also when they ended
-                       it. A busy source's batches are large, an idle one's wait for nothing */
+    void (*batch)(void *ctx); /* after the messages of one turn, 4 MiB or some milliseconds at most;
+                                 also when they ended it. A busy source's batches are large, an idle
+                                 one's wait for nothing */
     /* The connection is gone and everything of it released; never after mj_wsc_close(). */
     void (*ended)(void *ctx, const struct mj_wsc_ended *e);
     void *ctx; /* borrowed */

@@ -193,6 +193,49 @@ static void test_info_unknown_gap(void **state)
     rig_close(&r);
 }
 
+/* ---- slow consumers ---- */
+
+static void serve_at_once(struct visit *v)
+{
+    MJ_AUTO_BUF b = {0};
+    accept_upgrade(v);
+    int64_t from = v->number == 0 ? 1 : 101;
+    for (int64_t seq = from; seq <= from + 99; seq++) {
+        MJ_AUTO_BUF frame = {0};
+        uint8_t head[MJ_WS_HEAD_MAX];
+        event_frame(&frame, "#identity", seq);
+        mj_buf_put(&b, head, mj_ws_head(head, MJ_WS_BINARY, frame.len));
+        mj_buf_put(&b, frame.ptr, frame.len);
+    }
+    if (v->number == 0)
+        mj_buf_put(&b, "\x88\x02\x03\xe9", 4);
+    say(v, b.ptr, b.len);
+    listen_out(v, true);
+}
+
+static int rig_frame_slow(void *ctx, struct mj_span frame, struct mj_frame *out)
+{
+    usleep(5000);
+    return rig_frame(ctx, frame, out);
+}
+
+static bool done_200_events(struct rig *r) { return r->events >= 200; }
+
+/* What scripts take for the frames of one read is not kept from timers, subscribers and signals. */
+static void test_slow_frames(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, serve_at_once, -1);
+    r.cfg.frame = rig_frame_slow;
+    rig_run(&r, done_200_events);
+    expect_events(&r, 1, 200);
+    assert_true(asked(&r, 1, "&cursor=100 "));
+    assert_true(r.flushes >= 30);
+    assert_true(r.ticks >= 30);
+    rig_close(&r);
+}
+
 static void serve_talkative(struct visit *v)
 {
     static char name[5000];
@@ -519,6 +562,7 @@ int main(void)
         cmocka_unit_test(test_error_frames),
         cmocka_unit_test(test_log_of_a_talkative_server),
         cmocka_unit_test(test_info_unknown_gap),
+        cmocka_unit_test(test_slow_frames),
         cmocka_unit_test(test_damaged_frames),
         cmocka_unit_test(test_silence),
         cmocka_unit_test(test_handshake_timeout),
