@@ -70,3 +70,19 @@ bool mj_route_takes(const struct mj_route *r, struct mj_span method)
     return mj_span_eq(r->method, method) ||
            (mj_span_is(r->method, "GET") && mj_span_is(method, "HEAD"));
 }
+
+bool mj_route_look_at(struct mj_route_look *look, const struct mj_route *r)
+{
+    size_t fit = mj_route_fit(r, look->path);
+    if (!fit)
+        return false;
+    look->known = true;
+    mj_buf_put(look->allow, ", ", 2);
+    mj_buf_put(look->allow, r->method.ptr, r->method.len);
+    if (mj_span_is(r->method, "GET"))
+        mj_buf_puts(look->allow, ", HEAD");
+    if (fit <= look->fit || !mj_route_takes(r, look->method))
+        return false;
+    look->fit = fit;
+    return true;
+}

@@ -24,3 +24,14 @@ int mj_route_parse(struct mj_span text, struct mj_route *out, struct mj_buf *err
 size_t mj_route_fit(const struct mj_route *r, struct mj_span path);
 /* Is the request's method the route's? HEAD counts as GET. */
 bool mj_route_takes(const struct mj_route *r, struct mj_span method);
+
+/* A look for the route of a request. All of one server's routes are shown to it, one by one. */
+struct mj_route_look {
+    struct mj_span method, path; /* the path percent-decoded */
+    size_t fit;                  /* of the best that takes the method; 0: there is none yet */
+    bool known;                  /* one fits, whatever its method */
+    struct mj_buf *allow;        /* methods of all that fit are appended, ", " before each */
+};
+
+/* True when the route is the best so far. */
+bool mj_route_look_at(struct mj_route_look *look, const struct mj_route *r);

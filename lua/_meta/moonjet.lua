@@ -1406,7 +1406,8 @@ function Test:set(name) end
 function Test:requests() end
 
 --- Asks one of the script's routes; a table as body is sent as JSON. Where the route waits for time,
---- the clock goes on until it has answered. Header names of the answer are in lower case.
+--- the clock goes on until it has answered. Header names of the answer are in lower case. OPTIONS, a
+--- method that the path does not have (405), and HEAD are answered as the server does.
 ---@param method string
 ---@param path string with a query, if any
 ---@param body? string | table

@@ -31,6 +31,14 @@ jet.serve("POST /echo", function(request)
   return 201, request.body .. request.headers["x-more"], { ["X-Path"] = request.path }
 end)
 
+jet.serve("PUT /echo", function(request)
+  return request.body
+end)
+
+jet.serve("GET /status", function(request)
+  return tonumber(request.query.is), "a body", { ["X-Method"] = request.method }
+end)
+
 jet.serve("GET /slow", function()
   jet.sleep "10s"
   return "late"

@@ -129,7 +129,41 @@ describe("routes", function()
 
   it("that are not there are 404", function()
     assert.equal(404, t:ask("GET", "/nothing").status)
-    assert.equal(404, t:ask("POST", "/seen").status)
+  end)
+
+  it("are 405 for a method they do not have, which the function does not see", function()
+    local answer = t:ask("POST", "/seen")
+    assert.equal(405, answer.status)
+    assert.equal('{"message":"Method Not Allowed"}', answer.body)
+    assert.equal("OPTIONS, GET, HEAD", answer.headers.allow)
+    assert.equal("OPTIONS, POST, PUT", t:ask("GET", "/echo").headers.allow)
+  end)
+
+  it("have their preflights answered for them", function()
+    local answer = t:ask("OPTIONS", "/echo")
+    assert.equal(204, answer.status)
+    assert.equal("", answer.body)
+    assert.equal("POST, PUT, OPTIONS", answer.headers["access-control-allow-methods"])
+    assert.equal("*, Authorization", answer.headers["access-control-allow-headers"])
+    answer = t:ask("OPTIONS", "/nothing")
+    assert.equal(204, answer.status)
+    assert.equal("GET,HEAD,OPTIONS", answer.headers["access-control-allow-methods"])
+  end)
+
+  it("see HEAD as GET, and answer it without a body", function()
+    local answer = t:ask("HEAD", "/status?is=200")
+    assert.equal(200, answer.status)
+    assert.equal("", answer.body)
+    assert.equal("GET", answer.headers["x-method"])
+  end)
+
+  it("answer 204 and 304 without a body", function()
+    assert.equal("a body", t:ask("GET", "/status?is=200").body)
+    for _, status in ipairs { 204, 304 } do
+      local answer = t:ask("GET", "/status?is=" .. status)
+      assert.equal(status, answer.status)
+      assert.equal("", answer.body)
+    end
   end)
 
   it("may wait for time", function()
