@@ -345,6 +345,73 @@ int mj_set_give(struct mj_set *s, const char *giver, struct mj_members *m)
     return i < 0 ? i : err;
 }
 
+/* What was being given does not come in any more, and nothing goes because it was not named. */
+static void stop_giving(struct mj_set *s)
+{
+    struct giving *g = &s->giving;
+    mj_members_deinit(&g->members);
+    mj_buf_deinit(&g->at);
+    *g = (struct giving){.round = g->round};
+}
+
+/* All members but those that `m` names, which a round of their own tells. */
+static void remove_others(struct mj_set *s, const struct mj_members *m, int64_t now)
+{
+    struct mj_span rest = mj_buf_span(&m->bytes), text;
+    uint32_t round = ++s->giving.round;
+    while (mj_members_next(&rest, &text)) {
+        struct mj_cell *cell = mj_cells_find(&s->cells, text, hash_of(text), now);
+        if (cell)
+            ((struct member *)cell)->round = round;
+    }
+    struct mj_cell *next, *at = mj_cells_after(&s->cells, NULL, 0);
+    for (; at; at = next) {
+        next = (struct mj_cell *)mj_table_next(&at->item);
+        if (((struct member *)at)->round == round)
+            continue;
+        mj_cells_remove(&s->cells, at);
+        changed(s);
+    }
+}
+
+static int add_live(struct mj_set *s, struct mj_span text, int64_t now)
+{
+    bool made;
+    int err;
+    struct member *m = get(s, text, now, false, &made, &err);
+    if (!m)
+        return err;
+    m->givers = 0;
+    mj_cells_written(&s->cells, &m->cell, now, 0);
+    if (made)
+        changed(s);
+    return 0;
+}
+
+int mj_set_replace(struct mj_set *s, const struct mj_members *m)
+{
+    struct mj_span rest = mj_buf_span(&m->bytes), text;
+    int64_t now = begin(s);
+    struct mj_ledger *ledger = s->cells.ledger;
+    uint64_t evicted = s->cells.evicted;
+    int err = m->count > s->cells.max ? MJ_ELIMIT : 0;
+    if (!err) {
+        /* Nothing is noted: disk has the old members as a whole until it has the new ones. */
+        s->cells.ledger = NULL;
+        stop_giving(s);
+        remove_others(s, m, now);
+        while (!err && mj_members_next(&rest, &text))
+            err = add_live(s, text, now);
+        s->cells.ledger = ledger;
+        if (ledger)
+            mj_ledger_clear(ledger);
+        if (!err && s->cells.evicted != evicted) /* there were none but these */
+            err = MJ_ELIMIT;
+    }
+    end(s);
+    return err;
+}
+
 int mj_set_after(struct mj_set *s, struct mj_span text, struct mj_buf *out)
 {
     int64_t now = begin(s);
