@@ -302,6 +302,39 @@ static void givers(void **state)
     mj_set_unref(s);
 }
 
+/* A live edit stands against what is still being given. */
+static void edits_while_given(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF text = {0};
+    struct mj_set *s = fresh();
+    give(s, "x", "last\nstays");
+    for (int i = 0; i < 30000; i++)
+        mj_buf_printf(&text, "m%d\n", i);
+    mj_buf_puts(&text, "last\nback\nstays\nm2\n");
+    give(s, "x", mj_buf_cstr(&text));
+    assert_true(has(s, "last") && has(s, "m2") && !has(s, "m29999"));
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("last")), 1);
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("last")), 0);
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("m29999")), 0); /* has not come yet */
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("m2")), 1);     /* comes again */
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("back")), 0);
+    assert_int_equal(mj_set_add(s, MJ_SPAN("back")), 1);
+    while (mj_set_step(s, 1000))
+        ;
+    assert_true(!has(s, "last") && !has(s, "m29999") && !has(s, "m2"));
+    assert_true(has(s, "back") && has(s, "stays") && has(s, "m29998"));
+    assert_int_equal(mj_set_count(s), 30000);
+    give(s, "x", "last\nm2"); /* other members: now they count again */
+    while (mj_set_step(s, 1000))
+        ;
+    assert_true(has(s, "last") && has(s, "m2") && !has(s, "stays"));
+    /* Ends in the middle. */
+    give(s, "x", mj_buf_cstr(&text));
+    mj_set_remove(s, MJ_SPAN("back"));
+    mj_set_unref(s);
+}
+
 static int replace(struct mj_set *s, const char *text)
 {
     struct mj_members m = {0};
@@ -564,11 +597,16 @@ static void replacing_while_read(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_a_list),  cmocka_unit_test(half_a_hash),
-        cmocka_unit_test(limits_and_ends), cmocka_unit_test(files),
-        cmocka_unit_test(givers),          cmocka_unit_test(names),
-        cmocka_unit_test(replacing),       cmocka_unit_test(replacing_while_read),
-        cmocka_unit_test(threads),         cmocka_unit_test(clearing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(against_a_list),
+                                       cmocka_unit_test(half_a_hash),
+                                       cmocka_unit_test(limits_and_ends),
+                                       cmocka_unit_test(files),
+                                       cmocka_unit_test(givers),
+                                       cmocka_unit_test(names),
+                                       cmocka_unit_test(edits_while_given),
+                                       cmocka_unit_test(replacing),
+                                       cmocka_unit_test(replacing_while_read),
+                                       cmocka_unit_test(threads),
+                                       cmocka_unit_test(clearing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
