@@ -175,12 +175,12 @@ function Flow:redact(path, text) end
 --- Lets through that part of the events: always the same ones, on every machine. By "did" it is
 --- that part of the accounts. Runs in C.
 ---@param part number 0 to 1
----@param by? string what to choose by: "uri" (the default), "did", "collection", "text", or a path of the record; where there is none, by the DID
+---@param by? string what to choose by: "uri" (the default), another field of the event that is a text, a number or a boolean, or a path of the record; where there is none, by the DID
 ---@return jet.Flow
 function Flow:sample(part, by) end
 
 ---@class jet.DedupeOptions
----@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil, or a key the event does not have, lets it through
+---@field by? string | fun(ev: jet.Event): jet.Value? "did", "rkey" or another field of the event that is a text, a number or a boolean (but `id`), else a path of the record; default "uri". nil, or a key the event does not have, lets it through
 ---@field within jet.Duration how long something counts as seen, from when it passed
 ---@field max? integer how many are remembered; default 1e5, at most 1e7, the oldest are forgotten first
 
