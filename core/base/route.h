@@ -2,6 +2,7 @@
  *
  *   "GET /hello"                      that path
  *   "POST /hooks/", a "*" behind it   every path that begins with /hooks/
+ *   "GET /a%20b"                      "/a b": written as in an address
  *
  * A HEAD request is answered by the route for GET. Of several that fit, a whole path beats a
  * prefix, and a longer prefix a shorter one. Spans are borrowed from the text. */
@@ -13,7 +14,7 @@
 
 struct mj_route {
     struct mj_span method; /* GET, POST, PUT, PATCH or DELETE */
-    struct mj_span path;   /* without the star */
+    struct mj_span path;   /* without the star, encoded as it was written */
     bool prefix;
 };
 

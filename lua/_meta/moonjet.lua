@@ -672,7 +672,7 @@ function jet.resolve(did_or_handle) end
 --- returns a body (a text, or a table, which is sent as JSON), or a status, a body and headers, or
 --- nothing (status 204). An error in it is a 500. Of several routes that fit, a whole path goes before
 --- a prefix. Top level only.
----@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows
+---@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows; "%20" is a blank, as in an address
 ---@param fn fun(request: jet.Request): (string | table | integer)?, (string | table)?, table<string, string | number>?
 function jet.serve(route, fn) end
 

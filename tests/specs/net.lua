@@ -53,6 +53,18 @@ jet.serve("GET /files/*", function(request)
   return request.path
 end)
 
+jet.serve("GET /a%20b/100%25/+%C3%A9", function(request)
+  return request.path
+end)
+
+jet.serve("GET /a%20b/*", function(request)
+  return "below " .. request.path
+end)
+
+jet.serve("GET /star/%2A", function()
+  return "a star"
+end)
+
 jet.serve("GET /header", function()
   return 200, "", { ["X-List"] = { "a", "b" } }
 end)

@@ -113,6 +113,8 @@ static void declarations_that_do_not_load(void **state)
         {"jet.from('*'):whrere(print)", "a flow has no 'whrere'; did you mean 'where'?"},
         {"jet.from('*'):strp 'text'", "did you mean 'strip'"},
         {"jet.map('m'):gett 'x'", "a map has no 'gett'; did you mean 'get'?"},
+        {"jet.serve('GET /100%', print)", "'GET /100%': a \"%\" in the path of a route is"},
+        {"jet.serve('GET /%2g', print)", "a \"%\" in the path of a route is"},
         {"jet.counter('c'):incc()", "a counter has no 'incc'; did you mean 'inc'?"},
         {"jet.queue():pit(1)", "a queue has no 'pit'; did you mean 'put'?"},
         {"local f = jet.queue() f = f[1]", "a queue has no 'number'"},
