@@ -77,6 +77,12 @@ static void declarations_that_do_not_load(void **state)
     } cases[] = {
         {"if then", "unexpected symbol"},
         {"error({})", "lua: an error that is no text"},
+        {"error(setmetatable({}, { __tostring = function() return 'told' end }))", "lua: told"},
+        {"error(setmetatable({}, { __tostring = function() while true do end end }))",
+         "lua: an error that is no text"},
+        {"error(setmetatable({}, { __tostring = function() return jet.secret 'NONE' end }))",
+         "lua: an error that is no text"},
+        {"error 'a\\0b'", "1: a\\0b"},
         {"\n\njet.from()", ":3:"},
         {"jet.from(5)", "a match is a text or a table, not number"},
         {"jet.from { colection = 'a.b.c' }", "did you mean 'collection'"},
