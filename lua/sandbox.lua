@@ -34,7 +34,7 @@ function env.table.sort(t, less)
   deep()
   return sort(t, less)
 end
-env.coroutine = pick(stock.coroutine, "create isyieldable running status yield")
+env.coroutine = pick(stock.coroutine, "create isyieldable running status")
 env.os = pick(stock.os, "clock difftime")
 
 -- "Now" is what jet.time says, which in a test is the test's.
@@ -103,6 +103,12 @@ function env.coroutine.resume(co, ...)
   return again(co, ...)
 end
 env.coroutine.running = host.running
+
+local may_yield = host.may_yield
+function env.coroutine.yield(...)
+  may_yield()
+  return yield(...)
+end
 
 local function unwrap(ok, ...)
   if ok then

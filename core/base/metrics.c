@@ -12,13 +12,22 @@ struct series {
     char *labels; /* owned, "" for none */
     struct mj_metric metric;
     struct mj_histogram *histogram; /* owned; only in families of histograms */
+    bool hidden;                    /* what it told does not hold any more */
     struct series *next;
+};
+
+/* Scripts of one label that have the family. */
+struct claim {
+    char *label; /* owned */
+    size_t n;
+    struct claim *next;
 };
 
 struct family {
     char *name, *help; /* owned */
     enum mj_metric_type type;
-    bool claimed, vacant; /* by a script; by one that has ended with its test */
+    bool scripts;         /* a claim has made it */
+    struct claim *claims; /* owned list */
     size_t count;
     struct series *head, **tail;
     struct series **slots; /* owned; the same by their labels, at most half full */
@@ -80,8 +89,12 @@ static struct series *series_get(struct family *f, const char *labels)
     struct series **slot = slot_of(f, labels);
     if (!*slot && f->count >= MJ_METRIC_SERIES_MAX)
         slot = slot_of(f, labels = OTHER);
-    if (*slot)
+    if (*slot) {
+        if ((*slot)->hidden)
+            mj_metric_set(&(*slot)->metric, 0);
+        (*slot)->hidden = false;
         return *slot;
+    }
     struct series *s = mj_calloc(1, sizeof *s);
     s->labels = mj_strdup(labels);
     *slot = *f->tail = s;
@@ -211,8 +224,6 @@ void mj_metrics_zero(const char *label)
                 mj_histogram_set(s->histogram, none, 0);
             }
         }
-    for (struct family *f = families; f && !label; f = f->next)
-        f->vacant = f->claimed;
     pthread_mutex_unlock(&lock);
 }
 
@@ -231,39 +242,96 @@ static void render_real(struct mj_buf *out, const char *name, const struct serie
                   *s->labels ? "}" : "", text);
 }
 
-bool mj_metric_claim(const char *family, enum mj_metric_type type, const char *help)
+/* `prefix` NULL: all of them. */
+static void hide(struct family *f, const char *prefix)
+{
+    size_t n = prefix ? strlen(prefix) : 0;
+    for (struct series *s = f->head; s; s = s->next)
+        s->hidden = s->hidden || !n || strncmp(s->labels, prefix, n) == 0;
+}
+
+/* Where the label's claim is, or NULL is. */
+static struct claim **claim_of(struct family *f, const char *label)
+{
+    struct claim **at = &f->claims;
+    while (*at && strcmp((*at)->label, label) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+bool mj_metric_claim(const char *family, enum mj_metric_type type, const char *help,
+                     const char *label)
 {
     pthread_mutex_lock(&lock);
     struct family *f = family_get(family, type, help);
-    if (f->vacant) {
+    f->scripts = f->scripts || !f->head;
+    if (f->scripts && !f->claims && f->type != type) {
+        hide(f, NULL);
         free(f->help);
         f->help = mj_strdup(help);
         f->type = type;
-        f->vacant = false;
     }
-    bool is_ours = f->type == type;
-    f->claimed = f->claimed || is_ours;
+    bool granted = f->type == type;
+    struct claim **at = claim_of(f, label);
+    if (granted && !*at) {
+        *at = mj_calloc(1, sizeof **at);
+        (*at)->label = mj_strdup(label);
+    }
+    if (granted)
+        (*at)->n++;
     pthread_mutex_unlock(&lock);
-    return is_ours;
+    return granted;
+}
+
+void mj_metric_unclaim(const char *family, const char *label)
+{
+    pthread_mutex_lock(&lock);
+    struct family *f = families;
+    while (f && strcmp(f->name, family) != 0)
+        f = f->next;
+    struct claim **at = f ? claim_of(f, label) : NULL, *claim = at ? *at : NULL;
+    if (claim && --claim->n == 0) {
+        *at = claim->next;
+        free(claim->label);
+        free(claim);
+        if (f->type != MJ_COUNTER)
+            hide(f, f->claims ? label : NULL);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* A family of scripts that are gone, and have left nothing to tell. */
+static bool is_over(const struct family *f)
+{
+    const struct series *s = f->head;
+    while (s && s->hidden)
+        s = s->next;
+    return f->scripts && !f->claims && !s;
+}
+
+static void render_family(struct mj_buf *out, const struct family *f)
+{
+    static const char *const types[] = {"counter", "gauge", "histogram", "gauge"};
+    mj_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name, types[f->type]);
+    for (struct series *s = f->head; s; s = s->next)
+        if (s->hidden)
+            continue;
+        else if (f->type == MJ_HISTOGRAM)
+            render_histogram(out, f->name, s);
+        else if (f->type == MJ_GAUGE_REAL)
+            render_real(out, f->name, s);
+        else
+            mj_buf_printf(out, "%s%s%s%s %lld\n", f->name, *s->labels ? "{" : "", s->labels,
+                          *s->labels ? "}" : "", (long long)mj_metric_get(&s->metric));
 }
 
 void mj_metrics_render(struct mj_buf *out)
 {
-    static const char *const types[] = {"counter", "gauge", "histogram", "gauge"};
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < hook_count; i++)
         hooks[i].fn(hooks[i].ctx);
-    for (struct family *f = families; f; f = f->next) {
-        mj_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", f->name, f->help, f->name,
-                      types[f->type]);
-        for (struct series *s = f->head; s; s = s->next)
-            if (f->type == MJ_HISTOGRAM)
-                render_histogram(out, f->name, s);
-            else if (f->type == MJ_GAUGE_REAL)
-                render_real(out, f->name, s);
-            else
-                mj_buf_printf(out, "%s%s%s%s %lld\n", f->name, *s->labels ? "{" : "", s->labels,
-                              *s->labels ? "}" : "", (long long)mj_metric_get(&s->metric));
-    }
+    for (struct family *f = families; f; f = f->next)
+        if (!is_over(f))
+            render_family(out, f);
     pthread_mutex_unlock(&lock);
 }

@@ -64,9 +64,15 @@ static inline double mj_metric_get_real(const struct mj_metric *m)
     memcpy(&v, &bits, sizeof v);
     return v;
 }
-/* Makes the family, for a name that a script has chosen: false when there is one of that name and
- * another type, which must not be written to. Thread-safe. */
-bool mj_metric_claim(const char *family, enum mj_metric_type type, const char *help);
+/* Makes the family, for a name that a script has chosen, or takes it over when nobody claims it any
+ * more: false when there is one of that name and another type, which must not be written to.
+ * `label` tells whose claim it is, as its series begin: `script="x.lua"`. Thread-safe. */
+bool mj_metric_claim(const char *family, enum mj_metric_type type, const char *help,
+                     const char *label);
+/* Ends a claim that was granted. With the last one of a label the gauges that begin with it are not
+ * shown any more, until a series is asked for again, which is 0 then; counters stay. Series are not
+ * freed: somebody may be updating one. Thread-safe. */
+void mj_metric_unclaim(const char *family, const char *label);
 
 /* How durations are distributed: given in microseconds, shown in seconds, as v1's and everybody's
  * dashboards expect. Buckets are counted apart and summed up when rendered, so what is shown is
@@ -112,7 +118,7 @@ void mj_histogram_set(struct mj_histogram *h, const int64_t *counts, int64_t sum
 /* Gauges that are computed when asked (e.g. resident memory): called under the registry lock. */
 void mj_metric_on_render(void (*fn)(void *ctx), void *ctx);
 /* Sets all series to 0 whose labels hold that text; NULL: all there are. For test runners, so that
- * each test begins with none, and claimed names may be claimed anew. Thread-safe. */
+ * each test begins with none. Thread-safe. */
 void mj_metrics_zero(const char *label);
 /* Appends all families in order of name. Thread-safe. */
 void mj_metrics_render(struct mj_buf *out);

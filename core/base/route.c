@@ -22,6 +22,26 @@ static bool is_taken(struct mj_span path)
             memcmp(path.ptr + path.len - n, end, n) == 0);
 }
 
+static int hex(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The byte at *i of a path as it was written, and on behind it; -1 for a bad escape. */
+static int next_byte(struct mj_span path, size_t *i)
+{
+    uint8_t c = path.ptr[(*i)++];
+    if (c != '%')
+        return c;
+    int high = *i + 1 < path.len ? hex(path.ptr[*i]) : -1;
+    int low = *i + 1 < path.len ? hex(path.ptr[*i + 1]) : -1;
+    *i += 2;
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
+}
+
 static int fail(struct mj_buf *error, const char *sentence)
 {
     if (error)
@@ -53,6 +73,11 @@ int mj_route_parse(struct mj_span text, struct mj_route *out, struct mj_buf *err
             return fail(error, "the path of a route has no blanks, \"?\" or \"#\", and a \"*\" "
                                "only behind its last \"/\"");
     }
+    for (size_t i = 0; i < out->path.len;)
+        if (next_byte(out->path, &i) < 0)
+            return fail(error,
+                        "a \"%\" in the path of a route is followed by two hex digits, as in "
+                        "an address; \"%25\" is the sign itself");
     if (!out->prefix && is_taken(out->path))
         return fail(error, "the server itself answers /, /subscribe and /stream/NAME/subscribe");
     return 0;
@@ -60,13 +85,31 @@ int mj_route_parse(struct mj_span text, struct mj_route *out, struct mj_buf *err
 
 size_t mj_route_fit(const struct mj_route *r, struct mj_span path)
 {
-    if (r->prefix)
-        return mj_span_starts(path, r->path) ? 2 * r->path.len : 0;
-    return mj_span_eq(path, r->path) ? 2 * path.len + 1 : 0;
+    size_t n = 0;
+    for (size_t i = 0; i < r->path.len; n++)
+        if (n == path.len || next_byte(r->path, &i) != path.ptr[n])
+            return 0;
+    return r->prefix ? 2 * n : n == path.len ? 2 * n + 1 : 0;
 }
 
 bool mj_route_takes(const struct mj_route *r, struct mj_span method)
 {
     return mj_span_eq(r->method, method) ||
            (mj_span_is(r->method, "GET") && mj_span_is(method, "HEAD"));
+}
+
+bool mj_route_look_at(struct mj_route_look *look, const struct mj_route *r)
+{
+    size_t fit = mj_route_fit(r, look->path);
+    if (!fit)
+        return false;
+    look->known = true;
+    mj_buf_put(look->allow, ", ", 2);
+    mj_buf_put(look->allow, r->method.ptr, r->method.len);
+    if (mj_span_is(r->method, "GET"))
+        mj_buf_puts(look->allow, ", HEAD");
+    if (fit <= look->fit || !mj_route_takes(r, look->method))
+        return false;
+    look->fit = fit;
+    return true;
 }

@@ -173,11 +173,14 @@ static size_t count_args(struct run_args args)
 /* Live members, as edits are: what was given stays away until a file says something else. */
 static int load(struct mj_set *set, struct run_args *args, struct mj_buf *json)
 {
-    MJ_AUTO_BUF member = {0};
-    int err = mj_set_clear(set);
-    while (err >= 0 && run_next_arg(args, &member))
-        err = mj_set_add(set, mj_buf_span(&member));
-    err = err < 0 ? err : 0;
+    MJ_AUTO_BUF text = {0};
+    struct mj_members members = {0};
+    int err = 0;
+    while (!err && run_next_arg(args, &text))
+        err = mj_members_add(&members, mj_buf_span(&text));
+    if (!err)
+        err = mj_set_replace(set, &members);
+    mj_members_deinit(&members);
     mj_buf_printf(json, ",\"members\":%zu", mj_set_count(set));
     return err;
 }

@@ -48,13 +48,33 @@ uint64_t mj_key_hash(struct mj_span bytes)
     return XXH3_64bits_withSeed(bytes.ptr, bytes.len, key_seed);
 }
 
+/* Names of fields, by enum mj_by. */
+static const char *const fields[] = {
+#define X(by, name) [by] = name,
+    MJ_BY_FIELDS(X)
+#undef X
+};
+
 enum mj_by mj_by_named(struct mj_span name)
 {
-    static const char *const names[] = {"did", "uri", "collection", "text"};
-    for (size_t i = 0; i < MJ_COUNT(names); i++)
-        if (mj_span_is(name, names[i]))
-            return (enum mj_by)(MJ_BY_DID + i);
+    for (size_t i = 0; i < MJ_COUNT(fields); i++)
+        if (fields[i] && mj_span_is(name, fields[i]))
+            return (enum mj_by)i;
     return MJ_BY_PATH;
+}
+
+/* A path that would be a field but for its case finds nothing in records, whose names begin with
+ * small letters: everything would pass, and nobody be told. */
+static int check_case(struct mj_span path, struct mj_buf *error)
+{
+    for (size_t i = 0; i < MJ_COUNT(fields); i++)
+        if (fields[i] && strlen(fields[i]) == path.len &&
+            strncasecmp(fields[i], (const char *)path.ptr, path.len) == 0) {
+            mj_buf_printf(error, "'by': an event has no '%.*s'; did you mean '%s'?", (int)path.len,
+                          (const char *)path.ptr, fields[i]);
+            return MJ_EINVAL;
+        }
+    return 0;
 }
 
 static int add_path(struct mj_operator *o, struct mj_span text, struct mj_buf *error)
@@ -88,7 +108,7 @@ static int take_paths(struct mj_operator *o, const struct mj_operator_cfg *cfg,
     /* keep leaves $type, too */
     o->paths = mj_calloc(n + 1, sizeof *o->paths);
     o->texts = mj_calloc(n + 1, sizeof *o->texts);
-    int err = 0;
+    int err = !edits && n ? check_case(cfg->by_path, error) : 0;
     for (size_t i = 0; i < n && !err; i++)
         err = add_path(o, edits ? cfg->paths[i] : cfg->by_path, error);
     if (!err && cfg->type == MJ_NODE_KEEP)
@@ -197,13 +217,13 @@ static void put_duration(struct mj_buf *b, int64_t us, bool per)
 
 static void describe(struct mj_operator *o, const struct mj_operator_cfg *cfg)
 {
-    static const char *const by[] = {NULL,       "\"did\"", "\"uri\"",   "\"collection\"",
-                                     "\"text\"", NULL,      "a function"};
     struct mj_buf b = {0}, key = {0};
     if (cfg->by == MJ_BY_PATH)
         mj_buf_put_json(&key, cfg->by_path);
-    else if (by[cfg->by])
-        mj_buf_puts(&key, by[cfg->by]);
+    else if (cfg->by == MJ_BY_KEY)
+        mj_buf_puts(&key, "a function");
+    else if (cfg->by != MJ_BY_ALL)
+        mj_buf_printf(&key, "\"%s\"", fields[cfg->by]);
     switch (cfg->type) {
     case MJ_NODE_SAMPLE:
         mj_buf_printf(&b, "%g, %s", cfg->part, mj_buf_cstr(&key));
@@ -312,40 +332,82 @@ static uint64_t add_hash(uint64_t seed, struct mj_span s)
     return XXH3_64bits_withSeed(s.ptr, s.len, seed);
 }
 
+static struct mj_span number_text(int64_t n, char out[24])
+{
+    return mj_span(out, (size_t)snprintf(out, 24, "%lld", (long long)n));
+}
+
+static struct mj_span text_of(const struct mj_event *ev)
+{
+    struct mj_span value;
+    struct mj_cbor_head head;
+    if (!ev->record.len || mj_cbor_map_get(ev->record, MJ_SPAN("text"), &value))
+        return mj_span(NULL, 0);
+    struct mj_cbor c = mj_cbor(value);
+    return mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT ? mj_span(NULL, 0) : head.s;
+}
+
+/* The field's text, empty where the event has none; `number` is room for that of a number. Not of
+ * the URI, which is put together. */
+static struct mj_span field_of(enum mj_by by, const struct mj_event *ev, char number[24])
+{
+    switch (by) {
+    case MJ_BY_DID:
+        return ev->did;
+    case MJ_BY_COLLECTION:
+        return ev->collection;
+    case MJ_BY_TEXT:
+        return text_of(ev);
+    case MJ_BY_RKEY:
+        return ev->rkey;
+    case MJ_BY_REV:
+        return ev->rev;
+    case MJ_BY_CID:
+        return ev->cid;
+    case MJ_BY_KIND:
+        return mj_str(mj_kind_name(ev->kind));
+    case MJ_BY_OP:
+        return mj_str(mj_op_name(ev->op));
+    case MJ_BY_SEQ:
+        return number_text(ev->seq, number);
+    case MJ_BY_TIME:
+        return ev->time;
+    case MJ_BY_TIME_US:
+        return number_text(ev->time_us, number);
+    case MJ_BY_ACTIVE:
+        return ev->kind != MJ_KIND_ACCOUNT ? mj_span(NULL, 0)
+                                           : mj_str(ev->active ? "true" : "false");
+    case MJ_BY_STATUS:
+        return ev->status;
+    case MJ_BY_HANDLE:
+        return ev->handle;
+    case MJ_BY_ALL:
+    case MJ_BY_URI:
+    case MJ_BY_PATH:
+    case MJ_BY_KEY:
+        break;
+    }
+    return mj_span(NULL, 0);
+}
+
 /* The hash of what `by` names; false when the event does not have it. */
 static bool find_key(const struct mj_operator *o, const struct mj_event *ev, uint64_t seed,
                      uint64_t *hash)
 {
     struct mj_span value = {0};
-    struct mj_cbor_head head;
-    switch (o->by) {
-    case MJ_BY_DID:
-        value = ev->did;
-        break;
-    case MJ_BY_URI:
+    char number[24];
+    if (o->by == MJ_BY_URI) {
         if (ev->kind != MJ_KIND_COMMIT)
             return false;
         *hash = add_hash(add_hash(add_hash(seed, ev->did), ev->collection), ev->rkey);
         return true;
-    case MJ_BY_COLLECTION:
-        value = ev->collection;
-        break;
-    case MJ_BY_TEXT:
-        if (!ev->record.len || mj_cbor_map_get(ev->record, MJ_SPAN("text"), &value))
-            return false;
-        struct mj_cbor c = mj_cbor(value);
-        if (mj_cbor_next(&c, &head) || head.type != MJ_CBOR_TEXT)
-            return false;
-        value = head.s;
-        break;
-    case MJ_BY_PATH:
+    }
+    if (o->by == MJ_BY_PATH) {
         if (!ev->record.len || mj_path_find(ev->record, o->paths, &value))
             return false;
         value = mj_cbor_item(value);
-        break;
-    case MJ_BY_ALL:
-    case MJ_BY_KEY:
-        return false;
+    } else {
+        value = field_of(o->by, ev, number);
     }
     if (!value.len)
         return false;

@@ -3,9 +3,9 @@
  *   strip, keep, redact     edit the record, as a map node does: the result is in node->patch
  *   sample, dedupe, limit   pass or drop, by a key of the event
  *
- * The key is a text of the event ("did", "uri", "collection", "text"), a path of the record, or
- * what node->key finds out. An event without it (a delete has no text) is let through by dedupe and
- * limit, and sampled by its DID.
+ * The key is a field of the event, as scripts call them (MJ_BY_FIELDS; what is a record, a list or
+ * only there for readers is none), a path of the record, or what node->key finds out. An event
+ * without it (a delete has no text) is let through by dedupe and limit, and sampled by its DID.
  *
  * dedupe remembers a key from when it let an event with it through: for `within`, and then the next
  * one passes. limit is a bucket per key that holds `burst` and is refilled at the rate (kept as the
@@ -18,7 +18,31 @@
 #define MJ_OPERATOR_PATHS 32
 #define MJ_OPERATOR_MAX   100000 /* keys remembered unless said otherwise */
 
-enum mj_by { MJ_BY_ALL, MJ_BY_DID, MJ_BY_URI, MJ_BY_COLLECTION, MJ_BY_TEXT, MJ_BY_PATH, MJ_BY_KEY };
+#define MJ_BY_FIELDS(X)                                                                            \
+    X(MJ_BY_DID, "did")                                                                            \
+    X(MJ_BY_URI, "uri")                                                                            \
+    X(MJ_BY_COLLECTION, "collection")                                                              \
+    X(MJ_BY_TEXT, "text")                                                                          \
+    X(MJ_BY_RKEY, "rkey")                                                                          \
+    X(MJ_BY_REV, "rev")                                                                            \
+    X(MJ_BY_CID, "cid")                                                                            \
+    X(MJ_BY_KIND, "kind")                                                                          \
+    X(MJ_BY_OP, "op")                                                                              \
+    X(MJ_BY_SEQ, "seq")                                                                            \
+    X(MJ_BY_TIME, "time")                                                                          \
+    X(MJ_BY_TIME_US, "time_us")                                                                    \
+    X(MJ_BY_ACTIVE, "active")                                                                      \
+    X(MJ_BY_STATUS, "status")                                                                      \
+    X(MJ_BY_HANDLE, "handle")
+
+enum mj_by {
+    MJ_BY_ALL,
+#define X(by, name) by,
+    MJ_BY_FIELDS(X)
+#undef X
+        MJ_BY_PATH,
+    MJ_BY_KEY
+};
 
 struct mj_operator_cfg {
     enum mj_node_type type;      /* MJ_NODE_STRIP … MJ_NODE_LIMIT */
@@ -34,7 +58,7 @@ struct mj_operator_cfg {
     int64_t max;                 /* dedupe, limit: 1 to MJ_RECENT_MAX; 0 = MJ_OPERATOR_MAX */
 };
 
-/* What `by` names: one of the four words, else MJ_BY_PATH. */
+/* What `by` names: a field, else MJ_BY_PATH. */
 enum mj_by mj_by_named(struct mj_span name);
 /* 0 with a new operator for node->op; MJ_ESYNTAX, MJ_ELIMIT or MJ_EINVAL with a sentence appended
  * to `error`. */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/route.h"
 #include "script/guard.h"
 #include "script/reload.h"
 #include "state/store.h"
@@ -40,6 +41,8 @@ struct mj_bed {
     size_t asked, asks_cap;
     size_t told, shown; /* how many were taken to be answered, and how many were shown */
     struct mj_answer answer;
+    char **routes; /* owned array of owned ones: the script's, as in jet.serve */
+    size_t route_count;
 
     struct sunk *sunk;                      /* owned array */
     size_t sunk_count, sunk_cap, sunk_from; /* before it, all are taken */
@@ -217,22 +220,76 @@ void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask, const struct 
     leave();
 }
 
+/* As the server sends it: these have no body. */
 static void on_answer(void *ctx, int status, struct mj_span headers, struct mj_span body)
 {
     struct mj_answer *a = ctx;
     a->done = true;
     a->status = status;
     put_span(&a->headers, headers);
-    put_span(&a->body, body);
+    if (!a->head_only && status != 204 && status != 304)
+        put_span(&a->body, body);
+}
+
+static void free_routes(struct mj_bed *bed)
+{
+    for (size_t i = 0; i < bed->route_count; i++)
+        free(bed->routes[i]);
+    free(bed->routes);
+}
+
+static void on_routes(void *ctx, const char *const *routes, size_t n)
+{
+    struct mj_bed *bed = ctx;
+    free_routes(bed);
+    bed->routes = mj_calloc(n + 1, sizeof *bed->routes);
+    bed->route_count = n;
+    for (size_t i = 0; i < n; i++)
+        bed->routes[i] = mj_strdup(routes[i]);
+}
+
+/* What the server answers without asking the script (server/endpoints.c): preflights, and methods
+ * that a path does not have. */
+static bool answer_for_it(struct mj_bed *bed, const struct mj_route_request *request)
+{
+    MJ_AUTO_BUF allow = {0};
+    MJ_AUTO_BUF headers = {0};
+    struct mj_route_look look = {.method = request->method, .path = request->path, .allow = &allow};
+    for (size_t i = 0; i < bed->route_count; i++) {
+        struct mj_route route;
+        if (!mj_route_parse(mj_str(bed->routes[i]), &route, NULL))
+            mj_route_look_at(&look, &route);
+    }
+    if (mj_span_is(request->method, "OPTIONS")) {
+        mj_buf_puts(&allow, ", OPTIONS");
+        mj_buf_printf(&headers,
+                      "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: %s\r\n%s",
+                      look.known ? mj_buf_cstr(&allow) + 2 : "GET,HEAD,OPTIONS",
+                      look.known ? "Access-Control-Allow-Headers: *, Authorization\r\n" : "");
+        on_answer(&bed->answer, 204, mj_buf_span(&headers), MJ_SPAN(""));
+    } else if (look.known && !look.fit) {
+        mj_buf_printf(&headers,
+                      "Content-Type: application/json; charset=UTF-8\r\nAllow: OPTIONS%s\r\n",
+                      mj_buf_cstr(&allow));
+        on_answer(&bed->answer, 405, mj_buf_span(&headers),
+                  MJ_SPAN("{\"message\":\"Method Not Allowed\"}"));
+    }
+    return bed->answer.done;
 }
 
 const struct mj_answer *mj_bed_serve(struct mj_bed *bed, const struct mj_route_request *request)
 {
+    struct mj_route_request given = *request;
     bed->answer.pending = true;
     bed->answer.done = false;
     bed->answer.headers.len = bed->answer.body.len = 0;
+    bed->answer.head_only = mj_span_is(request->method, "HEAD");
+    if (bed->answer.head_only)
+        given.method = MJ_SPAN("GET");
+    if (answer_for_it(bed, request))
+        return &bed->answer;
     enter(bed);
-    mj_scripts_serve(bed->scripts, request, on_answer, &bed->answer);
+    mj_scripts_serve(bed->scripts, &given, on_answer, &bed->answer);
     leave();
     return &bed->answer;
 }
@@ -296,6 +353,7 @@ struct mj_bed *mj_bed_new(const char *path, const char *name, const struct mj_sc
                                          .now_us = bed_now,
                                          .fetch = on_fetch,
                                          .resolve = on_resolve,
+                                         .routes = on_routes,
                                          .sunk = on_sunk,
                                          .posted = on_posted};
     mj_scripts_set_services(bed->scripts, &bed->services);
@@ -343,6 +401,7 @@ void mj_bed_free(struct mj_bed *bed)
     free(bed->name);
     free(bed->path);
     free((char *)bed->cfg.config_lua);
+    free_routes(bed);
     free_strings(&bed->config);
     free_strings(&bed->secrets);
     free(bed);

@@ -48,6 +48,7 @@ struct mj_ask {
 /* An answer of one of the script's routes. */
 struct mj_answer {
     bool pending, done;
+    bool head_only; /* to a HEAD request: the body is dropped */
     int status;
     struct mj_buf headers /* lines */, body;
 };
@@ -79,8 +80,9 @@ void mj_bed_resolved(struct mj_bed *bed, const struct mj_ask *ask,
 /* The next HTTP request since the last one asked for, told or not; NULL when there is none.
  * Borrowed for as long as the bed. */
 const struct mj_ask *mj_bed_request(struct mj_bed *bed);
-/* Asks one of the script's routes; everything in `request` is borrowed during the call. The answer
- * comes during mj_bed_run(), which then ends at once. One at a time. Borrowed until the next. */
+/* Asks one of the script's routes, or gets what the server says by itself; everything in `request`
+ * is borrowed during the call. The answer comes during mj_bed_run(), which then ends at once. One
+ * at a time. Borrowed until the next. */
 const struct mj_answer *mj_bed_serve(struct mj_bed *bed, const struct mj_route_request *request);
 /* Begins the end, of which mj_bed_run() is the rest: what the script has given jet.on_stop is due,
  * and its every-functions are over. True when all of it is done. */

@@ -22,6 +22,13 @@ struct counter {
     struct mj_metric *other; /* borrowed for ever; NULL until needed */
 };
 
+/* A name that the script has: as long as its VM, since what made it may be collected before. */
+struct mj_claimed {
+    struct mj_claimed *next;
+    char family[96];
+    char label[160]; /* as its series begin */
+};
+
 static bool is_name(const char *s, size_t max)
 {
     size_t len = strlen(s);
@@ -165,6 +172,29 @@ static int gauge_add(lua_State *L)
     return 0;
 }
 
+static bool claim(struct mj_vm *vm, const struct counter *c)
+{
+    struct mj_claimed *claimed = mj_calloc(1, sizeof *claimed);
+    strcpy(claimed->family, c->family);
+    snprintf(claimed->label, sizeof claimed->label, "script=\"%s\"", c->script);
+    if (!mj_metric_claim(c->family, type_of(c->gauge), help_of(c->gauge), claimed->label)) {
+        free(claimed);
+        return false;
+    }
+    claimed->next = vm->claimed;
+    vm->claimed = claimed;
+    return true;
+}
+
+void mj__counters_free(struct mj_vm *vm)
+{
+    for (struct mj_claimed *c; (c = vm->claimed);) {
+        vm->claimed = c->next;
+        mj_metric_unclaim(c->family, c->label);
+        free(c);
+    }
+}
+
 static bool is_empty_table(lua_State *L, int index)
 {
     lua_pushnil(L);
@@ -212,7 +242,7 @@ static int declare(lua_State *L, bool gauge)
         lua_pop(L, 1);
     }
     /* Now, and not when it is used first: until then another may have taken the name, too. */
-    if (!mj_metric_claim(c->family, type_of(gauge), help_of(gauge)))
+    if (!claim(mj_vm_of(L), c))
         return luaL_error(L, "%s is another kind of metric already; give this %s another name",
                           c->family, kind);
     lua_newtable(L);

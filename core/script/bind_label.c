@@ -70,7 +70,7 @@ static int labeler_gc(lua_State *L)
 static bool is_live(const struct mj_vm *vm)
 {
     const struct mj_services *s = vm->sched ? mj__sched_services(vm->sched) : NULL;
-    return s && s->routes;
+    return s && s->routes && !s->sunk;
 }
 
 /* host.labeler(did, key, seq): the handle, its public key as multibase, and whether this is live */

@@ -99,11 +99,11 @@ static int read_by(lua_State *L, const char *what, struct mj_operator_cfg *cfg)
         return lua_gettop(L);
     }
     if (lua_type(L, -1) != LUA_TSTRING)
-        luaL_error(
-            L,
-            "%s: 'by' wants \"did\", \"uri\", \"collection\", \"text\", a path of the record "
-            "or a function, not %s",
-            what, luaL_typename(L, -1));
+        luaL_error(L,
+                   "%s: 'by' wants a field of the event such as \"did\", \"uri\" or \"text\", a "
+                   "path of the "
+                   "record, or a function, not %s",
+                   what, luaL_typename(L, -1));
     cfg->by_path = text_at(L, -1, what, "");
     cfg->by = mj_by_named(cfg->by_path);
     return 0;

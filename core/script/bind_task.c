@@ -285,6 +285,23 @@ static int host_left(lua_State *L)
     return 1;
 }
 
+/* host.may_yield(): before a yield that is meant for the script's own resume; raises where LuaJIT
+ * would say something of a C-call boundary, or nobody would resume. */
+static int host_may_yield(lua_State *L)
+{
+    struct mj_vm *vm = mj_vm_of(L);
+    bool main = lua_pushthread(L), task = mj__task_is(vm->task, L);
+    if (!main && !task && lua_isyieldable(L))
+        return 0;
+    mj_guard_where(L);
+    lua_pushstring(L, main                  ? "coroutine.yield" MJ_NO_TASK
+                      : !lua_isyieldable(L) ? "coroutine.yield" MJ_BELOW_C
+                                            : "coroutine.yield outside of a coroutine; jet.sleep "
+                                              "waits");
+    lua_concat(L, 2);
+    return lua_error(L);
+}
+
 /* host.running(): as coroutine.running, but a task is no coroutine of the script's to resume */
 static int host_running(lua_State *L)
 {
@@ -362,9 +379,9 @@ void mj_bind_task(lua_State *L)
 
 void mj_bind_task_host(lua_State *L)
 {
-    static const luaL_Reg host[] = {
-        {"enter", host_enter}, {"left", host_left},   {"running", host_running},
-        {"taken", host_taken}, {"never", host_never}, {"outage", host_outage},
-        {NULL, NULL}};
+    static const luaL_Reg host[] = {{"enter", host_enter},     {"left", host_left},
+                                    {"running", host_running}, {"may_yield", host_may_yield},
+                                    {"taken", host_taken},     {"never", host_never},
+                                    {"outage", host_outage},   {NULL, NULL}};
     luaL_register(L, NULL, host);
 }

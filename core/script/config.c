@@ -193,6 +193,21 @@ struct mj_config_script *mj_config_script(struct mj_config *c, const char *path)
     return c->scripts[i];
 }
 
+/* The path for glob(): of the folder's name, which nobody has written here, each sign is itself. */
+static char *as_pattern(const char *path, const char *given)
+{
+    struct mj_buf out = {0};
+    size_t dir = strlen(path) - strlen(given);
+    for (size_t i = 0; i < dir; i++) {
+        if (strchr("*?[\\", path[i]))
+            mj_buf_putc(&out, '\\');
+        mj_buf_putc(&out, path[i]);
+    }
+    mj_buf_puts(&out, given);
+    mj_buf_cstr(&out);
+    return (char *)out.ptr;
+}
+
 /* host.script(pattern) */
 static int host_script(lua_State *L)
 {
@@ -203,7 +218,8 @@ static int host_script(lua_State *L)
     const char *given = luaL_checklstring(L, 1, &len);
     if (strlen(given) != len)
         return refuse(L, "a path with a NUL byte in it");
-    char *pattern MJ_AUTO_FREE = resolve(r, given);
+    char *plain MJ_AUTO_FREE = resolve(r, given);
+    char *pattern MJ_AUTO_FREE = as_pattern(plain, given);
     bool wild = strpbrk(given, "*?[");
     glob_t found = {0};
     r->named_count = 0;
@@ -214,7 +230,7 @@ static int host_script(lua_State *L)
     size_t n = wild ? found.gl_pathc : 1;
     r->named = mj_realloc(r->named, (n + 1) * sizeof *r->named);
     for (size_t i = 0; i < n && !full; i++) {
-        const char *path = wild ? found.gl_pathv[i] : pattern;
+        const char *path = wild ? found.gl_pathv[i] : plain;
         if (wild && is_spec(path))
             continue;
         full = c->script_count >= SCRIPTS_MAX;
@@ -224,8 +240,9 @@ static int host_script(lua_State *L)
     globfree(&found);
     if (full) {
         /* Raising leaves this function without its end. */
+        free(plain);
         free(pattern);
-        pattern = NULL;
+        plain = pattern = NULL;
         return refuse(L, "more than 1000 scripts");
     }
     return 0;

@@ -21,6 +21,7 @@
 #define DECLARE_DEFAULT INT64_C(500000)
 #define SLOW_DEFAULT    INT64_C(5000)
 #define MESSAGE_MAX     1000             /* bytes of an error's text */
+#define ZEROS_MAX       4096             /* of one that has zero bytes */
 #define RETIRE_US       INT64_C(5000000) /* for what a replaced script still does */
 #define RETIRED_US      50000            /* between looks at whether it has ended */
 #define ERROR_BURST     10               /* logged per second and script; all are counted */
@@ -73,17 +74,64 @@ const struct mj_graph *mj_scripts_graph(const struct mj_scripts *s, size_t i)
     return s->scripts[i]->vm->graph;
 }
 
+/* Replaces the object at L's top by what its __tostring makes of it, if that is a text. The
+ * function is the script's, and is called with the same limits as any: it may not end, or fail. */
+static void make_text(lua_State *L, struct mj_vm *vm)
+{
+    lua_State *main = vm->L; /* L has failed, and cannot run anything any more */
+    int64_t ns;
+    size_t cap = vm->cap;
+    if (vm->context != MJ_CONTEXT_IDLE || !lua_checkstack(L, 3) || !lua_checkstack(main, 3))
+        return;
+    vm->cap = SIZE_MAX;
+    bool can = luaL_getmetafield(L, -1, "__tostring");
+    vm->cap = cap;
+    if (!can)
+        return;
+    lua_pushvalue(L, -2);
+    if (L != main)
+        lua_xmove(L, main, 2);
+    enum mj_context context = vm->script ? MJ_CONTEXT_SYNC : MJ_CONTEXT_DECLARE;
+    bool done = !mj_vm_call(vm, context, 1, 1, vm->call_ns, &ns);
+    if (!done || lua_type(main, -1) != LUA_TSTRING) {
+        lua_pop(main, 1);
+        return;
+    }
+    if (L != main)
+        lua_xmove(main, L, 1);
+    lua_replace(L, -2);
+}
+
+/* Zero bytes of the text at L's top are shown as \0, since logs go by where a text ends. */
+static const char *without_zeros(lua_State *L)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    if (!text || strlen(text) == len)
+        return text;
+    MJ_AUTO_BUF shown = {0};
+    for (size_t i = 0; i < len && shown.len < ZEROS_MAX; i++)
+        if (text[i])
+            mj_buf_putc(&shown, text[i]);
+        else
+            mj_buf_puts(&shown, "\\0");
+    lua_pop(L, 1);
+    lua_pushlstring(L, (const char *)shown.ptr, shown.len);
+    return lua_tostring(L, -1);
+}
+
 /* An error may be a number, and becoming a text then takes memory that the script may have used up;
  * nothing would catch that error. */
 const char *mj__error_text(lua_State *L)
 {
     struct mj_vm *vm = mj_vm_of(L);
-    size_t cap = vm->cap;
-    vm->cap = SIZE_MAX;
     struct mj_retry_wish wish;
     const char *text = mj__retry_reason(L, &wish);
-    if (!text)
-        text = lua_tostring(L, -1);
+    if (!text && !lua_isstring(L, -1))
+        make_text(L, vm);
+    size_t cap = vm->cap;
+    vm->cap = SIZE_MAX;
+    text = text ? text : without_zeros(L);
     vm->cap = cap;
     return text ? text : "an error that is no text";
 }
@@ -144,7 +192,6 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
         return status == LUA_ERRFILE ? MJ_EIO : MJ_EINVAL;
     }
     status = mj_vm_call(vm, MJ_CONTEXT_DECLARE, 0, 0, budget * 1000, &ns);
-    vm->cfg = NULL;
     if (status) {
         const char *text = mj__error_text(L);
         /* Errors that come from no line, such as "not enough memory", still name the script. */
@@ -152,10 +199,10 @@ static int load(struct mj_vm *vm, const char *path, const char *name,
             mj_buf_printf(error, "%s: ", name);
         struct mj_span shown = mj_secrets_hide(vm->secrets, mj_str(text), &vm->scratch);
         mj_buf_put(error, shown.ptr, shown.len);
-        return MJ_EINVAL;
     }
+    vm->cfg = NULL;
     lua_settop(L, 0);
-    return 0;
+    return status ? MJ_EINVAL : 0;
 }
 
 static const struct mj_script_cfg defaults;

@@ -280,11 +280,7 @@ void mj__task_can_wait(lua_State *L, const char *what)
     if (task && !vm->blocked && lua_isyieldable(L))
         return;
     mj_guard_where(L); /* the script's line: a library of ours may be between */
-    lua_pushfstring(L,
-                    task ? "%s cannot wait here: a function that C has called, such as one given "
-                           "to string.gsub or table.sort, or a metamethod, must return first"
-                         : "%s waits; use :each or jet.spawn",
-                    what);
+    lua_pushfstring(L, task ? "%s" MJ_BELOW_C : "%s" MJ_NO_TASK, what);
     lua_concat(L, 2);
     lua_error(L);
 }

@@ -36,6 +36,10 @@ struct mj_services;
 uint64_t mj_task_wait(lua_State *L, const char *what);
 /* Raises where mj_task_wait() would. */
 void mj__task_can_wait(lua_State *L, const char *what);
+#define MJ_BELOW_C                                                                                 \
+    " cannot wait here: a function that C has called, such as one given to string.gsub or "        \
+    "table.sort, or a metamethod, must return first"
+#define MJ_NO_TASK " waits; use :each or jet.spawn"
 /* The ticket is also good after that long, whatever comes first; then mj_task_wake() returns false.
  * `push` as for mj_task_wake(). */
 void mj_task_expire(lua_State *L, uint64_t ticket, int64_t after_us,

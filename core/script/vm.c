@@ -160,6 +160,7 @@ void mj_vm_free(struct mj_vm *vm)
     mj_plan_free(vm->plan);
     mj__outlets_free(vm);
     mj__webhooks_free(vm);
+    mj__counters_free(vm);
     mj_graph_free(vm->graph);
     mj_buf_deinit(&vm->value);
     mj_buf_deinit(&vm->keys);

@@ -109,15 +109,16 @@ struct mj_vm {
         const char *text; /* borrowed from the string kept in MJ_SLOT_NAMES */
         size_t len;
     } names[MJ_NAMES];
-    int64_t last_key_us;      /* of the last record key that was made of the time */
-    unsigned tables;          /* made from records so far */
-    unsigned counters;        /* and gauges, declared so far */
-    struct mj_buf value;      /* CBOR being made from a Lua value */
-    struct mj_buf keys;       /* spans of map keys being sorted */
-    struct mj_buf scratch;    /* text being made */
-    int64_t next_full_gc;     /* ns */
-    int64_t call_ns, slow_ns; /* budgets */
-    int64_t sync_ns;          /* in functions on events, since that was last looked at */
+    int64_t last_key_us;        /* of the last record key that was made of the time */
+    unsigned tables;            /* made from records so far */
+    unsigned counters;          /* and gauges, declared so far */
+    struct mj_claimed *claimed; /* owned list: their names, bind_counter.c */
+    struct mj_buf value;        /* CBOR being made from a Lua value */
+    struct mj_buf keys;         /* spans of map keys being sorted */
+    struct mj_buf scratch;      /* text being made */
+    int64_t next_full_gc;       /* ns */
+    int64_t call_ns, slow_ns;   /* budgets */
+    int64_t sync_ns;            /* in functions on events, since that was last looked at */
     struct mj_log_gate log_gate, error_gate;
     struct mj_metric *slow, *stopped, *heap, *task_errors;
 };
@@ -172,6 +173,9 @@ int mj__outlets_start(struct mj_vm *vm, struct mj_buf *error);
 void mj__outlets_read(struct mj_vm *vm);
 /* They end, each when it has delivered what waits. */
 void mj__outlets_free(struct mj_vm *vm);
+
+/* bind_counter.c: the names of its metrics may be another's. */
+void mj__counters_free(struct mj_vm *vm);
 
 /* webhook.c: those of the script that have a reader open, once; are closed, which ends by itself;
  * go. */

@@ -252,26 +252,14 @@ void mj_routes_set(struct mj_routes *r, const char *const *routes, size_t n)
 int mj__routes_find(struct mj_routes *r, struct mj_span method, struct mj_span path,
                     struct mj_buf *name, struct mj_buf *allow)
 {
-    size_t best = 0, at = 0;
-    bool known = false;
+    struct mj_route_look look = {.method = method, .path = path, .allow = allow};
+    size_t at = 0;
     pthread_mutex_lock(&r->lock);
-    for (size_t i = 0; i < r->n; i++) {
-        const struct mj_route *route = &r->v[i].route;
-        size_t fit = mj_route_fit(route, path);
-        if (!fit)
-            continue;
-        known = true;
-        mj_buf_put(allow, ", ", 2);
-        mj_buf_put(allow, route->method.ptr, route->method.len);
-        if (mj_span_is(route->method, "GET"))
-            mj_buf_puts(allow, ", HEAD");
-        if (fit > best && mj_route_takes(route, method)) {
-            best = fit;
+    for (size_t i = 0; i < r->n; i++)
+        if (mj_route_look_at(&look, &r->v[i].route))
             at = i;
-        }
-    }
-    if (best)
+    if (look.fit)
         mj_buf_puts(name, r->v[at].text);
     pthread_mutex_unlock(&r->lock);
-    return best ? 0 : known ? MJ_EINVAL : MJ_ENOENT;
+    return look.fit ? 0 : look.known ? MJ_EINVAL : MJ_ENOENT;
 }

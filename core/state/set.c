@@ -72,6 +72,22 @@ struct mj_set *mj_set_ref(struct mj_set *s)
     return s;
 }
 
+static void free_item(void *ctx, struct mj_table_item *item)
+{
+    (void)ctx;
+    free(item);
+}
+
+/* What is not in yet does not come in any more, and nothing goes because it was not named. */
+static void end_giving(struct giving *g)
+{
+    while (g->removed && !mj_table_free_some(g->removed, SIZE_MAX, free_item, NULL))
+        ;
+    mj_members_deinit(&g->members);
+    mj_buf_deinit(&g->at);
+    *g = (struct giving){.round = g->round};
+}
+
 void mj_set_unref(struct mj_set *s)
 {
     if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) > 1)
@@ -80,7 +96,7 @@ void mj_set_unref(struct mj_set *s)
     mj_sieve_deinit(&s->sieve);
     for (size_t i = 0; i < s->giver_count; i++)
         free(s->givers[i].name);
-    mj_members_deinit(&s->giving.members);
+    end_giving(&s->giving);
     pthread_mutex_destroy(&s->lock);
     free(s->name);
     free(s);
@@ -204,10 +220,26 @@ int mj__set_restore(struct mj_set *s, struct mj_span text, int64_t written)
     return m ? 0 : err;
 }
 
+/* Its turn to be given is perhaps to come: then it stays away. Without memory, it does not. */
+static void note_removed(struct giving *g, struct mj_span text)
+{
+    uint64_t hash = hash_of(text);
+    if (!g->active || !g->rest.len || text.len > MJ_STATE_KEY_MAX)
+        return;
+    if (!g->removed)
+        g->removed = mj_table_new(sizeof(struct mj_table_item));
+    if (!g->removed || mj_table_find(g->removed, text, hash))
+        return;
+    struct mj_table_item *item = mj_table_item(g->removed, text, hash);
+    if (item)
+        mj_table_put(g->removed, item);
+}
+
 int mj_set_remove(struct mj_set *s, struct mj_span text)
 {
     int64_t now = begin(s);
     struct mj_cell *cell = mj_cells_find(&s->cells, text, hash_of(text), now);
+    note_removed(&s->giving, text);
     if (cell) {
         mj_cells_remove(&s->cells, cell);
         changed(s);
@@ -259,6 +291,8 @@ static int give_one(struct mj_set *s, struct mj_span text, int64_t now)
 {
     bool made;
     int err;
+    if (s->giving.removed && mj_table_find(s->giving.removed, text, hash_of(text)))
+        return 0;
     struct member *m = get(s, text, now, true, &made, &err);
     if (!m)
         return err;
@@ -312,9 +346,7 @@ static bool give_some(struct mj_set *s, int64_t now, size_t n, int *err)
     }
     if (!n)
         return true;
-    mj_members_deinit(&g->members);
-    mj_buf_deinit(&g->at);
-    g->active = false;
+    end_giving(g);
     return false;
 }
 
@@ -343,6 +375,64 @@ int mj_set_give(struct mj_set *s, const char *giver, struct mj_members *m)
     end(s);
     mj_members_deinit(m);
     return i < 0 ? i : err;
+}
+
+/* All members but those that `m` names, which a round of their own tells. */
+static void remove_others(struct mj_set *s, const struct mj_members *m, int64_t now)
+{
+    struct mj_span rest = mj_buf_span(&m->bytes), text;
+    uint32_t round = ++s->giving.round;
+    while (mj_members_next(&rest, &text)) {
+        struct mj_cell *cell = mj_cells_find(&s->cells, text, hash_of(text), now);
+        if (cell)
+            ((struct member *)cell)->round = round;
+    }
+    struct mj_cell *next, *at = mj_cells_after(&s->cells, NULL, 0);
+    for (; at; at = next) {
+        next = (struct mj_cell *)mj_table_next(&at->item);
+        if (((struct member *)at)->round == round)
+            continue;
+        mj_cells_remove(&s->cells, at);
+        changed(s);
+    }
+}
+
+static int add_live(struct mj_set *s, struct mj_span text, int64_t now)
+{
+    bool made;
+    int err;
+    struct member *m = get(s, text, now, false, &made, &err);
+    if (!m)
+        return err;
+    m->givers = 0;
+    mj_cells_written(&s->cells, &m->cell, now, 0);
+    if (made)
+        changed(s);
+    return 0;
+}
+
+int mj_set_replace(struct mj_set *s, const struct mj_members *m)
+{
+    struct mj_span rest = mj_buf_span(&m->bytes), text;
+    int64_t now = begin(s);
+    struct mj_ledger *ledger = s->cells.ledger;
+    uint64_t evicted = s->cells.evicted;
+    int err = m->count > s->cells.max ? MJ_ELIMIT : 0;
+    if (!err) {
+        /* Nothing is noted: disk has the old members as a whole until it has the new ones. */
+        s->cells.ledger = NULL;
+        end_giving(&s->giving);
+        remove_others(s, m, now);
+        while (!err && mj_members_next(&rest, &text))
+            err = add_live(s, text, now);
+        s->cells.ledger = ledger;
+        if (ledger)
+            mj_ledger_clear(ledger);
+        if (!err && s->cells.evicted != evicted) /* there were none but these */
+            err = MJ_ELIMIT;
+    }
+    end(s);
+    return err;
 }
 
 int mj_set_after(struct mj_set *s, struct mj_span text, struct mj_buf *out)

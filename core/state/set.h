@@ -53,12 +53,19 @@ int mj_set_add(struct mj_set *s, struct mj_span text);
 int mj_set_remove(struct mj_set *s, struct mj_span text);
 /* 0 or MJ_ENOMEM. Given members go, too. */
 int mj_set_clear(struct mj_set *s);
+/* Its live members are exactly these afterwards, the last one the newest, and nothing is given any
+ * more, nor comes in that was still being given. Other writers wait until all of it is done.
+ * Readers do not: what was in the set and is named is there all the while, what is not named goes
+ * first, then the new ones come. Disk has the old members as a whole until it has the new ones. 0;
+ * MJ_ELIMIT: more than the set's max, and nothing has changed, or more than the budget has room
+ * for, and MJ_ENOMEM: then some of them are missing. */
+int mj_set_replace(struct mj_set *s, const struct mj_members *m);
 /* What was said; lower limits are caught up with step by step. */
 void mj_set_configure(struct mj_set *s, const struct mj_state_options *o);
 /* These are the giver's members from now on, instead of those it gave before; the same ones once
  * more change nothing, whatever was edited meanwhile. *m is taken and empty afterwards. The first
- * time it is done at once, later many members are left to mj_set_step(). 0; MJ_ELIMIT: too many
- * givers, or the budget is used up; MJ_ENOMEM. */
+ * time it is done at once, later many members are left to mj_set_step(); what is removed before its
+ * turn has come stays away. 0; MJ_ELIMIT: too many givers, or the budget is used up; MJ_ENOMEM. */
 int mj_set_give(struct mj_set *s, const char *giver, struct mj_members *m);
 /* The member behind `text` ({NULL, 0}: the first), copied to *out. 1; 0 at the end; MJ_EAGAIN: *out
  * is where to go on from. */

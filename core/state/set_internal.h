@@ -27,6 +27,7 @@ struct giving {
     struct mj_members members; /* owned */
     struct mj_span rest;       /* of members */
     struct mj_buf at;          /* owned: the key that the sweep has come to */
+    struct mj_table *removed;  /* owned: what live edits have taken away since; NULL: nothing */
 };
 
 struct mj_set {

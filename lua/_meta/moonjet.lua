@@ -175,12 +175,12 @@ function Flow:redact(path, text) end
 --- Lets through that part of the events: always the same ones, on every machine. By "did" it is
 --- that part of the accounts. Runs in C.
 ---@param part number 0 to 1
----@param by? string what to choose by: "uri" (the default), "did", "collection", "text", or a path of the record; where there is none, by the DID
+---@param by? string what to choose by: "uri" (the default), another field of the event that is a text, a number or a boolean, or a path of the record; where there is none, by the DID
 ---@return jet.Flow
 function Flow:sample(part, by) end
 
 ---@class jet.DedupeOptions
----@field by? string | fun(ev: jet.Event): jet.Value? "did", "uri", "collection", "text", or a path of the record; default "uri". nil, or a key the event does not have, lets it through
+---@field by? string | fun(ev: jet.Event): jet.Value? "did", "rkey" or another field of the event that is a text, a number or a boolean (but `id`), else a path of the record; default "uri". nil, or a key the event does not have, lets it through
 ---@field within jet.Duration how long something counts as seen, from when it passed
 ---@field max? integer how many are remembered; default 1e5, at most 1e7, the oldest are forgotten first
 
@@ -672,7 +672,7 @@ function jet.resolve(did_or_handle) end
 --- returns a body (a text, or a table, which is sent as JSON), or a status, a body and headers, or
 --- nothing (status 204). An error in it is a 500. Of several routes that fit, a whole path goes before
 --- a prefix. Top level only.
----@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows
+---@param route string "GET /path", or POST, PUT, PATCH, DELETE; a last "*" behind a "/" takes what follows; "%20" is a blank, as in an address
 ---@param fn fun(request: jet.Request): (string | table | integer)?, (string | table)?, table<string, string | number>?
 function jet.serve(route, fn) end
 
@@ -1406,7 +1406,8 @@ function Test:set(name) end
 function Test:requests() end
 
 --- Asks one of the script's routes; a table as body is sent as JSON. Where the route waits for time,
---- the clock goes on until it has answered. Header names of the answer are in lower case.
+--- the clock goes on until it has answered. Header names of the answer are in lower case. OPTIONS, a
+--- method that the path does not have (405), and HEAD are answered as the server does.
 ---@param method string
 ---@param path string with a query, if any
 ---@param body? string | table

@@ -2,8 +2,22 @@
  * of what may be reached either parse or say why. The input is a route or a rule, and a path behind
  * the first newline. */
 #include "base/err.h"
+#include "base/http.h"
 #include "base/route.h"
 #include "deliver/reach.h"
+
+/* What a route's path stands for: a plus is itself. */
+static void decode(struct mj_span path, struct mj_buf *out)
+{
+    for (size_t i = 0; i < path.len; i++) {
+        size_t n = path.ptr[i] == '%' ? 3 : 1;
+        if (path.ptr[i] == '+')
+            mj_buf_putc(out, '+');
+        else if (i + n > path.len || mj_query_decode(mj_span(path.ptr + i, n), out))
+            abort();
+        i += n - 1;
+    }
+}
 
 static void as_route(struct mj_span text, struct mj_span path)
 {
@@ -14,13 +28,15 @@ static void as_route(struct mj_span text, struct mj_span path)
             abort();
         return;
     }
+    MJ_AUTO_BUF plain = {0};
+    decode(r.path, &plain);
     if (r.path.ptr < text.ptr || r.path.ptr + r.path.len > text.ptr + text.len ||
-        !mj_route_fit(&r, r.path) || !mj_route_takes(&r, r.method))
+        !mj_route_fit(&r, mj_buf_span(&plain)) || !mj_route_takes(&r, r.method))
         abort();
     size_t fit = mj_route_fit(&r, path);
-    if (fit && !mj_span_starts(path, r.path))
+    if (fit && !mj_span_starts(path, mj_buf_span(&plain)))
         abort();
-    if (fit && !r.prefix && !mj_span_eq(path, r.path))
+    if (fit && !r.prefix && !mj_span_eq(path, mj_buf_span(&plain)))
         abort();
 }
 

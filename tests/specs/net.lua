@@ -31,6 +31,14 @@ jet.serve("POST /echo", function(request)
   return 201, request.body .. request.headers["x-more"], { ["X-Path"] = request.path }
 end)
 
+jet.serve("PUT /echo", function(request)
+  return request.body
+end)
+
+jet.serve("GET /status", function(request)
+  return tonumber(request.query.is), "a body", { ["X-Method"] = request.method }
+end)
+
 jet.serve("GET /slow", function()
   jet.sleep "10s"
   return "late"
@@ -43,6 +51,18 @@ end)
 
 jet.serve("GET /files/*", function(request)
   return request.path
+end)
+
+jet.serve("GET /a%20b/100%25/+%C3%A9", function(request)
+  return request.path
+end)
+
+jet.serve("GET /a%20b/*", function(request)
+  return "below " .. request.path
+end)
+
+jet.serve("GET /star/%2A", function()
+  return "a star"
 end)
 
 jet.serve("GET /header", function()

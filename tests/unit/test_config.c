@@ -236,6 +236,27 @@ static void scripts_by_pattern(void **state)
     assert_int_equal(f->config.script_count, 4);
 }
 
+/* Signs of patterns in the folder's name are none, and a backslash takes one as it is. */
+static void paths_with_signs_of_patterns(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    strcat(f->dir, "/[a]");
+    assert_int_equal(mkdir(f->dir, 0700), 0);
+    snprintf(f->path, sizeof f->path, "%s/moonjet.lua", f->dir);
+    put_file(f, "x*.lua", "");
+    put_file(f, "xa.lua", "");
+    load(f, "script 'x?.lua' script 'x\\\\*.lua' script 'none*.lua'");
+    assert_int_equal(f->config.script_count, 2);
+    snprintf(path, sizeof path, "%s/xa.lua", f->dir);
+    assert_string_equal(f->config.scripts[1]->path, path);
+    load(f, "script 'x\\\\*.lua'");
+    assert_int_equal(f->config.script_count, 1);
+    snprintf(path, sizeof path, "%s/x*.lua", f->dir);
+    assert_string_equal(f->config.scripts[0]->path, path);
+    *strrchr(f->dir, '/') = 0;
+}
+
 static void printed_entries_read_back(void **state)
 {
     struct fixture *f = *state;
@@ -277,6 +298,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(options_in_groups, setup, teardown),
         cmocka_unit_test_setup_teardown(mistakes_name_line_and_remedy, setup, teardown),
         cmocka_unit_test_setup_teardown(scripts_by_pattern, setup, teardown),
+        cmocka_unit_test_setup_teardown(paths_with_signs_of_patterns, setup, teardown),
         cmocka_unit_test_setup_teardown(printed_entries_read_back, setup, teardown),
         cmocka_unit_test_setup_teardown(env_reads_the_environment, setup, teardown),
     };

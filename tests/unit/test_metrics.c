@@ -89,21 +89,71 @@ static void zero(void **state)
     assert_int_equal(mj_metric_get(b), 0);
 }
 
+static void lacks(const char *part)
+{
+    MJ_AUTO_BUF text = {0};
+    mj_metrics_render(&text);
+    if (strstr(mj_buf_cstr(&text), part))
+        fail_msg("there is:\n%s\nin:\n%s", part, mj_buf_cstr(&text));
+}
+
+static bool claim(const char *family, enum mj_metric_type type, const char *script)
+{
+    return mj_metric_claim(family, type, type == MJ_COUNTER ? "Counted." : "Told.", script);
+}
+
+static struct mj_metric *told(const char *labels)
+{
+    return mj_metric("test_claimed", MJ_GAUGE_REAL, "Told.", "%s", labels);
+}
+
+#define A "script=\"a\""
+#define B "script=\"b\""
+
 static void claims(void **state)
 {
     (void)state;
     mj_metric("test_made_total", MJ_COUNTER, "Help.", NULL);
-    assert_false(mj_metric_claim("test_made_total", MJ_GAUGE_REAL, "Help."));
-    assert_true(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
-    assert_true(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
-    assert_false(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
-    mj_metrics_zero("script=\"a\"");
-    assert_false(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
-    mj_metrics_zero(NULL);
-    assert_false(mj_metric_claim("test_made_total", MJ_GAUGE_REAL, "Help."));
-    assert_true(mj_metric_claim("test_claimed", MJ_COUNTER, "Counted."));
-    assert_false(mj_metric_claim("test_claimed", MJ_GAUGE_REAL, "Told."));
+    assert_false(claim("test_made_total", MJ_GAUGE_REAL, A));
+    assert_true(claim("test_claimed", MJ_GAUGE_REAL, A));
+    has("# HELP test_claimed Told.\n# TYPE test_claimed gauge\n");
+    assert_true(claim("test_claimed", MJ_GAUGE_REAL, A));
+    assert_true(claim("test_claimed", MJ_GAUGE_REAL, B));
+    assert_false(claim("test_claimed", MJ_COUNTER, A));
+    mj_metric_set_real(told(A ",x=\"1\""), 0.5);
+    mj_metric_set_real(told(B), 2);
+    mj_metric_set_real(told("script=\"a2\""), 3);
+    mj_metric_unclaim("test_claimed", A); /* the other script of that name has it still */
+    has("test_claimed{" A ",x=\"1\"} 0.5\n");
+    mj_metric_unclaim("test_claimed", A);
+    mj_metric_unclaim("test_claimed", A); /* there is none: nothing happens */
+    mj_metric_unclaim("test_nothing", A);
+    lacks("test_claimed{" A);
+    has("test_claimed{" B "} 2\ntest_claimed{script=\"a2\"} 3\n");
+    assert_true(claim("test_claimed", MJ_GAUGE_REAL, A));
+    lacks("test_claimed{" A);
+    assert_true(mj_metric_get_real(told(A ",x=\"1\"")) == 0); /* told anew */
+    has("test_claimed{" A ",x=\"1\"} 0\n");
+    assert_false(claim("test_claimed", MJ_COUNTER, B));
+    mj_metric_unclaim("test_claimed", A);
+    mj_metric_unclaim("test_claimed", B);
+    lacks("test_claimed");
+
+    assert_true(claim("test_claimed", MJ_COUNTER, B));
     has("# HELP test_claimed Counted.\n# TYPE test_claimed counter\n");
+    lacks("test_claimed{");
+    mj_metric_add(mj_metric("test_claimed", MJ_COUNTER, "Counted.", B), 7);
+    mj_metric_unclaim("test_claimed", B);
+    has("test_claimed{" B "} 7\n"); /* what was counted stays */
+    assert_true(claim("test_claimed", MJ_GAUGE_REAL, B));
+    lacks("test_claimed{");
+    mj_metric_unclaim("test_claimed", B);
+
+    /* A family of the program's own is nobody's to take over. */
+    assert_true(claim("test_made_total", MJ_COUNTER, A));
+    mj_metric_unclaim("test_made_total", A);
+    assert_false(claim("test_made_total", MJ_GAUGE_REAL, A));
+    has("test_made_total 0\n");
 }
 
 int main(void)

@@ -267,6 +267,74 @@ static void the_old_one_finishes_what_it_began(void **state)
     assert_int_equal((mj_metric_get(ended) - before) % 2, 0);
 }
 
+static bool is_shown(const char *part)
+{
+    MJ_AUTO_BUF text = {0};
+    mj_metrics_render(&text);
+    return strstr(mj_buf_cstr(&text), part) != NULL;
+}
+
+/* A gauge tells what is, so it ends with its script; a counter tells what was. */
+static void gauges_end_with_their_script(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    static const char source[] =
+        "local g, c = jet.gauge('told', { 'what' }), jet.counter 'seen_here'\n"
+        "jet.from '*':tap(function(ev) g:set(ev.text, 5) c:inc() end)";
+    b->count = 2;
+    fixture_file(f, "a.lua", source);
+    fixture_file(f, "b.lua", source);
+    reload(b, false);
+    fixture_post(f, "x");
+    assert_true(is_shown("moonjet_script_told{script=\"a.lua\",what=\"x\"} 5\n"));
+    reload(b, true); /* nothing has changed: what was told holds */
+    assert_true(is_shown("moonjet_script_told{script=\"a.lua\",what=\"x\"} 5\n"));
+    b->count = 1;
+    reload(b, false);
+    expect(b, 1, 0, 0, 1, 0);
+    assert_true(is_shown("moonjet_script_told{script=\"a.lua\",what=\"x\"} 5\n"));
+    assert_false(is_shown("moonjet_script_told{script=\"b.lua\""));
+    assert_true(is_shown("moonjet_script_seen_here{script=\"b.lua\"} 1\n"));
+    fixture_file(f, "a.lua", "jet.from '*':tap(function() end)");
+    reload(b, false);
+    assert_false(is_shown("moonjet_script_told"));
+    /* When it comes back, it has nothing to tell yet. */
+    b->count = 2;
+    reload(b, false);
+    assert_false(is_shown("moonjet_script_told{"));
+    fixture_post(f, "y");
+    assert_true(is_shown("moonjet_script_told{script=\"b.lua\",what=\"y\"} 5\n"));
+    assert_false(is_shown("what=\"x\""));
+    assert_true(is_shown("moonjet_script_seen_here{script=\"b.lua\"} 2\n"));
+}
+
+/* A name is taken for as long as a script has it, and not by one that did not load. */
+static void names_of_metrics_are_given_back(void **state)
+{
+    struct bench *b = *state;
+    struct fixture *f = &b->f;
+    b->count = 1;
+    fixture_file(f, "a.lua", "jet.counter 'undecided' error 'no'");
+    reload(b, false);
+    expect(b, 0, 0, 0, 0, 1);
+    fixture_file(f, "a.lua", "local g = jet.gauge 'undecided' g:set(0.5) jet.from '*':tap(print)");
+    reload(b, false);
+    expect(b, 0, 0, 1, 0, 0);
+    assert_true(is_shown("# TYPE moonjet_script_undecided gauge\n"
+                         "moonjet_script_undecided{script=\"a.lua\"} 0.5\n"));
+    fixture_file(f, "a.lua", "jet.counter 'undecided' jet.from '*':tap(print)");
+    reload(b, false); /* the one that runs has it */
+    expect(b, 0, 0, 0, 0, 1);
+    b->count = 0;
+    reload(b, false);
+    b->count = 1;
+    reload(b, false);
+    expect(b, 0, 0, 1, 0, 0);
+    assert_true(is_shown("# TYPE moonjet_script_undecided counter\n"));
+    assert_false(is_shown("moonjet_script_undecided{"));
+}
+
 /* A quarantined script does nothing that one could wait for. */
 static void nobody_waits_for_a_quarantined_one(void **state)
 {
@@ -364,6 +432,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(main_keeps_the_order_of_the_list, setup, teardown),
         cmocka_unit_test_setup_teardown(the_old_one_ends_in_peace, setup, teardown),
         cmocka_unit_test_setup_teardown(the_old_one_finishes_what_it_began, setup, teardown),
+        cmocka_unit_test_setup_teardown(gauges_end_with_their_script, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_of_metrics_are_given_back, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_waits_for_a_quarantined_one, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_out_comes_back_when_asked, setup, teardown),
         cmocka_unit_test_setup_teardown(a_thousand_reloads_under_load, setup, teardown),

@@ -302,6 +302,113 @@ static void givers(void **state)
     mj_set_unref(s);
 }
 
+/* A live edit stands against what is still being given. */
+static void edits_while_given(void **state)
+{
+    (void)state;
+    MJ_AUTO_BUF text = {0};
+    struct mj_set *s = fresh();
+    give(s, "x", "last\nstays");
+    for (int i = 0; i < 30000; i++)
+        mj_buf_printf(&text, "m%d\n", i);
+    mj_buf_puts(&text, "last\nback\nstays\nm2\n");
+    give(s, "x", mj_buf_cstr(&text));
+    assert_true(has(s, "last") && has(s, "m2") && !has(s, "m29999"));
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("last")), 1);
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("last")), 0);
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("m29999")), 0); /* has not come yet */
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("m2")), 1);     /* comes again */
+    assert_int_equal(mj_set_remove(s, MJ_SPAN("back")), 0);
+    assert_int_equal(mj_set_add(s, MJ_SPAN("back")), 1);
+    while (mj_set_step(s, 1000))
+        ;
+    assert_true(!has(s, "last") && !has(s, "m29999") && !has(s, "m2"));
+    assert_true(has(s, "back") && has(s, "stays") && has(s, "m29998"));
+    assert_int_equal(mj_set_count(s), 30000);
+    give(s, "x", "last\nm2"); /* other members: now they count again */
+    while (mj_set_step(s, 1000))
+        ;
+    assert_true(has(s, "last") && has(s, "m2") && !has(s, "stays"));
+    /* Ends in the middle. */
+    give(s, "x", mj_buf_cstr(&text));
+    mj_set_remove(s, MJ_SPAN("back"));
+    mj_set_unref(s);
+}
+
+static int replace(struct mj_set *s, const char *text)
+{
+    struct mj_members m = {0};
+    parse(&m, text, NULL);
+    int err = mj_set_replace(s, &m);
+    mj_members_deinit(&m);
+    return err;
+}
+
+static void replacing(void **state)
+{
+    (void)state;
+    struct mj_set *s = fresh();
+    mj_set_add(s, MJ_SPAN("a"));
+    give(s, "one.lua", "b\nc\n");
+    uint64_t version = mj_set_version(s);
+    assert_int_equal(replace(s, "d\nb\na\n"), 0);
+    assert_true(mj_set_version(s) > version);
+    assert_true(has(s, "a") && has(s, "b") && has(s, "d") && !has(s, "c"));
+    assert_int_equal(mj_set_count(s), 3);
+    assert_int_equal(walk(s), 3);
+    version = mj_set_version(s);
+    assert_int_equal(replace(s, "d\nb\na\n"), 0);
+    assert_int_equal(mj_set_version(s), version);
+    give(s, "one.lua", "b\nc\n"); /* the same: the replacement stands */
+    assert_false(has(s, "c"));
+    give(s, "one.lua", "e\n"); /* b is not given any more, but live */
+    assert_true(has(s, "b") && has(s, "e"));
+
+    /* They end and make room as live members do, in the file's order; b was given once. */
+    struct mj_state_options o = {.says_max = true, .max = 3, .says_ttl = true, .ttl_us = 100};
+    mj_set_configure(s, &o);
+    assert_int_equal(replace(s, "w\nx\ny\nz\n"), MJ_ELIMIT);
+    assert_true(mj_set_count(s) == 4 && has(s, "a"));
+    assert_int_equal(replace(s, "a\nx\nb\n"), 0);
+    assert_int_equal(mj_set_count(s), 3);
+    assert_int_equal(s->cells.evicted, 0);
+    mj_set_add(s, MJ_SPAN("y"));
+    assert_true(!has(s, "a") && has(s, "x") && has(s, "b") && has(s, "y"));
+    now += 100;
+    assert_int_equal(replace(s, "b\nz\n"), 0); /* b had ended */
+    assert_true(has(s, "b") && has(s, "z"));
+    now += 99;
+    mj_set_step(s, 100);
+    assert_int_equal(mj_set_count(s), 2);
+    assert_int_equal(replace(s, ""), 0);
+    assert_int_equal(mj_set_count(s), 0);
+
+    /* What was being given step by step does not come in afterwards, nor does its end take away. */
+    MJ_AUTO_BUF text = {0};
+    give(s, "x", "old");
+    for (int i = 0; i < 30000; i++)
+        mj_buf_printf(&text, "given%d\n", i);
+    give(s, "x", mj_buf_cstr(&text));
+    assert_int_equal(replace(s, "given3\ngiven29999\n"), 0);
+    while (mj_set_step(s, 1000))
+        ;
+    assert_true(has(s, "given3") && has(s, "given29999"));
+    assert_int_equal(mj_set_count(s), 2);
+    mj_set_unref(s);
+
+    struct mj_state_budget budget = {.max = 8192};
+    s = mj_set_new(fake_now, NULL, &budget);
+    text.len = 0;
+    for (int i = 0; i < 1000; i++)
+        mj_buf_printf(&text, "%d\n", i);
+    assert_int_equal(replace(s, mj_buf_cstr(&text)), MJ_ELIMIT);
+    assert_true(budget.bytes <= budget.max);
+    assert_int_equal(replace(s, "a\nb\n"), 0);
+    assert_int_equal(mj_set_count(s), 2);
+    mj_set_unref(s);
+    assert_int_equal(budget.bytes, 0);
+}
+
 static void names(void **state)
 {
     (void)state;
@@ -438,12 +545,68 @@ static void clearing(void **state)
     mj_set_unref(shared);
 }
 
+/* Members that are in the old content and in the new one. */
+static void *stay_reader(void *arg)
+{
+    size_t *missed = arg;
+    char text[32];
+    atomic_fetch_add(&reading, 1);
+    while (!atomic_load(&over))
+        for (unsigned i = 0; i < 100; i++) {
+            struct mj_span stay = mj_span(text, (size_t)snprintf(text, 32, "stay%u", i));
+            *missed += !mj_set_has(shared, stay);
+        }
+    return NULL;
+}
+
+static void replacing_while_read(void **state)
+{
+    (void)state;
+    pthread_t t;
+    size_t missed = 0;
+    struct mj_members contents[2] = {{{0}}};
+    char text[32];
+    struct mj_state_options o = {.says_max = true, .max = 500};
+    atomic_store(&over, false);
+    atomic_store(&reading, 0);
+    shared = fresh();
+    mj_set_configure(shared, &o);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 500; k++) {
+            int n = k < 400 ? snprintf(text, 32, "%s%d", i ? "odd" : "even", k)
+                            : snprintf(text, 32, "stay%d", k - 400);
+            mj_members_add(&contents[i], mj_span(text, (size_t)n));
+        }
+    assert_int_equal(mj_set_replace(shared, &contents[0]), 0);
+    assert_int_equal(pthread_create(&t, NULL, stay_reader, &missed), 0);
+    while (!atomic_load(&reading))
+        usleep(100);
+    for (int i = 1; i < 600; i++) {
+        assert_int_equal(mj_set_replace(shared, &contents[i % 2]), 0);
+        assert_int_equal(mj_set_count(shared), 500);
+        mj_set_step(shared, 1000);
+    }
+    atomic_store(&over, true);
+    pthread_join(t, NULL);
+    assert_int_equal(missed, 0);
+    assert_int_equal(walk(shared), 500);
+    mj_members_deinit(&contents[0]);
+    mj_members_deinit(&contents[1]);
+    mj_set_unref(shared);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_a_list),  cmocka_unit_test(half_a_hash),
-        cmocka_unit_test(limits_and_ends), cmocka_unit_test(files),
-        cmocka_unit_test(givers),          cmocka_unit_test(names),
-        cmocka_unit_test(threads),         cmocka_unit_test(clearing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(against_a_list),
+                                       cmocka_unit_test(half_a_hash),
+                                       cmocka_unit_test(limits_and_ends),
+                                       cmocka_unit_test(files),
+                                       cmocka_unit_test(givers),
+                                       cmocka_unit_test(names),
+                                       cmocka_unit_test(edits_while_given),
+                                       cmocka_unit_test(replacing),
+                                       cmocka_unit_test(replacing_while_read),
+                                       cmocka_unit_test(threads),
+                                       cmocka_unit_test(clearing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -246,6 +246,33 @@ static void what_goes_stays_away(void **state)
     stop();
 }
 
+/* A replacement comes back as a whole; what was given, too, since it was replaced by live ones. */
+static void replaced(void **state)
+{
+    (void)state;
+    start();
+    struct mj_members given = {0}, m = {0};
+    for (unsigned i = 0; i < 3000; i++)
+        mj_set_add(set, name(i));
+    mj_members_add(&given, MJ_SPAN("given"));
+    mj_members_add(&given, MJ_SPAN("gone"));
+    assert_int_equal(mj_set_give(set, "a.lua", &given), 0);
+    step();
+    for (unsigned i = 2000; i < 5000; i++)
+        mj_members_add(&m, name(i));
+    mj_members_add(&m, MJ_SPAN("given"));
+    assert_int_equal(mj_set_replace(set, &m), 0);
+    mj_members_deinit(&m);
+    assert_int_equal(mj_set_remove(set, name(4999)), 1);
+    mj_set_add(set, name(0));
+    restart();
+    assert_int_equal(mj_set_count(set), 3001);
+    assert_true(mj_set_has(set, MJ_SPAN("given")) && !mj_set_has(set, MJ_SPAN("gone")));
+    assert_true(mj_set_has(set, name(0)) && !mj_set_has(set, name(1)));
+    assert_true(mj_set_has(set, name(2000)) && !mj_set_has(set, name(4999)));
+    stop();
+}
+
 /* Ages come back, too: limits and times to live go on as if nothing had happened. */
 static void ages(void **state)
 {
@@ -701,6 +728,7 @@ int main(int argc, char **argv)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {T(everything_comes_back),
                                        T(what_goes_stays_away),
+                                       T(replaced),
                                        T(ages),
                                        T(given_members),
                                        T(not_declared),

@@ -43,35 +43,50 @@ static void wrong_places(void **state)
         {"jet.on_stop(1)", "wants a function"},
         {"coroutine.wrap(function() jet.sleep '1s' end)()", "jet.sleep waits"},
         {"coroutine.resume(1)", "wants a coroutine"},
+        {"\ncoroutine.yield(1)", ".lua:2: coroutine.yield waits; use :each or jet.spawn"},
+        {"coroutine.wrap(function() ('x'):gsub('.', coroutine.yield) end)()",
+         "coroutine.yield cannot wait here: a function that C has called"},
     };
     for (size_t i = 0; i < MJ_COUNT(declare); i++)
         fixture_refuse(f, declare[i].source, declare[i].says);
-    fixture_load(f, SEEN "local function says(what, f, ...)\n"
-                         "  local ok, why = pcall(f, ...)\n"
-                         "  if not ok and why:find(what, 1, true) then seen:inc 'said' "
-                         "  else print(what, why) end\n"
-                         "end\n"
-                         "jet.from '*':tap(function()\n"
-                         "  says('waits', jet.sleep, '1s')\n"
-                         "  says('top level', jet.every, '1s', print)\n"
-                         "  says('top level', jet.on_stop, print)\n"
-                         "  jet.spawn(function() seen:inc 'spawned' end)\n"
-                         "end)\n"
-                         "jet.spawn(function()\n"
-                         "  says('cannot wait here', function() ('x'):gsub('.', function() "
-                         "jet.sleep '1s' end) end)\n"
-                         "  says('cannot wait here', function() table.sort({1, 2}, function() "
-                         "jet.sleep '1s' end) end)\n"
-                         "  says('cannot wait here', function() ('x'):gsub('.', function() "
-                         "coroutine.wrap(function() jet.sleep '1s' end)() end) end)\n"
-                         "  says('top level', jet.from, '*')\n"
-                         "end)\n");
+    fixture_load(f,
+                 SEEN "local function says(what, f, ...)\n"
+                      "  local ok, why = pcall(f, ...)\n"
+                      "  if not ok and why:find(what, 1, true) then seen:inc 'said' "
+                      "  else print(what, why) end\n"
+                      "end\n"
+                      "jet.from '*':tap(function()\n"
+                      "  says('waits', jet.sleep, '1s')\n"
+                      "  says('top level', jet.every, '1s', print)\n"
+                      "  says('top level', jet.on_stop, print)\n"
+                      "  jet.spawn(function() seen:inc 'spawned' end)\n"
+                      "  says('.lua:12: coroutine.yield waits; use :each or jet.spawn',\n"
+                      "    function() coroutine.yield(1) end)\n"
+                      "  says('coroutine.yield cannot wait here: a function that C has',\n"
+                      "    coroutine.wrap(function()\n"
+                      "      table.sort({1, 2}, function() coroutine.yield() end)\n"
+                      "    end))\n"
+                      "  assert(coroutine.wrap(function() return coroutine.yield(7) end)() == 7)\n"
+                      "end)\n"
+                      "jet.spawn(function()\n"
+                      "  says('cannot wait here', function() ('x'):gsub('.', function() "
+                      "jet.sleep '1s' end) end)\n"
+                      "  says('cannot wait here', function() table.sort({1, 2}, function() "
+                      "jet.sleep '1s' end) end)\n"
+                      "  says('cannot wait here', function() ('x'):gsub('.', function() "
+                      "coroutine.wrap(function() jet.sleep '1s' end)() end) end)\n"
+                      "  says('top level', jet.from, '*')\n"
+                      "  says('.lua:25: coroutine.yield outside of a coroutine; jet.sleep waits',\n"
+                      "    function() coroutine.yield() end)\n"
+                      "  says('coroutine.yield cannot wait here', function() ('x'):gsub('.', "
+                      "function() coroutine.yield() end) end)\n"
+                      "end)\n");
     unsigned script = f->files;
     fixture_post(f, "x");
-    assert_int_equal(seen_by(script, "said"), 3);
+    assert_int_equal(seen_by(script, "said"), 5);
     advance(f, 0);
     assert_int_equal(seen_by(script, "spawned"), 1);
-    assert_int_equal(seen_by(script, "said"), 7);
+    assert_int_equal(seen_by(script, "said"), 11);
 }
 
 /* What waits in a coroutine of the script's, however deep, waits as a whole. */
