@@ -6,7 +6,7 @@ unused_args = false
 -- The type stubs only declare.
 files["lua/_meta"] = { globals = { "jet" }, ignore = { "212", "241", "221", "211" }, max_line_length = false }
 -- Specs run with describe, it and busted's kind of assert.
-files["**/*_spec.lua"] = { std = "+busted" }
+files["**/*_spec.lua"] = { std = "+busted", read_globals = { "fail" } }
 -- Configuration files see words of their own (lua/config.lua).
 files["examples/config"] = { read_globals = { "env", "journal", "limits", "listen", "log", "script",
   "scripting", "set", "source" } }

@@ -5,13 +5,13 @@ local options, pretty = host.options, host.pretty
 
 local error, next, pairs, pcall, rawset = error, next, pairs, pcall, rawset
 local select, setmetatable, tostring, type = select, setmetatable, tostring, type
-local concat, format, rep = table.concat, string.format, string.rep
+local concat, insert, format, rep = table.concat, table.insert, string.format, string.rep
 
 -- # Collecting
 
 local function new_block(name, parent)
   return { name = name, parent = parent, children = {}, before_each = {}, after_each = {},
-    setup = {}, teardown = {}, finally = {} }
+    setup = {}, teardown = {} }
 end
 
 local root = new_block(nil, nil)
@@ -72,6 +72,10 @@ function api.pending(name)
   add("pending", name, nil)
 end
 
+function api.fail(message)
+  error({ failure = true, message = message == nil and "failed" or message }, 0)
+end
+
 for _, hook in pairs { "before_each", "after_each", "setup", "teardown" } do
   api[hook] = function(fn)
     need_collecting(hook)
@@ -86,7 +90,8 @@ function api.finally(fn)
     error("finally belongs into an `it`", 2)
   end
   need_function("finally", fn)
-  running.finally = fn
+  running.finally = running.finally or {}
+  insert(running.finally, 1, fn)
 end
 
 -- # Printing
@@ -108,6 +113,15 @@ local function one_line(text)
   return (text:gsub("[%c]", " "))
 end
 
+-- The text of an error that has one: the spec's own code makes it, under the limit.
+local function text_of(value)
+  local text
+  if type(value) == "table" then
+    host.protect(function() text = tostring(value) end)
+  end
+  return text and not text:find "^table: 0x%x+$" and text or "error: " .. pretty.format(value)
+end
+
 local function message_of(failure)
   local message = failure.message
   if failure.stopped then
@@ -115,7 +129,7 @@ local function message_of(failure)
   elseif type(message) == "string" then
     return (message:gsub("^moonjet:%d+: ", ""))
   end
-  return "error: " .. pretty.format(message)
+  return text_of(message)
 end
 
 -- The place in front of a message is told apart from it already.
@@ -225,7 +239,7 @@ local function full_name(test)
   local names = { test.name }
   local parent = test.parent
   while parent and parent.name do
-    table.insert(names, 1, parent.name)
+    insert(names, 1, parent.name)
     parent = parent.parent
   end
   return concat(names, " ")
@@ -282,14 +296,21 @@ local function before(parent)
   return before(parent.parent) or run_hooks(parent.before_each)
 end
 
--- All of them run, whatever fails; the first failure counts.
+-- The same, but all of them run.
+local function run_all(list)
+  local first
+  for i = 1, #list do
+    local failure = host.protect(list[i])
+    first = first or failure
+  end
+  return first
+end
+
 local function after(parent)
   local first
   while parent do
-    for i = 1, #parent.after_each do
-      local failure = host.protect(parent.after_each[i])
-      first = first or failure
-    end
+    local failure = run_all(parent.after_each)
+    first = first or failure
     parent = parent.parent
   end
   return first
@@ -316,12 +337,12 @@ local function run_test(test)
   failure = failure or host.protect(test.fn)
   local errors = unseen_errors()
   -- These run whatever came before.
-  local closing = test.finally and host.protect(test.finally)
-  local hooks = after(test.parent)
-  failure = failure or closing or hooks
+  local closing = run_all(test.finally or {})
+  local late = after(test.parent)
+  failure = failure or closing or late
   running = nil
   if failure and failure.pending then
-    report(test, "skipped", tostring(failure.message))
+    report(test, "skipped", message_of(failure))
   elseif failure or errors then
     if failure and errors then
       failure.note = (failure.note and failure.note .. "\n" or "") .. errors.message

@@ -114,6 +114,12 @@ static void failures(void **state)
         {"error({ code = 1 })", "a_spec.lua:2: error: { code = 1 }\n"},
         {"error()", "a_spec.lua:2: error: nil\n"},
         {"error(setmetatable({}, { __index = error }))", "error: {}\n"},
+        {"error(setmetatable({}, { __tostring = function() return 'text' end }))",
+         "a_spec.lua:2: text\n"},
+        {"error(setmetatable({ 1 }, { __tostring = error }))", "a_spec.lua:2: error: { 1 }\n"},
+        {"error(setmetatable({ 1 }, { __tostring = function() while true do end end }))",
+         "a_spec.lua:2: error: { 1 }\n"},
+        {"fail 'on purpose'", "a_spec.lua:2: on purpose\n"},
         {"local x; return x.y", "a_spec.lua:2: attempt to index local 'x'"},
         {"nosuch()", "a_spec.lua:2: global 'nosuch' is not defined"},
         {"x = 1", "'x' is assigned but was never declared"},
@@ -133,6 +139,7 @@ static void failures(void **state)
         {"jet.test 'bad'", "bad.lua:1: '=' expected near 'is'"},
     };
     struct bench *b = *state;
+    b->cfg.limit_us = 2000000;
     put(b, "bad.lua", "this is no Lua");
     for (size_t i = 0; i < MJ_COUNT(cases); i++) {
         char text[512];
@@ -255,12 +262,13 @@ static void hooks(void **state)
                              "  after_each(say ')')\n"
                              "  teardown(say 't')\n"
                              "  it('1', say '1')\n"
-                             "  it('2', function() finally(say 'f') error 'x' end)\n"
+                             "  it('2', function() finally(say 'f') finally(say 'g') error 'x' "
+                             "end)\n"
                              "end)\n"
                              "it('3', say '3')\n"
                              "teardown(function() print(table.concat(log)) end)\n");
     counted(b, 2, 1, 0);
-    has(out, "\nSsb(1)ab(f)atb3a\n");
+    has(out, "\nSsb(1)ab(gf)atb3a\n");
 
     out = run(b, "describe('d', function()\n"
                  "  setup(function() error 'no' end)\n"
