@@ -20,7 +20,7 @@ local running        -- the test that runs
 local collected      -- all is described: what comes now would never run
 
 local function need_function(what, fn)
-  if type(fn) ~= "function" then
+  if not host.callable(fn) then
     error(format("%s wants a function", what), 3)
   end
 end
