@@ -8,7 +8,7 @@
 local _, host = ...
 local callable, pretty = host.callable, host.pretty
 
-local error, pcall, rawget, setmetatable = error, pcall, rawget, setmetatable
+local error, getmetatable, pcall, rawget = error, getmetatable, pcall, rawget
 local next, rawequal, select, tostring, type = next, rawequal, select, tostring, type
 local abs, format = math.abs, string.format
 
@@ -31,9 +31,14 @@ local function plain(v)
   return v
 end
 
+local Matcher = {} -- the metatable of what match makes (lua/spy.lua)
+
 -- Whether two values hold the same. `seen` is which tables are being compared with which, so that
 -- tables inside themselves have an end.
 local function same(a, b, seen)
+  if getmetatable(a) == Matcher then
+    return a(b)
+  end
   a, b = plain(a), plain(b)
   if rawequal(a, b) or (a ~= a and b ~= b) then
     return true
@@ -269,12 +274,14 @@ local function words(what, known, absent, call)
       end,
       __metatable = false,
     })
+    pretty.names[self] = name == "" and what or what .. "." .. name
     return self
   end
   return node
 end
 
 local absent = {
+  snapshot = "a block takes its spies with it, and insulate its globals and modules",
   register = "an assertion of one's own is a function that calls others",
   add_formatter = "a value with __tostring is shown by that where it is an error",
   set_parameter = "nothing about how values are shown can be set",
@@ -282,7 +289,7 @@ local absent = {
 }
 
 -- Not assertions, but what is said about the one behind them.
-checks.message = "message"
+checks.spy, checks.stub, checks.message = "spy", "spy", "message"
 
 local function judge(no, name, message, ...)
   local n = select("#", ...)
@@ -311,13 +318,19 @@ local node
 node = words("assert", checks, absent, function(no, name, said, ...)
   local check = checks[name]
   if type(check) == "string" then
-    local more = { message = said.message }
+    if check == "spy" then
+      host.spies.need("assert." .. name, (...))
+    end
+    local more = { spy = said.spy, message = said.message }
     more[check] = (...)
     return node(no, "", more)
   elseif not check then
     return plainly(said.message, ...)
+  elseif said.spy ~= nil then
+    return judge(no, name, said.message, said.spy, ...)
   end
   return judge(no, name, said.message, ...)
 end)
 
+host.checks, host.same, host.words, host.Matcher = checks, same, words, Matcher
 return node(false, "", {})

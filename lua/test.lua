@@ -1,17 +1,30 @@
 --- The spec runner: collects what a spec file describes, runs it, and prints how it went. C gives
 --- it the means (core/script/spec.c): calls with a time limit, beds for scripts, a place to print.
 local env, host = ...
-local options, pretty = host.options, host.pretty
+local options, pretty, spies = host.options, host.pretty, host.spies
 
 local error, next, pairs, pcall, rawset = error, next, pairs, pcall, rawset
 local select, setmetatable, tostring, type = select, setmetatable, tostring, type
 local concat, insert, format, rep = table.concat, table.insert, string.format, string.rep
 
+-- # What blocks undo
+
+-- Takes out the spies made since there were so many, into the list if one is given; the first
+-- failure, or nil. A table's __newindex may run for that, so it is under the limit.
+local function undo_spies(count, list)
+  local first
+  for _ = count + 1, spies.count() do
+    local failure = host.protect(spies.take_out, count, list)
+    first = first or failure
+  end
+  return first
+end
+
 -- # Collecting
 
 local function new_block(name, parent)
   return { name = name, parent = parent, children = {}, before_each = {}, after_each = {},
-    setup = {}, teardown = {} }
+    setup = {}, teardown = {}, spies = {} }
 end
 
 local root = new_block(nil, nil)
@@ -40,18 +53,22 @@ local function add(what, name, fn)
   return test
 end
 
+-- What the body has put into tables goes when it ends, and comes again when the block runs: others
+-- may run in between.
 local function describe(name, fn)
   need_collecting "describe"
   need_function("describe", fn)
   if type(name) ~= "string" then
     error("describe wants a name, then a function", 2)
   end
-  local outer = block
-  block = new_block(name, outer)
-  outer.children[#outer.children + 1] = block
-  local inner = block
+  local outer, count = block, spies.count()
+  local inner = new_block(name, outer)
+  outer.children[#outer.children + 1] = inner
+  block = inner
   inner.failure = host.protect(fn)
   block = outer
+  local stuck = undo_spies(count, inner.spies)
+  inner.failure = inner.failure or stuck
 end
 
 local api = { describe = describe, context = describe }
@@ -329,7 +346,7 @@ local function run_test(test)
     report(test, "skipped")
     return
   end
-  local open = host.beds()
+  local open, count = host.beds(), spies.count()
   host.unseen(true)
   host.unseen(false)
   running = test
@@ -339,7 +356,8 @@ local function run_test(test)
   -- These run whatever came before.
   local closing = run_all(test.finally or {})
   local late = after(test.parent)
-  failure = failure or closing or late
+  local stuck = undo_spies(count)
+  failure = failure or closing or late or stuck
   running = nil
   if failure and failure.pending then
     report(test, "skipped", message_of(failure))
@@ -377,12 +395,12 @@ local function run_block(inner)
   if inner.name then
     reporter.enter(inner, inner.depth)
   end
-  local open = host.beds()
+  local open, count = host.beds(), spies.count()
   if inner.failure then
     report({ name = "describe", full = (inner.name or "file") .. ": describe",
       depth = inner.depth + 1 }, "failed", inner.failure)
   end
-  local failure = run_hooks(inner.setup)
+  local failure = host.protect(spies.put, inner.spies) or run_hooks(inner.setup)
   if failure then
     failure.note = "in the setup of " .. (inner.name or "the file")
     for _, child in next, inner.children do
@@ -397,7 +415,9 @@ local function run_block(inner)
       end
     end
   end
-  failure = run_hooks(inner.teardown)
+  local late = run_hooks(inner.teardown)
+  local stuck = undo_spies(count)
+  failure = late or stuck
   if failure then
     report({ name = "teardown", full = (inner.name or "file") .. ": teardown",
       depth = inner.depth + 1 }, "failed", failure)
@@ -457,6 +477,11 @@ host.loaded.moonjet = jet
 rawset(env, "assert", host.assert)
 for name, fn in next, api do
   rawset(env, name, fn)
+end
+host.loaded["luassert"] = host.assert
+for name, value in next, spies.words do
+  rawset(env, name, value)
+  host.loaded["luassert." .. name] = value
 end
 
 rawset(env, "print", function(...)

@@ -13,10 +13,10 @@
 #define WHOLE_NS  (INT64_C(24) * 3600 * 1000000000) /* of a file: its parts have limits */
 #define TRACE_MAX 10
 
-extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_pds_lua[],
-    mj_lua_bed_lua[], mj_lua_test_lua[];
-extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_pds_lua_len,
-    mj_lua_bed_lua_len, mj_lua_test_lua_len;
+extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_spy_lua[],
+    mj_lua_pds_lua[], mj_lua_bed_lua[], mj_lua_test_lua[];
+extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_spy_lua_len,
+    mj_lua_pds_lua_len, mj_lua_bed_lua_len, mj_lua_test_lua_len;
 
 int64_t mj__spec_limit(const struct mj_spec *spec)
 {
@@ -268,6 +268,7 @@ static int prepare(lua_State *L)
         const char *name; /* where the host has what it returns */
     } parts[] = {{mj_lua_pretty_lua, &mj_lua_pretty_lua_len, "pretty"},
                  {mj_lua_assert_lua, &mj_lua_assert_lua_len, "assert"},
+                 {mj_lua_spy_lua, &mj_lua_spy_lua_len, "spies"},
                  {mj_lua_pds_lua, &mj_lua_pds_lua_len, "pds"},
                  {mj_lua_bed_lua, &mj_lua_bed_lua_len, "jet_test"},
                  {mj_lua_test_lua, &mj_lua_test_lua_len, "run"}};
