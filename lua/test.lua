@@ -3,7 +3,7 @@
 local env, host = ...
 local options, pretty, spies = host.options, host.pretty, host.spies
 
-local error, next, pairs, pcall, rawset = error, next, pairs, pcall, rawset
+local error, next, pcall, rawset = error, next, pcall, rawset
 local select, setmetatable, tostring, type = select, setmetatable, tostring, type
 local concat, insert, format, rep = table.concat, table.insert, string.format, string.rep
 
@@ -20,11 +20,67 @@ local function undo_spies(count, list)
   return first
 end
 
+-- What insulate keeps to its block: globals and loaded modules.
+local insulated = { env, host.loaded }
+
+local function remember()
+  local copies = {}
+  for i, t in next, insulated do
+    copies[i] = {}
+    for k, v in next, t do
+      copies[i][k] = v
+    end
+  end
+  return copies
+end
+
+local function restore(copies)
+  for i, t in next, insulated do
+    for k in next, t do
+      if copies[i][k] == nil then
+        rawset(t, k, nil)
+      end
+    end
+    for k, v in next, copies[i] do
+      rawset(t, k, v)
+    end
+  end
+end
+
+-- What has been set since, as a list of tables by key.
+local function changes_since(copies)
+  local changes = {}
+  for i, t in next, insulated do
+    changes[i] = {}
+    for k, v in next, t do
+      if copies[i][k] ~= v then
+        changes[i][k] = v
+      end
+    end
+  end
+  return changes
+end
+
+local function change(changes)
+  for i, t in next, insulated do
+    for k, v in next, changes[i] do
+      rawset(t, k, v)
+    end
+  end
+end
+
 -- # Collecting
 
+local hooks = { before_each = "before_each", after_each = "after_each", setup = "setup",
+  teardown = "teardown", strict_setup = "setup", strict_teardown = "teardown",
+  lazy_setup = "lazy_setup", lazy_teardown = "lazy_teardown" }
+
 local function new_block(name, parent)
-  return { name = name, parent = parent, children = {}, before_each = {}, after_each = {},
-    setup = {}, teardown = {}, spies = {} }
+  local block = { name = name, parent = parent, children = {}, spies = {} }
+  for _, list in next, hooks do
+    block[list] = {}
+  end
+  return block
 end
 
 local root = new_block(nil, nil)
@@ -53,25 +109,32 @@ local function add(what, name, fn)
   return test
 end
 
--- What the body has put into tables goes when it ends, and comes again when the block runs: others
--- may run in between.
-local function describe(name, fn)
-  need_collecting "describe"
-  need_function("describe", fn)
-  if type(name) ~= "string" then
-    error("describe wants a name, then a function", 2)
+-- What the body has put into tables and, of an insulated block, into globals and modules, goes when
+-- it ends, and comes again when the block runs: others may run in between.
+local function describer(what, insulate)
+  return function(name, fn)
+    need_collecting(what)
+    need_function(what, fn)
+    if type(name) ~= "string" then
+      error(format("%s wants a name, then a function", what), 2)
+    end
+    local outer, count, before = block, spies.count(), insulate and remember()
+    local inner = new_block(name, outer)
+    outer.children[#outer.children + 1] = inner
+    block = inner
+    inner.failure = host.protect(fn)
+    block = outer
+    local stuck = undo_spies(count, inner.spies)
+    inner.failure = inner.failure or stuck
+    if before then
+      inner.changes = changes_since(before)
+      restore(before)
+    end
   end
-  local outer, count = block, spies.count()
-  local inner = new_block(name, outer)
-  outer.children[#outer.children + 1] = inner
-  block = inner
-  inner.failure = host.protect(fn)
-  block = outer
-  local stuck = undo_spies(count, inner.spies)
-  inner.failure = inner.failure or stuck
 end
 
-local api = { describe = describe, context = describe }
+local api = { describe = describer "describe", context = describer "context",
+  expose = describer "expose", insulate = describer("insulate", true) }
 
 function api.it(name, fn)
   need_collecting "it"
@@ -80,6 +143,7 @@ function api.it(name, fn)
   end
   add("it", name, fn)
 end
+api.test, api.spec = api.it, api.it
 
 function api.pending(name)
   if running then
@@ -93,11 +157,11 @@ function api.fail(message)
   error({ failure = true, message = message == nil and "failed" or message }, 0)
 end
 
-for _, hook in pairs { "before_each", "after_each", "setup", "teardown" } do
+for hook, kind in next, hooks do
   api[hook] = function(fn)
     need_collecting(hook)
     need_function(hook, fn)
-    local list = block[hook]
+    local list = block[kind]
     list[#list + 1] = fn
   end
 end
@@ -110,6 +174,28 @@ function api.finally(fn)
   running.finally = running.finally or {}
   insert(running.finally, 1, fn)
 end
+
+-- Words of busted's that specs here have no use for.
+local absent = {
+  async = "a script's tasks run by themselves; t:advance moves its clock",
+  done = "a test ends with its function",
+  wait = "t:advance(\"3s\") moves the script's clock",
+  randomize = "tests run in the order in which they stand",
+}
+
+for word, instead in next, absent do
+  api[word] = function()
+    error(format("%s is not here: %s", word, instead), 2)
+  end
+end
+
+api.busted = setmetatable({}, {
+  __index = function(_, key)
+    error(format("busted.%s is not here: specs have busted's words, and not its runner",
+      tostring(key)), 2)
+  end,
+  __metatable = false,
+})
 
 -- # Printing
 
@@ -270,19 +356,21 @@ local function matches(name)
   return found ~= nil
 end
 
--- Marks what is to be run: tests whose name matches, and blocks that hold one. Returns whether
--- there is any.
+-- Marks what is to be run: tests whose name matches, and blocks that hold one; `live` is what has
+-- a function to run. Returns whether there is any.
 local function choose(node, depth)
   node.depth = depth
   if not node.children then
     node.full = full_name(node)
     node.chosen = not options.filter or matches(node.full)
+    node.live = node.chosen and node.fn ~= nil
     return node.chosen
   end
   -- What a broken describe would have held is not known, so it is told whatever the filter says.
   local any = node.failure ~= nil
   for _, child in next, node.children do
     any = choose(child, depth + 1) or any
+    node.live = node.live or child.live
   end
   node.chosen = any
   return any
@@ -396,11 +484,16 @@ local function run_block(inner)
     reporter.enter(inner, inner.depth)
   end
   local open, count = host.beds(), spies.count()
+  local outside = inner.changes and remember()
+  if outside then
+    change(inner.changes)
+  end
   if inner.failure then
     report({ name = "describe", full = (inner.name or "file") .. ": describe",
       depth = inner.depth + 1 }, "failed", inner.failure)
   end
   local failure = host.protect(spies.put, inner.spies) or run_hooks(inner.setup)
+    or inner.live and run_hooks(inner.lazy_setup)
   if failure then
     failure.note = "in the setup of " .. (inner.name or "the file")
     for _, child in next, inner.children do
@@ -415,12 +508,16 @@ local function run_block(inner)
       end
     end
   end
-  local late = run_hooks(inner.teardown)
+  local lazy = inner.live and run_hooks(inner.lazy_teardown)
+  local strict = run_hooks(inner.teardown)
   local stuck = undo_spies(count)
-  failure = late or stuck
+  failure = lazy or strict or stuck
   if failure then
     report({ name = "teardown", full = (inner.name or "file") .. ": teardown",
       depth = inner.depth + 1 }, "failed", failure)
+  end
+  if outside then
+    restore(outside)
   end
   host.close(open)
 end
@@ -483,6 +580,7 @@ for name, value in next, spies.words do
   rawset(env, name, value)
   host.loaded["luassert." .. name] = value
 end
+host.loaded["busted.runner"] = function() end
 
 rawset(env, "print", function(...)
   local words = { ... }

@@ -286,6 +286,7 @@ describe("match", function()
     assert.equal(stub, require "luassert.stub")
     assert.equal(mock, require "luassert.mock")
     assert.equal(assert, require "luassert")
+    require "busted.runner" ()
   end)
 end)
 
