@@ -3,9 +3,10 @@
 ---
 ---   assert.is_not.same(a, b)      words between dots and underscores are the same
 ---   assert.is_not_same(a, b)      is, are, has, was … only read well; not and no turn it round
+---   assert.message(m).same(a, b)  what is said before the assertion
 ---   assert(value, message)        as ever
 local _, host = ...
-local pretty = host.pretty
+local callable, pretty = host.callable, host.pretty
 
 local error, getmetatable, pcall, rawget = error, getmetatable, pcall, rawget
 local next, rawequal, select, tostring, type = next, rawequal, select, tostring, type
@@ -30,9 +31,14 @@ local function plain(v)
   return v
 end
 
+local Matcher = {} -- the metatable of what match makes (lua/spy.lua)
+
 -- Whether two values hold the same. `seen` is which tables are being compared with which, so that
 -- tables inside themselves have an end.
 local function same(a, b, seen)
+  if getmetatable(a) == Matcher then
+    return a(b)
+  end
   a, b = plain(a), plain(b)
   if rawequal(a, b) or (a ~= a and b ~= b) then
     return true
@@ -64,7 +70,7 @@ end
 -- Runs fn; whether it failed, and with what. The position that Lua puts before a message is not
 -- what a spec wants to compare.
 local function failure_of(fn)
-  if type(fn) ~= "function" and not (type(fn) == "table" and getmetatable(fn)) then
+  if not callable(fn) then
     error("this assertion wants a function that is expected to fail", 3)
   end
   local ok, err = pcall(fn)
@@ -129,8 +135,32 @@ single("false", function(v) return v == false end)
 single("nil", function(v) return v == nil end)
 single("truthy", function(v) return v and true or false end)
 single("falsy", function(v) return not v end)
-for kind in ("boolean number string table function userdata"):gmatch "%a+" do
+single("callable", callable)
+for kind in ("boolean number string table function userdata thread"):gmatch "%a+" do
   single(kind, function(v) return type(v) == kind end)
+end
+
+-- The value that is in the table twice, and whether there is one.
+local function twice(list, deep)
+  for k, a in next, list do
+    for _, b in next, list, k do
+      if a == b or (deep and same(a, b)) then
+        return true, a
+      end
+    end
+  end
+  return false
+end
+
+function checks.unique(_, list, deep)
+  if type(list) ~= "table" then
+    error("unique wants a table", 3)
+  end
+  local found, value = twice(list, deep == true)
+  return not found, { message = "this is in the table more than once", actual = value,
+    values = true },
+    { message = "nothing is in the table more than once, but something should be", actual = list,
+      values = true }, type(deep) == "string" and 2 or 3
 end
 
 function checks.matches(_, pattern, text)
@@ -154,6 +184,7 @@ function checks.error(n, fn, expected)
     return true, nil, { message = "an error came", actual = got, values = true }, 3
   end
   local fits = same(expected, got) or same(expected, err)
+    or (type(expected) == "string" and type(err) == "table" and tostring(err) == expected)
   return fits, both("another error came", expected, got),
     { message = "just this error came", actual = got, values = true }, 3
 end
@@ -173,24 +204,23 @@ function checks.error_matches(_, fn, pattern)
       values = true },
     { message = "the error matches " .. pretty.quote(pattern), actual = text, values = true }, 3
 end
-checks.matches_error = checks.error_matches
-
-local names = {}
-for name in next, checks do
-  names[#names + 1] = name
+for _, name in next, { "matches_error", "match_error", "error_match" } do
+  checks[name] = checks.error_matches
 end
+
+-- # Words
 
 local filler = { is = true, are = true, has = true, have = true, was = true, does = true, be = true,
   to = true, a = true, an = true }
 local negative = { ["not"] = true, no = true, isnt = true, arent = true, doesnt = true }
 
 -- Takes words off the front of a key: whether an odd number of them says no, and what is left.
-local function read_key(key)
+local function read_key(key, known)
   key = key:lower() -- assert.is.True, since `true` cannot stand behind a dot
   local no = false
   while true do
     local word, rest = key:match "^(%a+)_?(.*)$"
-    if not word or checks[key] then
+    if not word or known[key] then
       return no, key
     elseif negative[word] then
       no = not no
@@ -204,70 +234,103 @@ local function read_key(key)
   end
 end
 
-local function run(name, no, ...)
+local function unknown(what, key, name, known, absent)
+  local names = {}
+  for other in next, known do
+    names[#names + 1] = other
+  end
+  local near = host.closest(name, names)
+  error(format("%s has no '%s'%s", what, key, absent[name] and ": " .. absent[name]
+    or near and format("; did you mean '%s'?", near) or ""), 3)
+end
+
+-- Words one behind the other, such as assert.is_not.same: each node stands for whether it is turned
+-- round, the name so far, and what was said before. `known` has the names that there are, `absent`
+-- what to use instead of some others; calling a node is call(no, name, said, …).
+local function words(what, known, absent, call)
+  local node
+  function node(no, name, said)
+    local cache = {}
+    local self = setmetatable({}, {
+      __index = function(_, key)
+        if type(key) ~= "string" then
+          error(format("%s wants the name of an assertion", what), 2)
+        end
+        if not cache[key] then
+          local turned, rest = read_key(key, known)
+          local full = name == "" and rest or rest == "" and name or name .. "_" .. rest
+          if full ~= "" and not known[full] then
+            unknown(what, key, full, known, absent)
+          end
+          cache[key] = node(turned ~= no, full, said)
+        end
+        return cache[key]
+      end,
+      __newindex = function()
+        error("assertions cannot be added; write a function instead", 2)
+      end,
+      __call = function(_, ...)
+        return call(no, name, said, ...)
+      end,
+      __metatable = false,
+    })
+    pretty.names[self] = name == "" and what or what .. "." .. name
+    return self
+  end
+  return node
+end
+
+local absent = {
+  snapshot = "a block takes its spies with it, and insulate its globals and modules",
+  register = "an assertion of one's own is a function that calls others",
+  add_formatter = "a value with __tostring is shown by that where it is an error",
+  set_parameter = "nothing about how values are shown can be set",
+  returned_arguments = "assert.equal(2, select(\"#\", f()))",
+}
+
+-- Not assertions, but what is said about the one behind them.
+checks.spy, checks.stub, checks.message = "spy", "spy", "message"
+
+local function judge(no, name, message, ...)
   local n = select("#", ...)
   local holds, failure, opposite, note = checks[name](n, ...)
   if holds == no then
-    local message
     if n >= note then
-      message = select(note, ...)
+      message = (select(note, ...))
     end
     fail(no and opposite or failure, message)
   end
   return ...
 end
 
--- assert.is, assert.are_not …: what was said so far is whether it is turned round.
-local chain
-function chain(no)
-  local cache = {}
-  return setmetatable({}, {
-    __index = function(_, key)
-      if type(key) ~= "string" then
-        error("assert wants the name of an assertion", 2)
-      end
-      if cache[key] then
-        return cache[key]
-      end
-      local turned, name = read_key(key)
-      if turned then
-        turned = not no
-      else
-        turned = no
-      end
-      local value
-      if name == "" then
-        value = chain(turned)
-      elseif checks[name] then
-        value = function(...)
-          return run(name, turned, ...)
-        end
-      else
-        local near = host.closest(name, names)
-        error(format("assert has no '%s'%s", key,
-          near and format("; did you mean '%s'?", near) or ""), 2)
-      end
-      cache[key] = value
-      return value
-    end,
-    __newindex = function()
-      error("assertions cannot be added; write a function instead", 2)
-    end,
-    __call = function(_, ok, ...)
-      if ok then
-        return ok, ...
-      end
-      if select("#", ...) == 0 then
-        fail { message = "assertion failed!" }
-      end
-      local message = ...
-      if type(message) == "table" then
-        error(message, 0)
-      end
-      fail { message = tostring(message) }
-    end,
-    __metatable = false,
-  })
+local function plainly(note, ok, ...)
+  if ok then
+    return ok, ...
+  end
+  local n, message = select("#", ...), ...
+  if type(message) == "table" then
+    error(message, 0)
+  end
+  fail({ message = n == 0 and "assertion failed!" or tostring(message) }, note)
 end
 
-return chain(false)
+local node
+node = words("assert", checks, absent, function(no, name, said, ...)
+  local check = checks[name]
+  if type(check) == "string" then
+    if check == "spy" then
+      host.spies.need("assert." .. name, (...))
+    end
+    local more = { spy = said.spy, message = said.message }
+    more[check] = (...)
+    return node(no, "", more)
+  elseif not check then
+    return plainly(said.message, ...)
+  elseif said.spy ~= nil then
+    return judge(no, name, said.message, said.spy, ...)
+  end
+  return judge(no, name, said.message, ...)
+end)
+
+host.checks, host.same, host.words, host.Matcher = checks, same, words, Matcher
+return node(false, "", {})

@@ -8,7 +8,7 @@ local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring,
 local char, concat, format = string.char, table.concat, string.format
 
 local function need_function(what, fn)
-  if type(fn) ~= "function" then
+  if not host.callable(fn) then
     error(format("%s wants a function", what), 3)
   end
 end

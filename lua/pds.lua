@@ -283,7 +283,7 @@ end
 
 --- Answers a method itself: the function gets the parameters or the body, and the request.
 function Pds:serve(nsid, fn)
-  if type(nsid) ~= "string" or type(fn) ~= "function" then
+  if type(nsid) ~= "string" or not host.callable(fn) then
     error("pds:serve wants the name of a method and a function", 2)
   end
   self.served[nsid] = function(_, input, request)

@@ -15,6 +15,9 @@ local BYTES = 100000 -- of the whole text; where it is cut, that is said
 
 local M = {}
 
+--- Tables that are shown by a name, and not by what they hold.
+M.names = setmetatable({}, { __mode = "k" })
+
 local escapes = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\\"] = "\\\\", ['"'] = '\\"' }
 
 -- The byte as an escape; three digits, so that a digit behind it stays apart.
@@ -164,7 +167,9 @@ function M.format(value, options)
       return kind == "function" and "<function>" or kind == "thread" and "<coroutine>"
         or tostring(v)
     end
-    if next(v) == nil then
+    if M.names[v] then
+      return M.names[v]
+    elseif next(v) == nil then
       return "{}"
     elseif path[v] then
       return "<this table again>"

@@ -1,17 +1,86 @@
 --- The spec runner: collects what a spec file describes, runs it, and prints how it went. C gives
 --- it the means (core/script/spec.c): calls with a time limit, beds for scripts, a place to print.
 local env, host = ...
-local options, pretty = host.options, host.pretty
+local options, pretty, spies = host.options, host.pretty, host.spies
 
-local error, next, pairs, pcall, rawset = error, next, pairs, pcall, rawset
+local error, next, pcall, rawset = error, next, pcall, rawset
 local select, setmetatable, tostring, type = select, setmetatable, tostring, type
-local concat, format, rep = table.concat, string.format, string.rep
+local concat, insert, format, rep = table.concat, table.insert, string.format, string.rep
+
+-- # What blocks undo
+
+-- Takes out the spies made since there were so many, into the list if one is given; the first
+-- failure, or nil. A table's __newindex may run for that, so it is under the limit.
+local function undo_spies(count, list)
+  local first
+  for _ = count + 1, spies.count() do
+    local failure = host.protect(spies.take_out, count, list)
+    first = first or failure
+  end
+  return first
+end
+
+-- What insulate keeps to its block: globals and loaded modules.
+local insulated = { env, host.loaded }
+
+local function remember()
+  local copies = {}
+  for i, t in next, insulated do
+    copies[i] = {}
+    for k, v in next, t do
+      copies[i][k] = v
+    end
+  end
+  return copies
+end
+
+local function restore(copies)
+  for i, t in next, insulated do
+    for k in next, t do
+      if copies[i][k] == nil then
+        rawset(t, k, nil)
+      end
+    end
+    for k, v in next, copies[i] do
+      rawset(t, k, v)
+    end
+  end
+end
+
+-- What has been set since, as a list of tables by key.
+local function changes_since(copies)
+  local changes = {}
+  for i, t in next, insulated do
+    changes[i] = {}
+    for k, v in next, t do
+      if copies[i][k] ~= v then
+        changes[i][k] = v
+      end
+    end
+  end
+  return changes
+end
+
+local function change(changes)
+  for i, t in next, insulated do
+    for k, v in next, changes[i] do
+      rawset(t, k, v)
+    end
+  end
+end
 
 -- # Collecting
 
+local hooks = { before_each = "before_each", after_each = "after_each", setup = "setup",
+  teardown = "teardown", strict_setup = "setup", strict_teardown = "teardown",
+  lazy_setup = "lazy_setup", lazy_teardown = "lazy_teardown" }
+
 local function new_block(name, parent)
-  return { name = name, parent = parent, children = {}, before_each = {}, after_each = {},
-    setup = {}, teardown = {}, finally = {} }
+  local block = { name = name, parent = parent, children = {}, spies = {} }
+  for _, list in next, hooks do
+    block[list] = {}
+  end
+  return block
 end
 
 local root = new_block(nil, nil)
@@ -20,7 +89,7 @@ local running        -- the test that runs
 local collected      -- all is described: what comes now would never run
 
 local function need_function(what, fn)
-  if type(fn) ~= "function" then
+  if not host.callable(fn) then
     error(format("%s wants a function", what), 3)
   end
 end
@@ -40,21 +109,32 @@ local function add(what, name, fn)
   return test
 end
 
-local function describe(name, fn)
-  need_collecting "describe"
-  need_function("describe", fn)
-  if type(name) ~= "string" then
-    error("describe wants a name, then a function", 2)
+-- What the body has put into tables and, of an insulated block, into globals and modules, goes when
+-- it ends, and comes again when the block runs: others may run in between.
+local function describer(what, insulate)
+  return function(name, fn)
+    need_collecting(what)
+    need_function(what, fn)
+    if type(name) ~= "string" then
+      error(format("%s wants a name, then a function", what), 2)
+    end
+    local outer, count, before = block, spies.count(), insulate and remember()
+    local inner = new_block(name, outer)
+    outer.children[#outer.children + 1] = inner
+    block = inner
+    inner.failure = host.protect(fn)
+    block = outer
+    local stuck = undo_spies(count, inner.spies)
+    inner.failure = inner.failure or stuck
+    if before then
+      inner.changes = changes_since(before)
+      restore(before)
+    end
   end
-  local outer = block
-  block = new_block(name, outer)
-  outer.children[#outer.children + 1] = block
-  local inner = block
-  inner.failure = host.protect(fn)
-  block = outer
 end
 
-local api = { describe = describe, context = describe }
+local api = { describe = describer "describe", context = describer "context",
+  expose = describer "expose", insulate = describer("insulate", true) }
 
 function api.it(name, fn)
   need_collecting "it"
@@ -63,6 +143,7 @@ function api.it(name, fn)
   end
   add("it", name, fn)
 end
+api.test, api.spec = api.it, api.it
 
 function api.pending(name)
   if running then
@@ -72,11 +153,15 @@ function api.pending(name)
   add("pending", name, nil)
 end
 
-for _, hook in pairs { "before_each", "after_each", "setup", "teardown" } do
+function api.fail(message)
+  error({ failure = true, message = message == nil and "failed" or message }, 0)
+end
+
+for hook, kind in next, hooks do
   api[hook] = function(fn)
     need_collecting(hook)
     need_function(hook, fn)
-    local list = block[hook]
+    local list = block[kind]
     list[#list + 1] = fn
   end
 end
@@ -86,8 +171,31 @@ function api.finally(fn)
     error("finally belongs into an `it`", 2)
   end
   need_function("finally", fn)
-  running.finally = fn
+  running.finally = running.finally or {}
+  insert(running.finally, 1, fn)
 end
+
+-- Words of busted's that specs here have no use for.
+local absent = {
+  async = "a script's tasks run by themselves; t:advance moves its clock",
+  done = "a test ends with its function",
+  wait = "t:advance(\"3s\") moves the script's clock",
+  randomize = "tests run in the order in which they stand",
+}
+
+for word, instead in next, absent do
+  api[word] = function()
+    error(format("%s is not here: %s", word, instead), 2)
+  end
+end
+
+api.busted = setmetatable({}, {
+  __index = function(_, key)
+    error(format("busted.%s is not here: specs have busted's words, and not its runner",
+      tostring(key)), 2)
+  end,
+  __metatable = false,
+})
 
 -- # Printing
 
@@ -108,6 +216,15 @@ local function one_line(text)
   return (text:gsub("[%c]", " "))
 end
 
+-- The text of an error that has one: the spec's own code makes it, under the limit.
+local function text_of(value)
+  local text
+  if type(value) == "table" then
+    host.protect(function() text = tostring(value) end)
+  end
+  return text and not text:find "^table: 0x%x+$" and text or "error: " .. pretty.format(value)
+end
+
 local function message_of(failure)
   local message = failure.message
   if failure.stopped then
@@ -115,7 +232,7 @@ local function message_of(failure)
   elseif type(message) == "string" then
     return (message:gsub("^moonjet:%d+: ", ""))
   end
-  return "error: " .. pretty.format(message)
+  return text_of(message)
 end
 
 -- The place in front of a message is told apart from it already.
@@ -225,7 +342,7 @@ local function full_name(test)
   local names = { test.name }
   local parent = test.parent
   while parent and parent.name do
-    table.insert(names, 1, parent.name)
+    insert(names, 1, parent.name)
     parent = parent.parent
   end
   return concat(names, " ")
@@ -239,19 +356,21 @@ local function matches(name)
   return found ~= nil
 end
 
--- Marks what is to be run: tests whose name matches, and blocks that hold one. Returns whether
--- there is any.
+-- Marks what is to be run: tests whose name matches, and blocks that hold one; `live` is what has
+-- a function to run. Returns whether there is any.
 local function choose(node, depth)
   node.depth = depth
   if not node.children then
     node.full = full_name(node)
     node.chosen = not options.filter or matches(node.full)
+    node.live = node.chosen and node.fn ~= nil
     return node.chosen
   end
   -- What a broken describe would have held is not known, so it is told whatever the filter says.
   local any = node.failure ~= nil
   for _, child in next, node.children do
     any = choose(child, depth + 1) or any
+    node.live = node.live or child.live
   end
   node.chosen = any
   return any
@@ -282,14 +401,21 @@ local function before(parent)
   return before(parent.parent) or run_hooks(parent.before_each)
 end
 
--- All of them run, whatever fails; the first failure counts.
+-- The same, but all of them run.
+local function run_all(list)
+  local first
+  for i = 1, #list do
+    local failure = host.protect(list[i])
+    first = first or failure
+  end
+  return first
+end
+
 local function after(parent)
   local first
   while parent do
-    for i = 1, #parent.after_each do
-      local failure = host.protect(parent.after_each[i])
-      first = first or failure
-    end
+    local failure = run_all(parent.after_each)
+    first = first or failure
     parent = parent.parent
   end
   return first
@@ -308,7 +434,7 @@ local function run_test(test)
     report(test, "skipped")
     return
   end
-  local open = host.beds()
+  local open, count = host.beds(), spies.count()
   host.unseen(true)
   host.unseen(false)
   running = test
@@ -316,12 +442,13 @@ local function run_test(test)
   failure = failure or host.protect(test.fn)
   local errors = unseen_errors()
   -- These run whatever came before.
-  local closing = test.finally and host.protect(test.finally)
-  local hooks = after(test.parent)
-  failure = failure or closing or hooks
+  local closing = run_all(test.finally or {})
+  local late = after(test.parent)
+  local stuck = undo_spies(count)
+  failure = failure or closing or late or stuck
   running = nil
   if failure and failure.pending then
-    report(test, "skipped", tostring(failure.message))
+    report(test, "skipped", message_of(failure))
   elseif failure or errors then
     if failure and errors then
       failure.note = (failure.note and failure.note .. "\n" or "") .. errors.message
@@ -356,12 +483,17 @@ local function run_block(inner)
   if inner.name then
     reporter.enter(inner, inner.depth)
   end
-  local open = host.beds()
+  local open, count = host.beds(), spies.count()
+  local outside = inner.changes and remember()
+  if outside then
+    change(inner.changes)
+  end
   if inner.failure then
     report({ name = "describe", full = (inner.name or "file") .. ": describe",
       depth = inner.depth + 1 }, "failed", inner.failure)
   end
-  local failure = run_hooks(inner.setup)
+  local failure = host.protect(spies.put, inner.spies) or run_hooks(inner.setup)
+    or inner.live and run_hooks(inner.lazy_setup)
   if failure then
     failure.note = "in the setup of " .. (inner.name or "the file")
     for _, child in next, inner.children do
@@ -376,10 +508,16 @@ local function run_block(inner)
       end
     end
   end
-  failure = run_hooks(inner.teardown)
+  local lazy = inner.live and run_hooks(inner.lazy_teardown)
+  local strict = run_hooks(inner.teardown)
+  local stuck = undo_spies(count)
+  failure = lazy or strict or stuck
   if failure then
     report({ name = "teardown", full = (inner.name or "file") .. ": teardown",
       depth = inner.depth + 1 }, "failed", failure)
+  end
+  if outside then
+    restore(outside)
   end
   host.close(open)
 end
@@ -437,6 +575,12 @@ rawset(env, "assert", host.assert)
 for name, fn in next, api do
   rawset(env, name, fn)
 end
+host.loaded["luassert"] = host.assert
+for name, value in next, spies.words do
+  rawset(env, name, value)
+  host.loaded["luassert." .. name] = value
+end
+host.loaded["busted.runner"] = function() end
 
 rawset(env, "print", function(...)
   local words = { ... }

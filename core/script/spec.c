@@ -13,10 +13,10 @@
 #define WHOLE_NS  (INT64_C(24) * 3600 * 1000000000) /* of a file: its parts have limits */
 #define TRACE_MAX 10
 
-extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_pds_lua[],
-    mj_lua_bed_lua[], mj_lua_test_lua[];
-extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_pds_lua_len,
-    mj_lua_bed_lua_len, mj_lua_test_lua_len;
+extern const unsigned char mj_lua_pretty_lua[], mj_lua_assert_lua[], mj_lua_spy_lua[],
+    mj_lua_pds_lua[], mj_lua_bed_lua[], mj_lua_test_lua[];
+extern const size_t mj_lua_pretty_lua_len, mj_lua_assert_lua_len, mj_lua_spy_lua_len,
+    mj_lua_pds_lua_len, mj_lua_bed_lua_len, mj_lua_test_lua_len;
 
 int64_t mj__spec_limit(const struct mj_spec *spec)
 {
@@ -139,7 +139,7 @@ static int on_error(lua_State *L)
 static int host_protect(lua_State *L)
 {
     struct mj_spec *spec = mj__spec_of(L);
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    luaL_checkany(L, 1);
     lua_pushcfunction(L, on_error);
     lua_insert(L, 1);
     mj__spec_out(spec, L);
@@ -167,6 +167,14 @@ static int host_protect(lua_State *L)
         lua_pushboolean(L, 1);
         lua_setfield(L, -2, "stopped");
     }
+    return 1;
+}
+
+/* host.callable(value): whether it is a function, or a table or userdata that works as one */
+static int host_callable(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, lua_isfunction(L, 1) || luaL_getmetafield(L, 1, "__call"));
     return 1;
 }
 
@@ -230,10 +238,10 @@ static void set_option(lua_State *L, const char *name, bool on)
 /* Leaves lua/test.lua's function that runs a file's chunk on the stack. */
 static int prepare(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"protect", host_protect}, {"place", host_place},
-                                    {"write", host_write},     {"plain", mj_lua_plain},
-                                    {"beds", host_beds},       {"close", host_close},
-                                    {"closest", host_closest}, {NULL, NULL}};
+    static const luaL_Reg host[] = {
+        {"protect", host_protect}, {"place", host_place},       {"write", host_write},
+        {"plain", mj_lua_plain},   {"beds", host_beds},         {"close", host_close},
+        {"closest", host_closest}, {"callable", host_callable}, {NULL, NULL}};
     struct mj_spec *spec = lua_touserdata(L, 1);
     lua_newtable(L);
     int at = lua_gettop(L);
@@ -260,6 +268,7 @@ static int prepare(lua_State *L)
         const char *name; /* where the host has what it returns */
     } parts[] = {{mj_lua_pretty_lua, &mj_lua_pretty_lua_len, "pretty"},
                  {mj_lua_assert_lua, &mj_lua_assert_lua_len, "assert"},
+                 {mj_lua_spy_lua, &mj_lua_spy_lua_len, "spies"},
                  {mj_lua_pds_lua, &mj_lua_pds_lua_len, "pds"},
                  {mj_lua_bed_lua, &mj_lua_bed_lua_len, "jet_test"},
                  {mj_lua_test_lua, &mj_lua_test_lua_len, "run"}};

@@ -114,6 +114,27 @@ static void failures(void **state)
         {"error({ code = 1 })", "a_spec.lua:2: error: { code = 1 }\n"},
         {"error()", "a_spec.lua:2: error: nil\n"},
         {"error(setmetatable({}, { __index = error }))", "error: {}\n"},
+        {"error(setmetatable({}, { __tostring = function() return 'text' end }))",
+         "a_spec.lua:2: text\n"},
+        {"error(setmetatable({ 1 }, { __tostring = error }))", "a_spec.lua:2: error: { 1 }\n"},
+        {"error(setmetatable({ 1 }, { __tostring = function() while true do end end }))",
+         "a_spec.lua:2: error: { 1 }\n"},
+        {"fail 'on purpose'", "a_spec.lua:2: on purpose\n"},
+        {"assert.message('look').is_true(false)", "expected true\n    look\n"},
+        {"assert.is.unique({ 1, 2, 1 })", "more than once\n    actual    1\n"},
+        {"assert.is_callable(1)", "expected callable\n"},
+        {"local s = spy.new() s(1) assert.spy(s).was.called(2)",
+         "a_spec.lua:2: the spy was called once, not 2 times\n      called with { 1 }\n"},
+        {"local s = spy.new() s(1) assert.spy(s).was_not.called()",
+         "the spy was called once, but should not be\n"},
+        {"local s = spy.new() s(1) assert.spy(s).was.called_with(nil, match.is_string())",
+         "was not called with this\n    expected  { nil, match.string() }\n    actual    { 1 "
+         "}\n"},
+        {"local t = { f = print } stub(t, 'f').returns(1) t.f() assert.stub(t.f).returned_with(2)",
+         "the spy on 'f' did not return this\n    expected  { 2 }\n    actual    { 1 }\n"},
+        {"assert.equal(1, spy.new())", "actual    <spy>\n"},
+        {"assert.spy(print).was.called()", "assert.spy wants a spy, not function"},
+        {"assert:snapshot()", "assert has no 'snapshot': a block takes its spies with it"},
         {"local x; return x.y", "a_spec.lua:2: attempt to index local 'x'"},
         {"nosuch()", "a_spec.lua:2: global 'nosuch' is not defined"},
         {"x = 1", "'x' is assigned but was never declared"},
@@ -133,6 +154,7 @@ static void failures(void **state)
         {"jet.test 'bad'", "bad.lua:1: '=' expected near 'is'"},
     };
     struct bench *b = *state;
+    b->cfg.limit_us = 2000000;
     put(b, "bad.lua", "this is no Lua");
     for (size_t i = 0; i < MJ_COUNT(cases); i++) {
         char text[512];
@@ -255,12 +277,13 @@ static void hooks(void **state)
                              "  after_each(say ')')\n"
                              "  teardown(say 't')\n"
                              "  it('1', say '1')\n"
-                             "  it('2', function() finally(say 'f') error 'x' end)\n"
+                             "  it('2', function() finally(say 'f') finally(say 'g') error 'x' "
+                             "end)\n"
                              "end)\n"
                              "it('3', say '3')\n"
                              "teardown(function() print(table.concat(log)) end)\n");
     counted(b, 2, 1, 0);
-    has(out, "\nSsb(1)ab(f)atb3a\n");
+    has(out, "\nSsb(1)ab(gf)atb3a\n");
 
     out = run(b, "describe('d', function()\n"
                  "  setup(function() error 'no' end)\n"
@@ -287,6 +310,33 @@ static void hooks(void **state)
     counted(b, 1, 2, 0);
     has(out, "a_spec.lua:2: it cannot stand inside an `it` or a hook");
     has(out, "a_spec.lua:5: pending cannot stand inside an `it` or a hook");
+}
+
+/* A table that does not let go of a spy fails the test or block that put it there, and costs no
+ * more: other spies go, and other tests run. */
+static void spies_that_stay(void **state)
+{
+    struct bench *b = *state;
+    b->cfg.limit_us = 30000;
+    const char *out =
+        run(b, "local plain = { f = print }\n"
+               "local function table_that(fn)\n"
+               "  return setmetatable({}, { __index = { f = print },\n"
+               "    __newindex = function(_, _, v) if not spy.is_spy(v) then fn() end end })\n"
+               "end\n"
+               "local refuses = table_that(function() error 'mine' end)\n"
+               "local hangs = table_that(function() while true do end end)\n"
+               "it('a', function() stub(plain, 'f') stub(refuses, 'f') end)\n"
+               "it('b', function() stub(plain, 'f') stub(hangs, 'f') end)\n"
+               "describe('c', function() setup(function() stub(refuses, 'f') end)\n"
+               "  it('c', function() end) end)\n"
+               "describe('d', function() stub(refuses, 'f') it('d', function() end) end)\n"
+               "it('e', function() assert.equal(print, plain.f) end)\n");
+    counted(b, 3, 4, 0);
+    has(out, "a_spec.lua:6: mine");
+    has(out, "a_spec.lua:7: stopped");
+    has(out, "✗ teardown\n");
+    has(out, "✗ describe\n");
 }
 
 static void broken_files(void **state)
@@ -430,6 +480,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(strict_handles, setup, teardown),
         cmocka_unit_test_setup_teardown(scripts_run_away, setup, teardown),
         cmocka_unit_test_setup_teardown(hooks, setup, teardown),
+        cmocka_unit_test_setup_teardown(spies_that_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_files, setup, teardown),
         cmocka_unit_test_setup_teardown(diffs, setup, teardown),
         cmocka_unit_test_setup_teardown(filter_and_list, setup, teardown),

@@ -1,0 +1,2 @@
+-- A module for tests/specs that remembers.
+return { count = 0 }
