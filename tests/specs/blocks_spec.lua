@@ -30,18 +30,6 @@ describe("hooks", function()
     assert.equal("strict plain lazy one two lazy' plain' strict'", said())
   end)
 
-  describe("of a block in which nothing runs", function()
-    setup(say "strict")
-    lazy_setup(say "lazy")
-    lazy_teardown(say "lazy'")
-    teardown(say "strict'")
-    pending "is left for later"
-  end)
-
-  it("are not all needed then", function()
-    assert.equal("strict strict'", said())
-  end)
-
   describe("of a block that holds tests in others only", function()
     lazy_setup(say "lazy")
     describe("inside", function()

@@ -300,6 +300,16 @@ static void hooks(void **state)
     has(out, "a_spec.lua:6: late");
     has(out, "a_spec.lua:8: after");
 
+    /* Where nothing runs, lazy hooks do not either. */
+    out = run(b, "local log = ''\n"
+                 "local function say(s) return function() log = log .. s end end\n"
+                 "describe('d', function()\n"
+                 "  setup(say 's') lazy_setup(say 'l') lazy_teardown(say 'm') teardown(say 't')\n"
+                 "  pending 'later'\n"
+                 "end)\n"
+                 "it('e', function() assert.equal('st', log) end)\n");
+    counted(b, 1, 0, 1);
+
     /* Whatever a hook describes would never run. */
     out = run(b, "describe('d', function()\n"
                  "  setup(function() it('lost', function() error 'x' end) end)\n"
