@@ -417,7 +417,7 @@ static void a_thousand_reloads_under_load(void **state)
     assert_int_equal(in_main, posts + 1000);
     assert_int_equal(in_a, posts);
     /* Sanitizers keep freed memory for a while. */
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     if (resident() > before + (8 << 20))
         fail_msg("%ld bytes have become %ld", before, resident());
 #endif
