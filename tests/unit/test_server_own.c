@@ -164,12 +164,16 @@ static void zstd_far_apart(void **state)
     MJ_AUTO_BUF text = {0};
     struct mj_ws_msg m;
     struct wsclient *c = jet_connect(&jet, "/subscribe?cursor=0&compress=true&kinds=account");
-    assert_true(ws_read(c, &m));
-    size_t size = m.payload.len;
+    size_t size = 0;
+    for (int i = 0; i < 2; i++) {
+        while (ws_read(c, &m) && m.op == MJ_WS_PING)
+            ;
+        size = m.payload.len > size ? m.payload.len : size;
+    }
     ws_free(c);
     char target[100];
     snprintf(target, sizeof target, "/subscribe?cursor=0&compress=true&maxMessageSizeBytes=%zu",
-             size + 8);
+             size);
     c = jet_connect(&jet, target);
     uint64_t n = 0, last = 0;
     size_t got = 0;
@@ -177,7 +181,7 @@ static void zstd_far_apart(void **state)
         assert_true(ws_read(c, &m));
         if (m.op == MJ_WS_PING)
             continue;
-        assert_true(m.payload.len <= size + 8);
+        assert_true(m.payload.len <= size);
         test_decode(m.payload, &text);
         n = jet_number(mj_buf_span(&text));
         assert_true(last ? n > last : n == 1);
