@@ -98,5 +98,12 @@ void mj_bench_specs(struct mj_bench *b);    /* tests of scripts beside loading t
 void mj_bench_connects(struct mj_bench *b); /* how fast they come */
 void mj_bench_resident(struct mj_bench *b); /* memory at idle */
 
+#define MJ_BENCH_DIR 48
+
+/* Makes a fresh folder, in /tmp or, as that may be memory, on a disk. 0; MJ_EIO after a message,
+ * and `dir` is empty. */
+int mj_bench_make_dir(bool on_disk, char dir[MJ_BENCH_DIR]);
+void mj_bench_remove_dir(const char *dir); /* with what is in it; an empty name is fine */
+
 /* The yardstick: one frame through cbor_load and cJSON; returns events printed. */
 size_t mj_bench_libcbor_frame(struct mj_span frame);

@@ -18,16 +18,10 @@
 int mj_bench_bed_init(struct mj_bench *b, struct mj_bench_bed *bed, size_t segment_bytes,
                       struct mj_span dictionary)
 {
-    /* Not /tmp, which may be memory. */
-    *bed = (struct mj_bench_bed){.dir = "/var/tmp/moonjet-bench-XXXXXX"};
+    *bed = (struct mj_bench_bed){0};
     int err = mj_bench_drain_start(&bed->drain);
-    if (err)
+    if (err || (err = mj_bench_make_dir(true, bed->dir)))
         return err;
-    if (!mkdtemp(bed->dir)) {
-        fprintf(stderr, "moonjet bench: %s: %s\n", bed->dir, strerror(errno));
-        bed->dir[0] = '\0';
-        return MJ_EIO;
-    }
     mj_bench_events_collect(b, &bed->events);
     if (!bed->events.count) {
         fprintf(stderr, "moonjet bench: the frames hold no events\n");
@@ -66,8 +60,7 @@ void mj_bench_bed_deinit(struct mj_bench_bed *bed)
     mj_streams_free(bed->streams);
     mj_journal_close(bed->journal);
     mj_bench_events_deinit(&bed->events);
-    if (bed->dir[0])
-        mj_bench_remove_dir(bed->dir);
+    mj_bench_remove_dir(bed->dir);
 }
 
 int mj_bench_bare_open(struct mj_bench_bed *bed, unsigned group, size_t n, int *fds)
@@ -119,11 +112,21 @@ int64_t mj_bench_counter(const char *family)
     return mj_metric_get(mj_metric(family, MJ_COUNTER, "", NULL));
 }
 
+int mj_bench_make_dir(bool on_disk, char dir[MJ_BENCH_DIR])
+{
+    snprintf(dir, MJ_BENCH_DIR, "%s/moonjet-bench-XXXXXX", on_disk ? "/var/tmp" : "/tmp");
+    if (mkdtemp(dir))
+        return 0;
+    fprintf(stderr, "moonjet bench: %s: %s\n", dir, strerror(errno));
+    dir[0] = '\0';
+    return MJ_EIO;
+}
+
 void mj_bench_remove_dir(const char *dir)
 {
     MJ_AUTO_BUF command = {0};
     mj_buf_printf(&command, "rm -rf '%s'", dir);
-    if (system(mj_buf_cstr(&command)))
+    if (*dir && system(mj_buf_cstr(&command)))
         fprintf(stderr, "moonjet bench: cannot remove %s\n", dir);
 }
 

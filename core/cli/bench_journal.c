@@ -1,6 +1,5 @@
 /* The journal on disk: appending beside a bare loop of writes, what sealing saves, reading back,
  * and how long a start takes when the window is full. */
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -253,11 +252,9 @@ static void with_events(struct mj_bench *b,
                         void (*run)(struct mj_bench *, struct mj_bench_events *, const char *))
 {
     /* Not /tmp, which may be memory. */
-    char dir[64] = "/var/tmp/moonjet-bench-XXXXXX";
-    if (!mkdtemp(dir)) {
-        fprintf(stderr, "moonjet bench: %s: %s\n", dir, strerror(errno));
+    char dir[MJ_BENCH_DIR];
+    if (mj_bench_make_dir(true, dir))
         return;
-    }
     struct mj_bench_events e = {0};
     mj_bench_events_collect(b, &e);
     if (e.count)

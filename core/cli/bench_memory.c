@@ -190,13 +190,11 @@ out:
 void mj_bench_memory(struct mj_bench *b)
 {
     struct mj_bench_bed bed;
-    char dir[] = "/var/tmp/moonjet-bench-XXXXXX";
+    char dir[MJ_BENCH_DIR];
     if (!mj_bench_allow_files(IDLE + 200, "memory"))
         return;
-    if (!mkdtemp(dir)) {
-        fprintf(stderr, "moonjet bench: %s: %s\n", dir, strerror(errno));
+    if (mj_bench_make_dir(true, dir))
         return;
-    }
     active(b, dir);
     mj_bench_remove_dir(dir);
     if (!mj_bench_bed_init(b, &bed, 0, mj_span(NULL, 0))) {

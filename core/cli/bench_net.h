@@ -83,7 +83,7 @@ bool mj_bench_drain_receive(struct mj_bench_drain *d, unsigned group, uint64_t b
 /* ---- the server under test (bench_bed.c) ---- */
 
 struct mj_bench_bed {
-    char dir[64];
+    char dir[MJ_BENCH_DIR];
     struct mj_bench_events events;
     struct mj_bench_drain drain;
     struct mj_journal *journal;
@@ -107,7 +107,6 @@ int64_t mj_bench_process_cpu_ns(void);
 int64_t mj_bench_others_cpu_ns(void);
 /* A counter of this process, its labels as they were made; 0 when there is none yet. */
 int64_t mj_bench_counter(const char *family);
-void mj_bench_remove_dir(const char *dir);
 /* File descriptors for so many connections on both sides, if the system allows as many; false,
  * after a message that names the case left out, when it does not. */
 bool mj_bench_allow_files(size_t n, const char *what);

@@ -15,7 +15,7 @@
 #define WAITING 1000000
 
 struct bed {
-    char dir[64];
+    char dir[MJ_BENCH_DIR];
     struct mj_bench_events events;
     struct mj_journal *journal;
     struct mj_readers *readers;
@@ -28,9 +28,10 @@ static bool bed_open(const struct mj_bench *b, struct bed *bed)
 {
     MJ_AUTO_BUF error = {0};
     mj_bench_events_collect(b, &bed->events);
-    strcpy(bed->dir, "/tmp/moonjet-bench-XXXXXX");
+    if (bed->events.count && mj_bench_make_dir(false, bed->dir))
+        return false;
     struct mj_journal_cfg cfg = {.dir = bed->dir, .sync_us = 1000000, .no_seal = true};
-    if (!bed->events.count || !mkdtemp(bed->dir) || mj_journal_open(&cfg, &bed->journal, &error)) {
+    if (!bed->events.count || mj_journal_open(&cfg, &bed->journal, &error)) {
         fprintf(stderr, "moonjet bench: %s\n", error.len ? mj_buf_cstr(&error) : "no events");
         return false;
     }

@@ -13,7 +13,7 @@
 #define FRAMES  20 /* between two reloads */
 
 struct bed {
-    char dir[64];
+    char dir[MJ_BENCH_DIR];
     char *paths[SCRIPTS]; /* owned */
     struct mj_script_spec specs[SCRIPTS];
     struct mj_journal *journal;
@@ -43,9 +43,9 @@ static int open_bed(struct bed *b)
 {
     MJ_AUTO_BUF report = {0};
     struct mj_reload result;
-    strcpy(b->dir, "/tmp/moonjet-bench-XXXXXX");
-    if (!mkdtemp(b->dir))
-        return MJ_EIO;
+    int made = mj_bench_make_dir(false, b->dir);
+    if (made)
+        return made;
     b->journal = mj_journal_in_memory(2 << 20);
     b->streams = mj_streams_new(b->journal);
     b->router = mj_router_new(b->journal);

@@ -57,8 +57,8 @@ static double load_ns(const char *path)
 
 void mj_bench_specs(struct mj_bench *b)
 {
-    char dir[] = "/tmp/moonjet-bench-XXXXXX", lua[64], test[64], beside[80];
-    if (!mkdtemp(dir))
+    char dir[MJ_BENCH_DIR], lua[64], test[64], beside[80];
+    if (mj_bench_make_dir(false, dir))
         return;
     snprintf(lua, sizeof lua, "%s/moon.lua", dir);
     snprintf(test, sizeof test, "%s/moon_spec.lua", dir);

@@ -540,13 +540,13 @@ static double private_mib(void)
 /* An endpoint that nobody answers at, and what waits for it. */
 static void outage(struct mj_bench *b)
 {
-    char dir[] = "/tmp/moonjet-bench-XXXXXX", beside[100];
+    char dir[MJ_BENCH_DIR], beside[100];
     struct ours o = {0};
     struct mj_journal *journal;
     struct mj_hook *hook;
     MJ_AUTO_BUF error = {0};
     size_t total = b->seconds < 0.1 ? 20000 : MILLION;
-    if (!mkdtemp(dir))
+    if (mj_bench_make_dir(false, dir))
         return;
     const struct mj_journal_cfg cfg = {.dir = dir, .segment_bytes = 64 << 20, .sync_us = 1000000};
     if (mj_journal_open(&cfg, &journal, &error) || !ours_start(b, &o, journal)) {
