@@ -305,20 +305,12 @@ int mj_keypair_from_secret(enum mj_key_type type, const uint8_t secret[32], stru
     return 0;
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int secret_from_hex(struct mj_span text, uint8_t out[32])
 {
     if (text.len != 64)
         return MJ_ESYNTAX;
     for (size_t i = 0; i < 32; i++) {
-        int high = hex_digit(text.ptr[2 * i]), low = hex_digit(text.ptr[2 * i + 1]);
+        int high = mj_hex_digit(text.ptr[2 * i]), low = mj_hex_digit(text.ptr[2 * i + 1]);
         if (high < 0 || low < 0)
             return MJ_ESYNTAX;
         out[i] = (uint8_t)(high << 4 | low);

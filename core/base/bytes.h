@@ -81,6 +81,13 @@ static inline struct mj_span mj_buf_span(const struct mj_buf *b) { return mj_spa
 /* NUL-terminates (the NUL is not counted in len) and returns the text, borrowed until a change. */
 const char *mj_buf_cstr(struct mj_buf *b);
 
+/* What a hex digit of either case stands for, or -1. */
+static inline int mj_hex_digit(uint8_t c)
+{
+    uint8_t low = c | 0x20;
+    return c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
+}
+
 static inline void mj__free(void *p) { free(*(void **)p); }
 #define MJ_AUTO_FREE __attribute__((cleanup(mj__free)))
 #define MJ_AUTO_BUF  __attribute__((cleanup(mj_buf_deinit))) struct mj_buf

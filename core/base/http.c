@@ -193,14 +193,6 @@ bool mj_query_next(struct mj_span *rest, struct mj_span *key, struct mj_span *va
     return false;
 }
 
-static int hex(uint8_t c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 int mj_query_decode(struct mj_span in, struct mj_buf *out)
 {
     size_t start = out->len;
@@ -208,8 +200,8 @@ int mj_query_decode(struct mj_span in, struct mj_buf *out)
     for (size_t i = 0; i < in.len; i++) {
         uint8_t c = in.ptr[i];
         if (c == '%') {
-            int high = i + 2 < in.len ? hex(in.ptr[i + 1]) : -1;
-            int low = i + 2 < in.len ? hex(in.ptr[i + 2]) : -1;
+            int high = i + 2 < in.len ? mj_hex_digit(in.ptr[i + 1]) : -1;
+            int low = i + 2 < in.len ? mj_hex_digit(in.ptr[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 out->len = start;
                 return MJ_ESYNTAX;

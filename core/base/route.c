@@ -22,22 +22,14 @@ static bool is_taken(struct mj_span path)
             memcmp(path.ptr + path.len - n, end, n) == 0);
 }
 
-static int hex(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte at *i of a path as it was written, and on behind it; -1 for a bad escape. */
 static int next_byte(struct mj_span path, size_t *i)
 {
     uint8_t c = path.ptr[(*i)++];
     if (c != '%')
         return c;
-    int high = *i + 1 < path.len ? hex(path.ptr[*i]) : -1;
-    int low = *i + 1 < path.len ? hex(path.ptr[*i + 1]) : -1;
+    int high = *i + 1 < path.len ? mj_hex_digit(path.ptr[*i]) : -1;
+    int low = *i + 1 < path.len ? mj_hex_digit(path.ptr[*i + 1]) : -1;
     *i += 2;
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }

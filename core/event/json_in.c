@@ -65,8 +65,7 @@ static int hex4(const uint8_t *p, const uint8_t *end)
     if (end - p < 4)
         return -1;
     for (int i = 0; i < 4; i++) {
-        uint8_t c = p[i], low = c | 32;
-        int d = c >= '0' && c <= '9' ? c - '0' : low >= 'a' && low <= 'f' ? low - 'a' + 10 : -1;
+        int d = mj_hex_digit(p[i]);
         if (d < 0)
             return -1;
         v = v << 4 | d;
